@@ -1,0 +1,1 @@
+"""Accuracy against PyTorch, latency, throughput, and peers side by side."""

@@ -1,0 +1,1 @@
+"""FastSpan: extractive question answering on ONNX Runtime."""

@@ -1,0 +1,150 @@
+"""Options: frozen, keyword-only, checked when they are made, so that no wrong value travels inward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypedDict, get_args
+
+from fastspan.errors import InputError
+
+__all__ = ["AnswerOptions", "AnswerOverrides", "Decoding", "LoadOptions", "OptimizeFor"]
+
+Decoding = Literal["squad", "pipeline"]
+OptimizeFor = Literal["latency", "throughput"]
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, not {type(value).__name__} ({value!r}).")
+    if value < least:
+        raise InputError(f"{name} must be at least {least}, not {value}.")
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, not {type(value).__name__} ({value!r}).")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+
+
+class AnswerOverrides(TypedDict, total=False):
+    """The keyword arguments of ``answer`` and ``answer_many``; see ``AnswerOptions``."""
+
+    top_k: int
+    max_answer_length: int
+    n_best: int
+    max_length: int
+    overlap: int
+    decoding: Decoding
+    no_answer_threshold: float | None
+    align_to_words: bool
+    handle_impossible_answer: bool
+    truncate_question: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """How a question is answered.
+
+    Attributes:
+        top_k: How many distinct spans ``Prediction.answers`` holds at most.
+        max_answer_length: Longest answer, in tokens.
+        n_best: ``squad`` decoding: a span starts at one of the window's ``n_best`` best start
+            tokens and ends at one of its ``n_best`` best end tokens, as in ``run_squad``.
+        max_length: Longest window, in tokens, question and special tokens included.
+        overlap: Context tokens that two neighbouring windows share.
+        decoding: ``"squad"`` (run_squad's post-processing) or ``"pipeline"`` (what the
+            question-answering pipeline of transformers 4.57 returned).
+        no_answer_threshold: ``squad`` decoding: no answer when ``null_score -
+            best_span_score`` exceeds it. None: the threshold stored in the bundle.
+        align_to_words: ``pipeline`` decoding: widen answers to whole words.
+        handle_impossible_answer: ``pipeline`` decoding: let "no answer" compete with the spans.
+        truncate_question: Cut a question that leaves no room for the context, instead of
+            refusing it.
+    """
+
+    top_k: int = 1
+    max_answer_length: int = 30
+    n_best: int = 20
+    max_length: int = 384
+    overlap: int = 128
+    decoding: Decoding = "squad"
+    no_answer_threshold: float | None = None
+    align_to_words: bool = True
+    handle_impossible_answer: bool = False
+    truncate_question: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "max_answer_length", "n_best", "max_length"):
+            _whole(name, getattr(self, name), 1)
+        _whole("overlap", self.overlap, 0)
+        if self.overlap >= self.max_length:
+            raise InputError(
+                f"overlap ({self.overlap}) must be smaller than max_length ({self.max_length}): "
+                "neighbouring windows have to differ."
+            )
+        _one_of("decoding", self.decoding, get_args(Decoding))
+        for name in ("align_to_words", "handle_impossible_answer", "truncate_question"):
+            _flag(name, getattr(self, name))
+        threshold = self.no_answer_threshold
+        if threshold is not None and (
+            isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold)
+        ):
+            raise InputError(f"no_answer_threshold must be a number or None, not {threshold!r}.")
+
+    def override(self, changes: Mapping[str, Any]) -> AnswerOptions:
+        """Return these options with ``changes`` made.
+
+        Raises:
+            InputError: A name is unknown or a value is unusable.
+        """
+        if not changes:
+            return self
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InputError(f"{name!r} is not an option of answer(); the options are {', '.join(known)}.")
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a bundle is loaded and run.
+
+    Attributes:
+        variant: ``"fp32"``, ``"fp16"``, ``"int8"`` or ``"auto"``: what suits provider and CPU best.
+        provider: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"tensorrt"`` … or the full name of an
+            ONNX Runtime execution provider. What is asked for is what runs.
+        provider_options: Passed to the execution provider as they are.
+        optimize_for: ``"latency"``: one run at a time on all threads. ``"throughput"``: runs of one
+            thread each, as many at once as there are threads.
+        threads: Threads to compute with; None: the cores this process may use.
+        spinning: Let idle threads spin. Lower latency, busier cores. None: on for latency.
+        token_budget: Most tokens in one batch, where batches are padded or packed (GPU).
+    """
+
+    variant: str = "auto"
+    provider: str = "auto"
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    optimize_for: OptimizeFor = "latency"
+    threads: int | None = None
+    spinning: bool | None = None
+    token_budget: int = 16384
+
+    def __post_init__(self) -> None:
+        for name in ("variant", "provider"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be a string, not {getattr(self, name)!r}.")
+        if not isinstance(self.provider_options, Mapping):
+            raise InputError(f"provider_options must be a mapping, not {self.provider_options!r}.")
+        _one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
+        if self.threads is not None:
+            _whole("threads", self.threads, 1)
+        if self.spinning is not None:
+            _flag("spinning", self.spinning)
+        _whole("token_budget", self.token_budget, 1)

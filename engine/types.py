@@ -1,0 +1,60 @@
+"""What an answerer returns: plain frozen values, safe to share, pickle and compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Answer", "Prediction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One span of the context.
+
+    Attributes:
+        text: The span's characters; always ``context[start:end]``.
+        start: Offset of its first character in the context, in code points.
+        end: Offset after its last character, in code points.
+        score: ``squad`` decoding: start logit + end logit, unbounded, comparable across
+            windows and passages. ``pipeline`` decoding: the transformers pipeline's score,
+            a product of probabilities (summed over windows that found the same text).
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The outcome for one question over one context.
+
+    Attributes:
+        answer: The best span, or None when the context does not answer the question.
+        answers: The ``top_k`` best spans, distinct, best first. Filled even when ``answer``
+            is None, so that a caller can apply a threshold of its own; empty when the
+            context holds no span at all.
+        confidence: The probability, in [0, 1], that ``answer`` (or its absence) is right:
+            calibrated when the bundle holds a calibration, else the logistic function of
+            the distance between the margin and the threshold.
+        null_score: The score of "no answer": the minimum over windows of the start logit
+            plus the end logit of the classification token (BERT's ``run_squad``).
+        best_span_score: Start logit plus end logit of the best span; ``-inf`` without one.
+    """
+
+    answer: Answer | None
+    answers: tuple[Answer, ...]
+    confidence: float
+    null_score: float
+    best_span_score: float
+
+    @property
+    def margin(self) -> float:
+        """``null_score - best_span_score``: what the no-answer threshold is compared with."""
+        return self.null_score - self.best_span_score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as built-in types, ready for ``json.dumps``."""
+        return asdict(self)

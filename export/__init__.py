@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: reads weights without PyTorch, writes ONNX graphs made for their target."""

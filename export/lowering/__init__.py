@@ -1,0 +1,1 @@
+"""An encoder description lowered to one ONNX graph per target."""
