@@ -36,7 +36,7 @@ class AnswerOverrides(TypedDict, total=False):
     """The keyword arguments of ``answer`` and ``answer_many``; see ``AnswerOptions``."""
 
     top_k: int
-    max_answer_length: int
+    max_answer_length: int | None
     n_best: int
     max_length: int
     overlap: int
@@ -53,7 +53,8 @@ class AnswerOptions:
 
     Attributes:
         top_k: How many distinct spans ``Prediction.answers`` holds at most.
-        max_answer_length: Longest answer, in tokens.
+        max_answer_length: Longest answer, in tokens. None: what the decoding's reference uses,
+            30 for ``squad`` and 15 for ``pipeline``.
         n_best: ``squad`` decoding: a span starts at one of the window's ``n_best`` best start
             tokens and ends at one of its ``n_best`` best end tokens, as in ``run_squad``.
         max_length: Longest window, in tokens, question and special tokens included.
@@ -69,7 +70,7 @@ class AnswerOptions:
     """
 
     top_k: int = 1
-    max_answer_length: int = 30
+    max_answer_length: int | None = None
     n_best: int = 20
     max_length: int = 384
     overlap: int = 128
@@ -80,8 +81,10 @@ class AnswerOptions:
     truncate_question: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "max_answer_length", "n_best", "max_length"):
+        for name in ("top_k", "n_best", "max_length"):
             _whole(name, getattr(self, name), 1)
+        if self.max_answer_length is not None:
+            _whole("max_answer_length", self.max_answer_length, 1)
         _whole("overlap", self.overlap, 0)
         if self.overlap >= self.max_length:
             raise InputError(
@@ -96,6 +99,13 @@ class AnswerOptions:
             isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold)
         ):
             raise InputError(f"no_answer_threshold must be a number or None, not {threshold!r}.")
+
+    @property
+    def span_tokens(self) -> int:
+        """Longest answer in tokens, the decoding's own default filled in."""
+        if self.max_answer_length is not None:
+            return self.max_answer_length
+        return 30 if self.decoding == "squad" else 15
 
     def override(self, changes: Mapping[str, Any]) -> AnswerOptions:
         """Return these options with ``changes`` made.
