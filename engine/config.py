@@ -118,7 +118,9 @@ class AnswerOptions:
         known = [f.name for f in fields(self)]
         for name in changes:
             if name not in known:
-                raise InputError(f"{name!r} is not an option of answer(); the options are {', '.join(known)}.")
+                raise InputError(
+                    f"{name!r} is not an option of answer(); the options are {', '.join(known)}."
+                )
         return replace(self, **changes)
 
 

@@ -1,0 +1,215 @@
+"""Logits of all windows of a question to its ``Prediction``, as BERT's ``run_squad`` decodes SQuAD 2.0.
+
+Per window, a span starts at one of the ``n_best`` best start tokens and ends at one of the ``n_best`` best
+end tokens, holds context tokens only, starts at a token that has no more context in another window, and is at
+most ``max_answer_length`` tokens long. Its score is start logit + end logit. "No answer" scores the least,
+over the windows, of the classification token's start logit + end logit, and wins when it exceeds the best
+span by more than the threshold (https://github.com/google-research/bert, ``run_squad.py``).
+
+Where ``run_squad`` joins words with blanks and guesses which part of them the tokens were, the text here is
+the slice of the context from the first token's first character to the last token's last, without white space
+at its ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastspan.confidence import Calibration, decision_confidence
+from fastspan.config import AnswerOptions
+from fastspan.encoding import EncodedPair, Window
+from fastspan.errors import InferenceError
+from fastspan.spans import best_positions, top_spans
+from fastspan.types import Answer, Prediction
+
+__all__ = ["decode_squad"]
+
+Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Indexes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Windows:
+    """All windows of a batch, padded to the longest with ``-inf``. *Shapes:* ``(windows, length)``."""
+
+    start: Scores
+    end: Scores
+    may_start: Mask
+    may_end: Mask
+
+    def take(self, rows: Sequence[int]) -> _Windows:
+        index = list(rows)
+        return _Windows(self.start[index], self.end[index], self.may_start[index], self.may_end[index])
+
+
+def decode_squad(
+    pairs: Sequence[EncodedPair],
+    start_logits: Sequence[Sequence[Scores]],
+    end_logits: Sequence[Sequence[Scores]],
+    options: AnswerOptions,
+    *,
+    threshold: float,
+    confidence: Calibration | None = None,
+) -> list[Prediction]:
+    """Decode a batch of questions.
+
+    Args:
+        pairs: The encoded questions and contexts.
+        start_logits: For each pair, for each of its windows, the start logits. *Shape:* ``(length,)``,
+            float32, where ``length`` is the window's own.
+        end_logits: The same for the ends.
+        options: ``top_k``, ``n_best`` and ``span_tokens`` are used; ``no_answer_threshold`` goes before
+            ``threshold`` unless it is None.
+        threshold: "No answer" wins when null score − best span score exceeds it.
+        confidence: Calibration of the confidence; see ``fastspan.confidence``.
+
+    Returns:
+        One prediction a pair.
+
+    Raises:
+        InferenceError: A logit is NaN or +inf.
+    """
+    if options.no_answer_threshold is not None:
+        threshold = options.no_answer_threshold
+    windows = _stack(pairs, start_logits, end_logits, options.n_best)
+    null_scores = windows.start[:, 0] + windows.end[:, 0]
+    predictions = []
+    row = 0
+    for pair, answers in zip(pairs, _best_answers(pairs, windows, options), strict=True):
+        null_score = float(null_scores[row : row + len(pair.windows)].min())
+        row += len(pair.windows)
+        best = answers[0].score if answers else -math.inf
+        answered = bool(answers) and not null_score - best > threshold
+        predictions.append(
+            Prediction(
+                answer=answers[0] if answered else None,
+                answers=answers,
+                confidence=decision_confidence(null_score - best, threshold, confidence, answered=answered),
+                null_score=null_score,
+                best_span_score=best,
+            )
+        )
+    return predictions
+
+
+def _stack(
+    pairs: Sequence[EncodedPair],
+    start_logits: Sequence[Sequence[Scores]],
+    end_logits: Sequence[Sequence[Scores]],
+    n_best: int,
+) -> _Windows:
+    windows = [window for pair in pairs for window in pair.windows]
+    lengths = [len(window.input_ids) for window in windows]
+    start, end = (np.full((len(windows), max(lengths, default=1)), -np.inf, np.float32) for _ in range(2))
+    for table, logits in ((start, start_logits), (end, end_logits)):
+        for padded, length, scores in zip(table, lengths, chain.from_iterable(logits), strict=True):
+            padded[:length] = scores
+    if not (start.max(initial=0) < np.inf and end.max(initial=0) < np.inf):
+        raise InferenceError(
+            "The model returned a logit that is not a number, or infinite; if it runs in float16, "
+            "load the bundle with variant='fp32'."
+        )
+    positions = np.arange(start.shape[1])
+    first = np.array([[window.first] for window in windows], np.intp).reshape(-1, 1)
+    count = np.array([[window.count] for window in windows], np.intp).reshape(-1, 1)
+    in_context = (positions >= first) & (positions < first + count)
+    may_start = in_context & best_positions(start, n_best)
+    row = 0
+    for pair in pairs:
+        if len(pair.windows) > 1:
+            _keep_most_context(pair.windows, may_start[row : row + len(pair.windows)])
+        row += len(pair.windows)
+    return _Windows(start, end, may_start, in_context & best_positions(end, n_best))
+
+
+def _keep_most_context(windows: Sequence[Window], may_start: Mask) -> None:
+    """Forbid a start in every window but the one that shows most context around it; of equals the first.
+
+    A token's context in a window is min(tokens left of it, tokens right of it) + 0.01 · tokens, counting the
+    window's context tokens (``_check_is_max_context`` in ``run_squad.py``).
+    """
+    last = windows[-1]
+    most = np.full(last.origin + last.count, -1.0)
+    owner = np.zeros(len(most), np.intp)
+    for number, window in enumerate(windows):
+        stretch = slice(window.origin, window.origin + window.count)
+        left = np.arange(window.count)
+        context = np.minimum(left, window.count - 1 - left) + 0.01 * window.count
+        better = context > most[stretch]
+        most[stretch][better] = context[better]
+        owner[stretch][better] = number
+    for number, window in enumerate(windows):
+        owned = owner[window.origin : window.origin + window.count] == number
+        may_start[number, window.first : window.first + window.count] &= owned
+
+
+def _best_answers(
+    pairs: Sequence[EncodedPair], windows: _Windows, options: AnswerOptions
+) -> list[tuple[Answer, ...]]:
+    """Return the ``top_k`` best spans of every pair that differ in where they stand."""
+    bounds = [0, *accumulate(len(pair.windows) for pair in pairs)]
+    answers: list[tuple[Answer, ...]] = [()] * len(pairs)
+    length = windows.start.shape[1]
+    # One more than any window has: a list of that many is never full.
+    most = min(min(options.n_best, length) ** 2, length * min(options.span_tokens, length)) + 1
+    k = min(options.top_k, most)
+    pending = list(range(len(pairs)))
+    while pending:
+        rows = [row for p in pending for row in range(bounds[p], bounds[p + 1])]
+        searched = windows if len(pending) == len(pairs) else windows.take(rows)
+        starts, ends, scores = top_spans(
+            searched.start,
+            searched.end,
+            searched.may_start,
+            k,
+            options.span_tokens,
+            end_mask=searched.may_end,
+        )
+        short = []
+        row = 0
+        for p in pending:
+            own = slice(row, row := row + len(pairs[p].windows))
+            answers[p], complete = _distinct(pairs[p], starts[own], ends[own], scores[own], options.top_k)
+            if not complete:
+                short.append(p)
+        pending, k = short, min(4 * k, most)
+    return answers
+
+
+def _distinct(
+    pair: EncodedPair, starts: Indexes, ends: Indexes, scores: Scores, top_k: int
+) -> tuple[tuple[Answer, ...], bool]:
+    """Merge the spans of a pair's windows. *Shapes:* ``(windows, k)`` each, best first.
+
+    Returns:
+        The best spans, distinct by their offsets, and whether the lists were long enough: tokens that cover
+        no characters, or the same ones (the bytes of one character), may have used them up.
+    """
+    k = starts.shape[1]
+    found: dict[tuple[int, int], Answer] = {}
+    for flat in np.argsort(-scores, axis=None, kind="stable").tolist():
+        number, rank = divmod(flat, k)
+        if starts[number, rank] < 0:
+            break
+        window = pair.windows[number]
+        shift = window.origin - window.first
+        start, _ = pair.token_span(int(starts[number, rank]) + shift)
+        _, end = pair.token_span(int(ends[number, rank]) + shift)
+        text = pair.context[start:end]
+        start += len(text) - len(text.lstrip())
+        text = text.strip()
+        end = start + len(text)
+        if text and (start, end) not in found:
+            found[start, end] = Answer(text, start, end, float(scores[number, rank]))
+            if len(found) == top_k:
+                break
+        if rank == k - 1:
+            return tuple(found.values()), False
+    return tuple(found.values()), True

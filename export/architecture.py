@@ -1,0 +1,276 @@
+"""BERT, RoBERTa, ELECTRA and DistilBERT question-answering heads as one encoder description.
+
+The four families are the same post-norm transformer encoder under different parameter
+names. Here the names and shapes are mapped onto one description, with every matrix laid
+out as a graph multiplies it: ``hidden @ weight + bias``, so ``weight`` is (in, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastspan.errors import CheckpointError
+
+__all__ = ["Encoder", "Layer", "Linear", "Norm", "describe", "unsupported_reason"]
+
+Array = npt.NDArray[np.float32]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+
+# transformers' names for what the graphs compute. gelu_fast and gelu_new are the same tanh formula.
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """``x @ weight + bias``; weight (in, out), bias (out,), float32."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Layer normalization over the last axis; weight and bias (size,), float32."""
+
+    weight: Array
+    bias: Array
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One post-norm transformer layer."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    attention_output: Linear
+    attention_norm: Norm
+    intermediate: Linear
+    output: Linear
+    output_norm: Norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """A question-answering encoder, independent of the family it came from.
+
+    Attributes:
+        model_type: The checkpoint's ``model_type``.
+        words: Token embeddings, (vocabulary, width).
+        positions: Position embeddings, (positions, width).
+        segments: Segment embeddings, (types, width), or None where the model has none.
+        takes_segment_ids: Whether callers pass segment ids (RoBERTa has one row and passes none).
+        padding_id: For RoBERTa's numbering, where positions count tokens other than this id and
+            start behind it; None where position n is simply the n-th token.
+        embedding_norm: Normalizes the sum of the embeddings.
+        projection: Embedding width to hidden size (small ELECTRA models), or None.
+        layers: The transformer layers.
+        heads: Attention heads in each layer.
+        activation: The feed-forward activation.
+        head: Hidden size to (start logit, end logit).
+        max_positions: Longest window, in tokens.
+    """
+
+    model_type: str
+    words: Array
+    positions: Array
+    segments: Array | None
+    takes_segment_ids: bool
+    padding_id: int | None
+    embedding_norm: Norm
+    projection: Linear | None
+    layers: tuple[Layer, ...]
+    heads: int
+    activation: Activation
+    head: Linear
+    max_positions: int
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return int(self.head.weight.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where a family keeps its parameters; ``{}`` stands for the layer's number."""
+
+    prefix: str
+    layer: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    attention_norm: str
+    intermediate: str
+    output: str
+    output_norm: str
+
+
+_BERT_LAYER = (
+    "encoder.layer.{}.",
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
+_DISTILBERT_LAYER = (
+    "transformer.layer.{}.",
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "sa_layer_norm",
+    "ffn.lin1",
+    "ffn.lin2",
+    "output_layer_norm",
+)
+
+_FAMILIES: dict[str, _Names] = {
+    "bert": _Names("bert.", *_BERT_LAYER),
+    "roberta": _Names("roberta.", *_BERT_LAYER),
+    "xlm-roberta": _Names("roberta.", *_BERT_LAYER),
+    "camembert": _Names("roberta.", *_BERT_LAYER),
+    "electra": _Names("electra.", *_BERT_LAYER),
+    "distilbert": _Names("distilbert.", *_DISTILBERT_LAYER),
+}
+_COUNTS_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "camembert"}
+
+
+def unsupported_reason(config: Mapping[str, Any]) -> str | None:
+    """Say why a model of this configuration has no native lowering, or None where it has one."""
+    model_type = config.get("model_type")
+    if model_type not in _FAMILIES:
+        return f"model_type {model_type!r} has no native lowering"
+    position_type = config.get("position_embedding_type") or "absolute"
+    if position_type != "absolute":
+        return f"position_embedding_type {position_type!r} has no native lowering"
+    activation = config.get("activation" if model_type == "distilbert" else "hidden_act", "gelu")
+    if activation not in _ACTIVATIONS:
+        return f"activation {activation!r} has no native lowering"
+    if config.get("pruned_heads"):
+        return "pruned attention heads have no native lowering"
+    return None
+
+
+class _Reader:
+    """Takes parameters by name, and says which one is missing or of the wrong shape."""
+
+    def __init__(self, weights: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
+        self._weights = weights
+        self._prefix = prefix
+
+    def has(self, name: str) -> bool:
+        return self._prefix + name in self._weights
+
+    def array(self, name: str, shape: tuple[int | None, ...], *, prefix: str | None = None) -> Array:
+        full = (self._prefix if prefix is None else prefix) + name
+        try:
+            stored = self._weights[full]
+        except KeyError:
+            raise CheckpointError(
+                f"The checkpoint has no tensor {full!r}; it is not a question-answering model of the "
+                "architecture that its config.json names."
+            ) from None
+        if len(stored.shape) != len(shape) or any(
+            wanted is not None and wanted != got for wanted, got in zip(shape, stored.shape, strict=True)
+        ):
+            wanted_text = "×".join("?" if n is None else str(n) for n in shape)
+            got_text = "×".join(map(str, stored.shape))
+            raise CheckpointError(f"Tensor {full!r} is {got_text}, but config.json says {wanted_text}.")
+        return np.ascontiguousarray(stored, dtype=np.float32)
+
+    def linear(self, name: str, size_in: int, size_out: int, *, prefix: str | None = None) -> Linear:
+        # PyTorch stores (out, in); transposed once here, it is never transposed again.
+        weight = self.array(f"{name}.weight", (size_out, size_in), prefix=prefix)
+        return Linear(np.ascontiguousarray(weight.T), self.array(f"{name}.bias", (size_out,), prefix=prefix))
+
+    def norm(self, name: str, size: int, epsilon: float) -> Norm:
+        return Norm(self.array(f"{name}.weight", (size,)), self.array(f"{name}.bias", (size,)), epsilon)
+
+
+def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> Encoder:
+    """Map a checkpoint onto an encoder description.
+
+    Args:
+        config: The checkpoint's ``config.json``.
+        weights: Its parameters under PyTorch's names and layouts, any float type.
+
+    Raises:
+        CheckpointError: A parameter is missing or its shape contradicts the configuration, or
+            the configuration has no native lowering (see ``unsupported_reason``).
+    """
+    if (reason := unsupported_reason(config)) is not None:
+        raise CheckpointError(f"This checkpoint cannot be lowered natively: {reason}.")
+    model_type = str(config["model_type"])
+    names = _FAMILIES[model_type]
+    distil = model_type == "distilbert"
+    try:
+        hidden = int(config["dim" if distil else "hidden_size"])
+        inner = int(config["hidden_dim" if distil else "intermediate_size"])
+        heads = int(config["n_heads" if distil else "num_attention_heads"])
+        depth = int(config["n_layers" if distil else "num_hidden_layers"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"config.json lacks a usable value for {error}.") from error
+    if heads < 1 or hidden % heads:
+        raise CheckpointError(f"config.json: hidden size {hidden} cannot be split into {heads} heads.")
+    epsilon = 1e-12 if distil else float(config.get("layer_norm_eps", 1e-12))
+    reader = _Reader(weights, names.prefix)
+
+    width = int(config.get("embedding_size", hidden)) if model_type == "electra" else hidden
+    words = reader.array("embeddings.word_embeddings.weight", (None, width))
+    positions = reader.array("embeddings.position_embeddings.weight", (None, width))
+    segments = None
+    if reader.has("embeddings.token_type_embeddings.weight"):
+        segments = reader.array("embeddings.token_type_embeddings.weight", (None, width))
+    padding_id = None
+    max_positions = int(positions.shape[0])
+    if model_type in _COUNTS_POSITIONS_BEHIND_PADDING:
+        padding_id = int(config.get("pad_token_id", 1))
+        max_positions -= padding_id + 1
+
+    def layer(number: int) -> Layer:
+        at = names.layer.format(number)
+        return Layer(
+            query=reader.linear(at + names.query, hidden, hidden),
+            key=reader.linear(at + names.key, hidden, hidden),
+            value=reader.linear(at + names.value, hidden, hidden),
+            attention_output=reader.linear(at + names.attention_output, hidden, hidden),
+            attention_norm=reader.norm(at + names.attention_norm, hidden, epsilon),
+            intermediate=reader.linear(at + names.intermediate, hidden, inner),
+            output=reader.linear(at + names.output, inner, hidden),
+            output_norm=reader.norm(at + names.output_norm, hidden, epsilon),
+        )
+
+    return Encoder(
+        model_type=model_type,
+        words=words,
+        positions=positions,
+        segments=segments,
+        takes_segment_ids=segments is not None and model_type in {"bert", "electra"},
+        padding_id=padding_id,
+        embedding_norm=reader.norm("embeddings.LayerNorm", width, epsilon),
+        projection=reader.linear("embeddings_project", width, hidden) if width != hidden else None,
+        layers=tuple(layer(number) for number in range(depth)),
+        heads=heads,
+        activation=_ACTIVATIONS[config.get("activation" if distil else "hidden_act", "gelu")],
+        head=reader.linear("qa_outputs", hidden, 2, prefix=""),
+        max_positions=max_positions,
+    )

@@ -1,0 +1,337 @@
+"""One checkpoint in, one verified bundle out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import fastspan
+from fastspan.bundle import Bundle
+from fastspan.cpu import cpu_features, usable_cores
+from fastspan.encoding import Encoder as TextEncoder
+from fastspan.errors import InputError, ParityError
+from fastspan.export.architecture import describe, unsupported_reason
+from fastspan.export.bundle_writer import write_bundle
+from fastspan.export.checkpoint import Checkpoint, read_checkpoint
+from fastspan.export.hub import resolve_source
+from fastspan.export.model_card import model_card
+from fastspan.export.native_route import Int8Recipe, lower_natively
+from fastspan.export.parity import (
+    GATES,
+    Comparison,
+    Logits,
+    compare,
+    encode,
+    has_pytorch,
+    logits_of,
+    torch_logits,
+)
+from fastspan.export.tokenizer_files import tokenizer_json
+from fastspan.manifest import Manifest, Model, Source
+from fastspan.session import Session, SessionSettings
+from fastspan.variants import Graph, Parity, Variant, VariantName
+
+__all__ = ["VARIANTS", "ExportReport", "Progress", "export"]
+
+VARIANTS: tuple[VariantName, ...] = ("fp32", "fp16", "int8")
+
+# Verification runs each window through the reference and every graph. About so many multiplications are
+# affordable: small models are compared on many questions, large ones on fewer.
+_VERIFICATION_WORK = 1.3e11
+
+
+class Progress(Protocol):
+    """Told what happens; draws a bar, prints lines, or keeps silent."""
+
+    def stage(self, text: str) -> None:
+        """A step begins."""
+
+    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """A step of ``total`` parts begins; the callable it yields is called after each part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes:
+        bundle: The published bundle.
+        route: ``"native"`` or ``"optimum"``.
+        route_reason: Why that route, for people.
+        seconds: How long it took.
+    """
+
+    bundle: Bundle
+    route: str
+    route_reason: str
+    seconds: float
+
+
+def export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress,
+    variants: Sequence[VariantName] = VARIANTS,
+    revision: str | None = None,
+    allow_parity_loss: bool = False,
+    overwrite: bool = True,
+    int8: Int8Recipe | None = None,
+    threads: int | None = None,
+) -> ExportReport:
+    """Export a checkpoint to a bundle, verified against its reference before it is published.
+
+    Args:
+        source: A checkpoint's folder, or a hub id.
+        out: The bundle's folder; a bundle that lies there is replaced once the new one is whole.
+        progress: Told what happens.
+        variants: Which variants to make; fp32 is always made, being the interchange graph.
+        revision: With a hub id: branch, tag or commit.
+        allow_parity_loss: Publish variants that miss their gate; the manifest records it.
+        overwrite: Whether a bundle at ``out`` may be replaced.
+        int8: How int8 is made; None: the defaults.
+        threads: Threads to compute with; None: the cores this process may use.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or its architecture cannot be exported.
+        ParityError: A variant differs from its reference by more than its gate allows; nothing is published.
+        BundleError: The destination is taken or cannot be written to.
+        MissingDependency: The architecture or the weights' format needs a package that is not installed.
+    """
+    began = time.perf_counter()
+    unknown = [name for name in variants if name not in VARIANTS]
+    if unknown or not variants:
+        raise InputError(
+            f"variants must be some of {', '.join(VARIANTS)}, not {', '.join(unknown) or 'none'}."
+        )
+    progress.stage("reading the checkpoint")
+    checkpoint = read_checkpoint(resolve_source(os.fspath(source), revision))
+    with write_bundle(out, overwrite=overwrite) as draft:
+        _copy_texts(checkpoint, draft.folder)
+        (draft.folder / "onnx").mkdir()
+        manifest, reason = _lower(
+            checkpoint,
+            draft.folder,
+            Path(out).resolve().name,
+            variants,
+            int8 or Int8Recipe(),
+            threads,
+            progress,
+        )
+        manifest = _verify(checkpoint, draft.folder, manifest, threads, allow_parity_loss, progress)
+        card = draft.folder / "README.md"
+        card.write_text(model_card(manifest, _source_card(checkpoint)), encoding="utf-8")
+        progress.stage("publishing")
+        bundle = draft.commit(manifest)
+    return ExportReport(
+        bundle=bundle,
+        route=manifest.model.route,
+        route_reason=reason,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _copy_texts(checkpoint: Checkpoint, folder: Path) -> None:
+    """Configuration and tokenizer, so that other tools can read the bundle too."""
+    files = checkpoint.files
+    for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if files.has(name):
+            (folder / name).write_bytes(files.file(name).read_bytes())
+    (folder / "tokenizer.json").write_text(tokenizer_json(files, checkpoint.config), encoding="utf-8")
+
+
+def _source_card(checkpoint: Checkpoint) -> str | None:
+    if not checkpoint.files.has("README.md"):
+        return None
+    return checkpoint.files.file("README.md").read_text(encoding="utf-8", errors="replace")
+
+
+def _lower(
+    checkpoint: Checkpoint,
+    folder: Path,
+    name: str,
+    variants: Sequence[VariantName],
+    recipe: Int8Recipe,
+    threads: int | None,
+    progress: Progress,
+) -> tuple[Manifest, str]:
+    """Write the graphs by whichever route the architecture takes."""
+    config = checkpoint.config
+    unsupported = unsupported_reason(config)
+    if unsupported is None:
+        encoder = describe(config, checkpoint.weights)
+        model = Model(
+            model_type=encoder.model_type,
+            route="native",
+            max_positions=encoder.max_positions,
+            segment_ids=encoder.takes_segment_ids,
+            hidden_size=encoder.hidden_size,
+            layers=len(encoder.layers),
+            heads=encoder.heads,
+            vocab_size=encoder.words.shape[0],
+        )
+        max_length = min(384, model.max_positions)
+        text_encoder = TextEncoder.from_folder(
+            folder, segment_ids=model.segment_ids, max_positions=model.max_positions
+        )
+        made = lower_natively(
+            encoder,
+            text_encoder,
+            folder / "onnx",
+            variants,
+            recipe,
+            threads or usable_cores(),
+            progress.stage,
+        )
+        reason = f"{encoder.model_type} is lowered natively"
+    else:
+        from fastspan.export.optimum_route import lower_with_optimum
+
+        made = lower_with_optimum(checkpoint, folder / "onnx", variants, progress.stage)
+        model = _model_of(config, made)
+        max_length = min(384, model.max_positions)
+        reason = f"{unsupported}, so optimum exported it"
+    return (
+        Manifest(
+            name=name,
+            created_with=fastspan.__version__,
+            source=Source(
+                id=checkpoint.source,
+                revision=checkpoint.revision,
+                sha256=dict(checkpoint.sha256),
+                format=checkpoint.format,
+            ),
+            model=model,
+            max_length=max_length,
+            overlap=min(128, max_length // 3),
+            variants={variant.name: variant for variant in made},
+        ),
+        reason,
+    )
+
+
+def _model_of(config: dict[str, Any], variants: Sequence[Variant]) -> Model:
+    """What configurations of most architectures say, under the names most of them use."""
+    positions = int(config.get("max_position_embeddings") or 512)
+    # RoBERTa's relatives number positions from behind the padding id; -1 marks relative positions.
+    if config.get("model_type") in {
+        "mpnet",
+        "longformer",
+        "xlm-roberta-xl",
+        "roberta-prelayernorm",
+        "data2vec-text",
+    }:
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    return Model(
+        model_type=str(config.get("model_type")),
+        route="optimum",
+        max_positions=positions if positions > 0 else 512,
+        segment_ids="token_type_ids" in variants[0].graphs[0].inputs,
+        hidden_size=int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0),
+        layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
+        heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
+        vocab_size=int(config.get("vocab_size") or 0),
+    )
+
+
+def _verify(
+    checkpoint: Checkpoint,
+    folder: Path,
+    manifest: Manifest,
+    threads: int | None,
+    allow_parity_loss: bool,
+    progress: Progress,
+) -> Manifest:
+    """Measure every variant's parity and hold it against its gate.
+
+    Raises:
+        ParityError: A variant misses its gate and no loss is allowed.
+    """
+    model = manifest.model
+    encoder = TextEncoder.from_folder(
+        folder, segment_ids=model.segment_ids, max_positions=model.max_positions
+    )
+    size = max(1, 12 * model.layers * model.hidden_size**2)
+    pairs = encode(encoder, int(_VERIFICATION_WORK / size), manifest.max_length, manifest.overlap)
+    windows = sum(len(pair.windows) for pair in pairs)
+    cores = threads or usable_cores()
+
+    def run(graph: Graph, label: str) -> Logits:
+        padding_id = json.loads((folder / "config.json").read_bytes()).get("pad_token_id") or 0
+        settings = SessionSettings(
+            provider="CPUExecutionProvider", threads=cores, spinning=True, padding_id=padding_id
+        )
+        session = Session(folder, graph, settings)
+        with progress.bar(f"verifying {label}", windows) as step:
+            return logits_of(session, pairs, step)
+
+    interchange = manifest.variants["fp32"].graph_for("other")
+    if has_pytorch():
+        with progress.bar("running the PyTorch reference", windows) as step:
+            reference = torch_logits(
+                checkpoint.folder, pairs, segment_ids=model.segment_ids, threads=cores, step=step
+            )
+    else:
+        reference = run(interchange, interchange.file)
+    verified = {}
+    for name, variant in manifest.variants.items():
+        graphs = [graph for graph in variant.graphs if _runs_here(graph)]
+        found = [
+            compare(pairs, reference, run(graph, graph.file))
+            for graph in graphs
+            if has_pytorch() or graph is not interchange
+        ]
+        verified[name] = replace(variant, parity=_parity(variant.name, found))
+    _hold_against_gates(verified, allow_parity_loss)
+    accepted = {
+        name: variant
+        if variant.parity is None or variant.parity.passed
+        else replace(variant, parity=replace(variant.parity, accepted_loss=True))
+        for name, variant in verified.items()
+    }
+    return replace(manifest, variants=accepted)
+
+
+def _runs_here(graph: Graph) -> bool:
+    """Whether this machine's CPU runs the graph, and runs it exactly."""
+    if graph.target == "cpu-dot":
+        return cpu_features().int8_dot_product is not None
+    return graph.target != "cuda"
+
+
+def _parity(name: VariantName, found: Sequence[Comparison]) -> Parity | None:
+    """The worst of what a variant's graphs gave."""
+    if not found:
+        return None
+    gate = GATES[name]
+    return Parity(
+        reference="pytorch" if has_pytorch() else "fp32",
+        questions=found[0].questions,
+        windows=found[0].windows,
+        max_logit_difference=max(comparison.largest_difference for comparison in found),
+        equal_answers=min(comparison.equal_answers for comparison in found),
+        gate=str(gate),
+        passed=all(gate.passed(comparison) for comparison in found),
+        provider="CPUExecutionProvider",
+    )
+
+
+def _hold_against_gates(variants: dict[VariantName, Variant], allow_parity_loss: bool) -> None:
+    missed = [
+        f"{name} has {variant.parity.equal_answers:.1%} equal answers and a largest logit difference of "
+        f"{variant.parity.max_logit_difference:.2g} over {variant.parity.questions} questions "
+        f"(its gate: {variant.parity.gate})"
+        for name, variant in variants.items()
+        if variant.parity is not None and not variant.parity.passed
+    ]
+    if missed and not allow_parity_loss:
+        raise ParityError(
+            f"The export differs from its reference: {'; '.join(missed)}. Nothing was published. Leave the variant "
+            "out (--variants), or publish it all the same with --allow-parity-loss."
+        )

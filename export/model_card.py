@@ -1,0 +1,72 @@
+"""The README.md of a bundle: where it came from, what is in it, how it compares, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastspan.manifest import Manifest
+from fastspan.variants import Variant
+
+__all__ = ["model_card"]
+
+
+def model_card(manifest: Manifest, source_card: str | None) -> str:
+    """Write the card of a bundle in Markdown.
+
+    Args:
+        manifest: The bundle's manifest; its parity figures are quoted.
+        source_card: The checkpoint's own card; its front matter (licence, language …) is kept.
+    """
+    source = manifest.source
+    revision = f" at revision `{source.revision}`" if source.revision else ""
+    rows = "\n".join(_row(variant) for variant in manifest.variants.values())
+    return f"""{_front_matter(source_card)}
+# {manifest.name}: a FastSpan bundle
+
+Extractive question answering for ONNX Runtime, exported from `{source.id}`{revision}
+by FastSpan {manifest.created_with} ({manifest.model.route} route, {manifest.model.model_type},
+{manifest.model.layers} layers of {manifest.model.hidden_size}).
+
+| variant | made for | files | reference | questions | largest logit difference | equal answers | gate |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+```python
+from fastspan import QuestionAnswerer
+
+qa = QuestionAnswerer.load("FOLDER")  # this folder
+print(qa.answer("Who wrote it?", "Ada wrote it."))
+```
+
+`onnx/model.onnx` takes `input_ids`, `attention_mask`{", `token_type_ids`" if manifest.model.segment_ids else ""} and
+returns `start_logits` and `end_logits`; any ONNX runtime loads it. `fastspan.json` holds every file's checksum,
+the no-answer threshold and the calibration of the confidence.
+"""
+
+
+def _row(variant: Variant) -> str:
+    files = ", ".join(f"`{graph.file}`" for graph in variant.graphs)
+    parity = variant.parity
+    measured: Sequence[Any] = ("–",) * 5
+    if parity is not None:
+        verdict = "passed" if parity.passed else "missed, loss accepted"
+        measured = (
+            parity.reference,
+            parity.questions,
+            f"{parity.max_logit_difference:.2g}",
+            f"{parity.equal_answers:.1%}",
+            f"{parity.gate}: {verdict}",
+        )
+    return "| " + " | ".join(map(str, (variant.name, variant.target, files, *measured))) + " |"
+
+
+def _front_matter(card: str | None) -> str:
+    """The source card's YAML header, with the library it is for now."""
+    lines: list[str] = []
+    if card is not None and card.startswith("---\n") and "\n---" in card[4:]:
+        header = card[4 : card.index("\n---", 4)]
+        lines = [
+            line for line in header.splitlines() if not line.startswith(("library_name:", "pipeline_tag:"))
+        ]
+    return "\n".join(["---", *lines, "pipeline_tag: question-answering", "library_name: fastspan", "---", ""])
