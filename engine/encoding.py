@@ -4,6 +4,10 @@ A context that does not fit beside its question is cut into overlapping windows.
 of a transformers fast tokenizer called with ``truncation="only_second"``, ``max_length``, ``stride=overlap``
 and ``return_overflowing_tokens=True``; but every distinct string is tokenized once, and no offset becomes a
 Python object before an answer needs it.
+
+Two slips of tokenizers are not copied. From the second window on, it forgets that a template puts the context
+in segment 0; and where byte-level tokenizers add a blank before the text, it counts the blank before such a
+window's first token as part of that token.
 """
 
 from __future__ import annotations

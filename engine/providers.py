@@ -46,7 +46,8 @@ def import_onnxruntime() -> ModuleType:
             "onnxruntime is only half installed: two of its wheels overwrote each other. Run "
             "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'fastspan[cpu]' or 'fastspan[gpu]'."
         )
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module
 
 
 def available_providers() -> list[str]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import fastspan
 from fastspan.bundle import Bundle
-from fastspan.cpu import cpu_features, usable_cores
+from fastspan.cpu import usable_cores
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.errors import InputError, ParityError
 from fastspan.export.architecture import describe, unsupported_reason
@@ -22,38 +20,15 @@ from fastspan.export.checkpoint import Checkpoint, read_checkpoint
 from fastspan.export.hub import resolve_source
 from fastspan.export.model_card import model_card
 from fastspan.export.native_route import Int8Recipe, lower_natively
-from fastspan.export.parity import (
-    GATES,
-    Comparison,
-    Logits,
-    compare,
-    encode,
-    has_pytorch,
-    logits_of,
-    torch_logits,
-)
+from fastspan.export.parity import has_pytorch
 from fastspan.export.tokenizer_files import tokenizer_json
+from fastspan.export.verification import Progress, measure, misses, parity_of
 from fastspan.manifest import Manifest, Model, Source
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import Graph, Parity, Variant, VariantName
+from fastspan.variants import Variant, VariantName
 
 __all__ = ["VARIANTS", "ExportReport", "Progress", "export"]
 
 VARIANTS: tuple[VariantName, ...] = ("fp32", "fp16", "int8")
-
-# Verification runs each window through the reference and every graph. About so many multiplications are
-# affordable: small models are compared on many questions, large ones on fewer.
-_VERIFICATION_WORK = 1.3e11
-
-
-class Progress(Protocol):
-    """Told what happens; draws a bar, prints lines, or keeps silent."""
-
-    def stage(self, text: str) -> None:
-        """A step begins."""
-
-    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """A step of ``total`` parts begins; the callable it yields is called after each part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,42 +228,18 @@ def _verify(
     Raises:
         ParityError: A variant misses its gate and no loss is allowed.
     """
-    model = manifest.model
-    encoder = TextEncoder.from_folder(
-        folder, segment_ids=model.segment_ids, max_positions=model.max_positions
-    )
-    size = max(1, 12 * model.layers * model.hidden_size**2)
-    pairs = encode(encoder, int(_VERIFICATION_WORK / size), manifest.max_length, manifest.overlap)
-    windows = sum(len(pair.windows) for pair in pairs)
-    cores = threads or usable_cores()
-
-    def run(graph: Graph, label: str) -> Logits:
-        padding_id = json.loads((folder / "config.json").read_bytes()).get("pad_token_id") or 0
-        settings = SessionSettings(
-            provider="CPUExecutionProvider", threads=cores, spinning=True, padding_id=padding_id
+    reference = checkpoint.folder if has_pytorch() else None
+    checks = measure(folder, manifest, checkpoint=reference, threads=threads, progress=progress)
+    verified = {
+        name: replace(variant, parity=parity_of([check for check in checks if check.variant == name]))
+        for name, variant in manifest.variants.items()
+    }
+    missed = misses(verified)
+    if missed and not allow_parity_loss:
+        raise ParityError(
+            f"The export differs from its reference: {'; '.join(missed)}. Nothing was published. Leave the variant "
+            "out (--variants), or publish it all the same with --allow-parity-loss."
         )
-        session = Session(folder, graph, settings)
-        with progress.bar(f"verifying {label}", windows) as step:
-            return logits_of(session, pairs, step)
-
-    interchange = manifest.variants["fp32"].graph_for("other")
-    if has_pytorch():
-        with progress.bar("running the PyTorch reference", windows) as step:
-            reference = torch_logits(
-                checkpoint.folder, pairs, segment_ids=model.segment_ids, threads=cores, step=step
-            )
-    else:
-        reference = run(interchange, interchange.file)
-    verified = {}
-    for name, variant in manifest.variants.items():
-        graphs = [graph for graph in variant.graphs if _runs_here(graph)]
-        found = [
-            compare(pairs, reference, run(graph, graph.file))
-            for graph in graphs
-            if has_pytorch() or graph is not interchange
-        ]
-        verified[name] = replace(variant, parity=_parity(variant.name, found))
-    _hold_against_gates(verified, allow_parity_loss)
     accepted = {
         name: variant
         if variant.parity is None or variant.parity.passed
@@ -296,42 +247,3 @@ def _verify(
         for name, variant in verified.items()
     }
     return replace(manifest, variants=accepted)
-
-
-def _runs_here(graph: Graph) -> bool:
-    """Whether this machine's CPU runs the graph, and runs it exactly."""
-    if graph.target == "cpu-dot":
-        return cpu_features().int8_dot_product is not None
-    return graph.target != "cuda"
-
-
-def _parity(name: VariantName, found: Sequence[Comparison]) -> Parity | None:
-    """The worst of what a variant's graphs gave."""
-    if not found:
-        return None
-    gate = GATES[name]
-    return Parity(
-        reference="pytorch" if has_pytorch() else "fp32",
-        questions=found[0].questions,
-        windows=found[0].windows,
-        max_logit_difference=max(comparison.largest_difference for comparison in found),
-        equal_answers=min(comparison.equal_answers for comparison in found),
-        gate=str(gate),
-        passed=all(gate.passed(comparison) for comparison in found),
-        provider="CPUExecutionProvider",
-    )
-
-
-def _hold_against_gates(variants: dict[VariantName, Variant], allow_parity_loss: bool) -> None:
-    missed = [
-        f"{name} has {variant.parity.equal_answers:.1%} equal answers and a largest logit difference of "
-        f"{variant.parity.max_logit_difference:.2g} over {variant.parity.questions} questions "
-        f"(its gate: {variant.parity.gate})"
-        for name, variant in variants.items()
-        if variant.parity is not None and not variant.parity.passed
-    ]
-    if missed and not allow_parity_loss:
-        raise ParityError(
-            f"The export differs from its reference: {'; '.join(missed)}. Nothing was published. Leave the variant "
-            "out (--variants), or publish it all the same with --allow-parity-loss."
-        )

@@ -96,12 +96,12 @@ def run_squad(features, context, options):
         spans.append((spans[-1][0] + spans[0][1] - options.overlap if spans else 0, count))
     for number, (starts, ends, offsets) in enumerate(features):
         null_scores.append(starts[0] + ends[0])
-        shown = [i for i, offset in enumerate(offsets) if offset is not None]
+        shown = {i for i, offset in enumerate(offsets) if offset is not None}
         for s in n_best(starts):
             for e in n_best(ends):
                 if s not in shown or e not in shown or e < s or e - s + 1 > options.span_tokens:
                     continue
-                if has_most_context(spans, number, spans[number][0] + s - shown[0]):
+                if has_most_context(spans, number, spans[number][0] + s - min(shown)):
                     found.append((-(starts[s] + ends[e]), number, s, e, offsets[s][0], offsets[e][1]))
     answers = {}
     for score, _, _, _, start, end in sorted(found):
@@ -161,6 +161,25 @@ def test_equals_the_rules_of_run_squad(family, sentences, options, distinct_valu
     best = answers[0][3] if answers else -math.inf
     assert prediction.best_span_score == best
     assert (prediction.answer is None) == (not answers or null_score - best > 0.5)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("tokens", [400, 500, 700])
+def test_a_short_last_window_counts_for_less(tokens):
+    # Only windows that differ by a hundred tokens and more show the second term of the context rule.
+    from transformers import PreTrainedTokenizerFast
+
+    context = " ".join(f"the {chr(ord('a') + i % 26)}" for i in range(tokens // 2))
+    options = AnswerOptions(top_k=800, n_best=400, max_answer_length=1)
+    pairs = make_encoder("wordpiece").encode([QUESTION], [context], options)
+    counts = [window.count for window in pairs[0].windows]
+    assert counts[0] - counts[-1] > 100
+    starts, ends = random_logits(pairs, tokens)
+    (prediction,) = decode_squad(pairs, starts, ends, options, threshold=0.0)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=FAMILIES["wordpiece"]())
+    features = transformers_features(tokenizer, QUESTION, context, options, starts[0], ends[0])
+    answers, _ = run_squad(features, context, options)
+    assert [(a.text, a.start, a.end, a.score) for a in prediction.answers] == answers
 
 
 @pytest.mark.reference

@@ -1,0 +1,92 @@
+# Every target sets up what it needs in .venv, and is quick when nothing changed.
+PYTHON ?= python3
+MODEL ?= models/minilm-l6-squad2
+REVISION ?=
+VARIANTS ?= fp32,fp16,int8
+NAME := $(notdir $(patsubst %/,%,$(MODEL)))
+OUT ?= models/exported/$(NAME)
+DATA ?=
+PORT ?= 8080
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+BUNDLED := models/exported/minilm-l6-squad2
+EXPORT_SOURCES := $(shell find export engine/bundle.py engine/manifest.py engine/variants.py -type f -not -name '*.pyc')
+SOURCES := $(shell find engine export benchmarks -name '*.py')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup dev export demo test lint parity bench bench-full bench-gpu serve clean
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make export MODEL=<folder or hub id> [REVISION=...] [VARIANTS=fp32,fp16,int8] [OUT=...]"
+	@echo "  make parity [MODEL=...] [DATA=squad.json]"
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "FastSpan needs Python 3.10 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[cpu,export]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[dev]'
+	@touch .venv/.run $@
+
+setup: .venv/.run  ## Install FastSpan with the CPU runtime and the exporter into .venv.
+
+dev: .venv/.dev  ## Install everything that tests, linters and reference models need, PyTorch included.
+
+$(BUNDLED)/fastspan.json: $(wildcard models/minilm-l6-squad2/*) $(EXPORT_SOURCES) | .venv/.run
+	$(BIN)/fastspan export models/minilm-l6-squad2 --out $(BUNDLED)
+
+ifeq ($(MODEL)|$(OUT)|$(VARIANTS)|$(REVISION),models/minilm-l6-squad2|$(BUNDLED)|fp32,fp16,int8|)
+export: $(BUNDLED)/fastspan.json  ## Export a checkpoint (MODEL=...) to verified ONNX graphs; the bundled one by default.
+	@$(BIN)/fastspan info $(BUNDLED)
+else
+export: .venv/.run
+	$(BIN)/fastspan export '$(MODEL)' --out '$(OUT)' --variants '$(VARIANTS)' $(if $(REVISION),--revision '$(REVISION)')
+endif
+
+demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer questions from real text.
+	@$(BIN)/python -m fastspan.benchmarks.demo $(BUNDLED)
+
+test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests.
+	$(BIN)/python -m pytest $(ARGS)
+
+# Checkers want to see one package; the sources lie in three top-level folders. So they see links.
+build/typed: $(SOURCES) Makefile
+	@rm -rf $@ && mkdir -p $@/fastspan
+	@ln -s $(CURDIR)/engine/* $@/fastspan/ && ln -s $(CURDIR)/export $@/fastspan/export && ln -s $(CURDIR)/benchmarks $@/fastspan/benchmarks
+	@touch $@
+
+lint: .venv/.dev build/typed  ## Check style, types and layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd build/typed && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fastspan
+	cd build/typed && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+
+parity: .venv/.dev  ## Compare every variant with PyTorch and write the report to benchmarks/results.
+	@$(MAKE) --no-print-directory export
+	$(BIN)/fastspan verify '$(OUT)' --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results $(if $(DATA),--data '$(DATA)')
+
+bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers (under ten minutes) and write the report.
+	$(BIN)/python -m fastspan.benchmarks.suite --quick
+
+bench-full: .venv/.dev $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
+	$(BIN)/python -m fastspan.benchmarks.suite
+
+bench-gpu: .venv/bin/python  ## Measure on an NVIDIA GPU and fill the report's GPU section.
+	$(PIP) -e '.[gpu,export,bench]'
+	$(BIN)/python -m fastspan.benchmarks.suite --gpu
+
+serve: $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on PORT (8080).
+	$(PIP) -e '.[serve]'
+	$(BIN)/fastspan serve $(BUNDLED) --port $(PORT)
+
+clean:  ## Remove what was built and exported, and .venv.
+	rm -rf .venv build dist models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""What commands print: text that is safe for a terminal, colours only where one shows them, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+__all__ = ["Style", "megabytes", "one_line", "table", "wraps", "write", "write_json"]
+
+
+class Style:
+    """Marks text for a stream: with escape codes on a terminal, else not at all.
+
+    The environment variable NO_COLOR, of any length but zero, turns the codes off (no-color.org).
+
+    Args:
+        stream: Where the text will go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        self.coloured = stream.isatty() and not plain
+
+    def answer(self, text: str) -> str:
+        """Mark an answer: bold green, or between asterisks."""
+        return self._in("1;32", text) if self.coloured else f"**{text}**"
+
+    def strong(self, text: str) -> str:
+        """Mark a heading."""
+        return self._in("1", text)
+
+    def faint(self, text: str) -> str:
+        """Mark what matters less."""
+        return self._in("2", text)
+
+    def good(self, text: str) -> str:
+        """Mark what is as it should be."""
+        return self._in("32", text)
+
+    def bad(self, text: str) -> str:
+        """Mark what is not as it should be."""
+        return self._in("31", text)
+
+    def _in(self, codes: str, text: str) -> str:
+        return f"\x1b[{codes}m{text}\x1b[0m" if self.coloured else text
+
+
+def write(text: str = "") -> None:
+    """Write a line, or several, to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def write_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """Write an object as JSON; a number that is not finite, which JSON cannot say, becomes null."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    write(json.dumps(_finite(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
+
+
+def one_line(text: str) -> str:
+    """Squeeze white space, and show control characters, which a terminal would obey, as U+FFFD."""
+    squeezed = _squeeze(text)
+    return "".join(
+        "\ufffd" if unicodedata.category(character) == "Cc" else character for character in squeezed
+    )
+
+
+def megabytes(size: int) -> str:
+    """A size for people: ``86.3 MB``, of 10^6 bytes."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:
+    """Lay out rows in aligned columns under a header; the last column is not padded."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+    return "\n".join([style.strong(lines[0]), *lines[1:]])
+
+
+def wraps(label: str, lines: Sequence[str], width: int = 14) -> str:
+    """A label with its lines to the right of it, aligned."""
+    first, *rest = lines or ("–",)
+    return "\n".join([f"{label.ljust(width)}{first}", *(" " * width + line for line in rest)])
+
+
+def _squeeze(text: str) -> str:
+    edges = (" " if text[:1].isspace() else "", " " if text[-1:].isspace() else "")
+    return " ".join(text.split()).join(edges) if text.strip() else edges[0]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

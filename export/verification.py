@@ -1,0 +1,196 @@
+"""Runs every graph of a bundle on the verification questions and compares it with a reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from fastspan.bundle import Bundle
+from fastspan.cpu import cpu_features, usable_cores
+from fastspan.encoding import EncodedPair, Encoder
+from fastspan.errors import BundleError
+from fastspan.export.parity import GATES, Comparison, Logits, compare, encode, logits_of, torch_logits
+from fastspan.manifest import Manifest
+from fastspan.session import Session, SessionSettings
+from fastspan.variants import Graph, Parity, Variant
+
+__all__ = ["GraphCheck", "Progress", "measure", "misses", "parity_of", "verify_bundle"]
+
+# Verification runs each window through the reference and every graph. About so many multiplications are
+# affordable: small models are compared on many questions, large ones on fewer.
+_WORK = 1.3e11
+
+Reference = Literal["pytorch", "fp32"]
+
+
+class Progress(Protocol):
+    """Told what happens; draws a bar, prints lines, or keeps silent."""
+
+    def stage(self, text: str) -> None:
+        """A step begins."""
+
+    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """A step of ``total`` parts begins; the callable it yields is called after each part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphCheck:
+    """What came of one graph.
+
+    Attributes:
+        variant: The variant it belongs to.
+        graph: The graph.
+        reference: What it was compared with: the checkpoint in PyTorch, or the bundle's fp32 graph.
+        runs_here: Whether this machine's CPU runs it, exactly; if not, it was left alone.
+        comparison: How it differs; None where it does not run here or is itself the reference.
+    """
+
+    variant: str
+    graph: Graph
+    reference: Reference
+    runs_here: bool
+    comparison: Comparison | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it: what was not compared has missed no gate."""
+        return self.comparison is None or GATES[self.variant].passed(self.comparison)
+
+
+def measure(
+    folder: Path, manifest: Manifest, *, checkpoint: Path | None, threads: int | None, progress: Progress
+) -> list[GraphCheck]:
+    """Run every graph that runs on this machine's CPU and compare its logits and answers.
+
+    Args:
+        folder: Where the graphs and the tokenizer lie, laid out as in a bundle.
+        manifest: What lies there.
+        checkpoint: The checkpoint to run in PyTorch as the reference; None: the bundle's fp32 interchange
+            graph is the reference.
+        threads: Threads to compute with; None: the cores this process may use.
+        progress: Told what happens.
+
+    Returns:
+        One check a graph, in the manifest's order.
+
+    Raises:
+        InferenceError: A graph does not load or run.
+    """
+    model = manifest.model
+    cores = threads or usable_cores()
+    encoder = Encoder.from_folder(folder, segment_ids=model.segment_ids, max_positions=model.max_positions)
+    size = max(1, 12 * model.layers * model.hidden_size**2)
+    pairs = encode(encoder, int(_WORK / size), manifest.max_length, manifest.overlap)
+    run = _Runner(folder, pairs, cores, progress)
+
+    interchange = _interchange(folder, manifest)
+    if checkpoint is None:
+        reference = run(interchange)
+    else:
+        with progress.bar("running the PyTorch reference", run.windows) as step:
+            reference = torch_logits(
+                checkpoint, pairs, segment_ids=model.segment_ids, threads=cores, step=step
+            )
+    checks = []
+    for name, variant in manifest.variants.items():
+        for graph in variant.graphs:
+            runs_here = _runs_here(graph)
+            is_reference = checkpoint is None and graph is interchange
+            found = compare(pairs, reference, run(graph)) if runs_here and not is_reference else None
+            checks.append(
+                GraphCheck(
+                    variant=name,
+                    graph=graph,
+                    reference="fp32" if checkpoint is None else "pytorch",
+                    runs_here=runs_here,
+                    comparison=found,
+                )
+            )
+    return checks
+
+
+def verify_bundle(bundle: Bundle, *, threads: int | None, progress: Progress) -> list[GraphCheck]:
+    """Check a bundle's files against their checksums, then its graphs against its fp32 interchange graph.
+
+    Args:
+        bundle: An opened bundle.
+        threads: Threads to compute with; None: the cores this process may use.
+        progress: Told what happens.
+
+    Raises:
+        ChecksumMismatch: A file is not the one that was exported.
+        BundleError: A file cannot be read, or there is no fp32 graph to compare with.
+        InferenceError: A graph does not load or run.
+    """
+    with progress.bar("checking checksums", len(bundle.manifest.files)) as step:
+        for path in bundle.manifest.files:
+            bundle.verified([path])
+            step()
+    return measure(bundle.folder, bundle.manifest, checkpoint=None, threads=threads, progress=progress)
+
+
+def parity_of(checks: Sequence[GraphCheck]) -> Parity | None:
+    """The worst of what a variant's graphs gave; None where none of them was compared."""
+    found = [check.comparison for check in checks if check.comparison is not None]
+    if not found:
+        return None
+    gate = GATES[checks[0].variant]
+    return Parity(
+        reference=checks[0].reference,
+        questions=found[0].questions,
+        windows=found[0].windows,
+        max_logit_difference=max(comparison.largest_difference for comparison in found),
+        equal_answers=min(comparison.equal_answers for comparison in found),
+        gate=str(gate),
+        passed=all(check.passed for check in checks),
+        provider="CPUExecutionProvider",
+    )
+
+
+def misses(variants: Mapping[str, Variant]) -> list[str]:
+    """Say of every variant that missed its gate by how much, for people."""
+    return [
+        f"{name} has {variant.parity.equal_answers:.1%} equal answers and a largest logit difference of "
+        f"{variant.parity.max_logit_difference:.2g} over {variant.parity.questions} questions "
+        f"(its gate: {variant.parity.gate})"
+        for name, variant in variants.items()
+        if variant.parity is not None and not variant.parity.passed
+    ]
+
+
+class _Runner:
+    """Runs graphs of a folder over the same windows, with the same settings."""
+
+    def __init__(self, folder: Path, pairs: Sequence[EncodedPair], threads: int, progress: Progress) -> None:
+        padding_id = json.loads((folder / "config.json").read_bytes()).get("pad_token_id") or 0
+        self.windows = sum(len(pair.windows) for pair in pairs)
+        self._folder = folder
+        self._pairs = pairs
+        self._progress = progress
+        self._settings = SessionSettings(
+            provider="CPUExecutionProvider", threads=threads, spinning=True, padding_id=padding_id
+        )
+
+    def __call__(self, graph: Graph) -> Logits:
+        session = Session(self._folder, graph, self._settings)
+        with self._progress.bar(f"running {graph.file}", self.windows) as step:
+            return logits_of(session, self._pairs, step)
+
+
+def _interchange(folder: Path, manifest: Manifest) -> Graph:
+    if "fp32" not in manifest.variants:
+        raise BundleError(
+            f"{folder} holds no fp32 variant to compare the others with: export the checkpoint again."
+        )
+    return manifest.variants["fp32"].graph_for("other")
+
+
+def _runs_here(graph: Graph) -> bool:
+    """Whether this machine's CPU runs the graph, and runs it exactly."""
+    if graph.target == "cpu-dot":
+        return cpu_features().int8_dot_product is not None
+    return graph.target != "cuda"

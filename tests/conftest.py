@@ -1,0 +1,78 @@
+"""Bundles that many tests share, each made once in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import save_tiny_checkpoint
+
+import fastspan
+from fastspan.bundle import Bundle
+from fastspan.errors import BundleError
+
+ROOT = Path(__file__).resolve().parents[1]
+MINILM = ROOT / "models" / "minilm-l6-squad2"
+EXPORTED_MINILM = ROOT / "models" / "exported" / "minilm-l6-squad2"
+
+
+class SilentProgress:
+    """A progress that nobody watches."""
+
+    def stage(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        yield lambda: None
+
+
+def _export_untrained(checkpoint: Path, out: Path) -> Path:
+    """Export random weights: they promise no parity in int8, so little is spent on measuring it."""
+    exporter = pytest.importorskip("fastspan.export.exporter")
+    native_route = pytest.importorskip("fastspan.export.native_route")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_VERIFICATION_WORK", 0)
+        patch.setattr(exporter, "has_pytorch", lambda: False)
+        exporter.export(
+            checkpoint,
+            out,
+            progress=SilentProgress(),
+            variants=("fp32", "int8"),
+            allow_parity_loss=True,
+            int8=native_route.Int8Recipe(windows=4),
+        )
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers, as SafeTensors."""
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny-qa")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle, with the variants fp32 and int8. To be read only: copy it before changing a file."""
+    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-qa")
+
+
+@pytest.fixture(scope="session")
+def bundled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the checkpoint that comes with the project. To be read only."""
+    try:
+        bundle = Bundle.open(EXPORTED_MINILM)
+        bundle.verify_all()
+    except BundleError:
+        pass
+    else:
+        if bundle.manifest.created_with == fastspan.__version__:
+            return EXPORTED_MINILM
+    if not (MINILM / "model.safetensors").is_file():
+        pytest.skip("needs the checkpoint in models/minilm-l6-squad2")
+    exporter = pytest.importorskip("fastspan.export.exporter")
+    out = tmp_path_factory.mktemp("bundles") / "minilm-l6-squad2"
+    exporter.export(MINILM, out, progress=SilentProgress())
+    return out

@@ -1,0 +1,232 @@
+"""Every native graph against PyTorch, on random models of every family."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from random_checkpoints import NATIVE, VOCABULARY, config_and_weights, torch_logits, torch_model
+
+from fastspan.export.architecture import describe
+from fastspan.export.lowering.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile
+from fastspan.export.lowering.encoder_graph import Lowering
+from fastspan.export.lowering.targets import CpuLowering, HalfLowering, Int8Lowering, quantize_encoder
+from fastspan.export.quantization import InputStatistics
+
+pytestmark = pytest.mark.reference
+
+
+def session(source):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    model = source if isinstance(source, str) else source.SerializeToString()
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def tokens(rng, batch, length):
+    # From 3 on, so that no token is taken for padding by accident.
+    return rng.integers(3, VOCABULARY, (batch, length))
+
+
+def run(graph, ids, *, segments=None, mask=None):
+    feeds = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask}
+    names = {value.name for value in graph.get_inputs()}
+    return graph.run(["start_logits", "end_logits"], {name: feeds[name] for name in names})
+
+
+def segments_for(encoder, ids):
+    if not encoder.takes_segment_ids:
+        return None
+    segments = np.zeros_like(ids)
+    segments[:, ids.shape[1] // 2 :] = 1
+    return segments
+
+
+@pytest.mark.parametrize("family", NATIVE)
+@pytest.mark.parametrize("lowering", [Lowering, CpuLowering])
+def test_fp32_logits_equal_pytorchs(family, lowering):
+    model = torch_model(family)
+    encoder = describe(*config_and_weights(family))
+    graph = session(lowering(encoder).lower())
+    rng = np.random.default_rng(0)
+    for batch, length in ((1, 1), (1, 2), (3, 17), (2, encoder.max_positions)):
+        ids = tokens(rng, batch, length)
+        segments = segments_for(encoder, ids)
+        got = run(graph, ids, segments=segments, mask=np.ones_like(ids))
+        for mine, theirs in zip(got, torch_logits(model, ids, segments=segments), strict=True):
+            assert mine.shape == (batch, length)
+            assert mine.dtype == np.float32
+            assert length < 17 or np.ptp(theirs) > 0.1
+            np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("lowering", [Lowering, CpuLowering])
+def test_activations(activation, lowering):
+    model = torch_model("bert", activation)
+    encoder = describe(*config_and_weights("bert", activation))
+    ids = tokens(np.random.default_rng(1), 2, 9)
+    segments = segments_for(encoder, ids)
+    got = run(session(lowering(encoder).lower()), ids, segments=segments, mask=np.ones_like(ids))
+    for mine, theirs in zip(got, torch_logits(model, ids, segments=segments), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", NATIVE)
+@pytest.mark.parametrize(("lowering", "tolerance"), [(Lowering, 1e-4), (HalfLowering, 0.05)])
+def test_padding_changes_nothing(family, lowering, tolerance):
+    model = torch_model(family)
+    encoder = describe(*config_and_weights(family))
+    graph = session(lowering(encoder).lower())
+    rng = np.random.default_rng(2)
+    lengths = (21, 5, 1)
+    ids = np.full((len(lengths), max(lengths)), encoder.padding_id or 0)
+    mask = np.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = tokens(rng, 1, length)
+        mask[row, :length] = 1
+    segments = segments_for(encoder, ids)
+    padded = run(graph, ids, segments=segments, mask=mask)
+    for row, length in enumerate(lengths):
+        alone = ids[row : row + 1, :length]
+        alone_segments = None if segments is None else segments[row : row + 1, :length]
+        for mine, theirs in zip(padded, torch_logits(model, alone, segments=alone_segments), strict=True):
+            np.testing.assert_allclose(mine[row, :length], theirs[0], atol=tolerance, rtol=0)
+
+
+def test_a_padding_token_inside_the_text_is_numbered_as_roberta_numbers_it():
+    model = torch_model("roberta")
+    encoder = describe(*config_and_weights("roberta"))
+    ids = tokens(np.random.default_rng(3), 1, 12)
+    ids[0, 5] = encoder.padding_id
+    for lowering in (Lowering, CpuLowering):
+        got = run(session(lowering(encoder).lower()), ids, mask=np.ones_like(ids))
+        for mine, theirs in zip(got, torch_logits(model, ids), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
+
+
+def test_half_precision_keeps_weights_in_half_and_answers_in_single():
+    encoder = describe(*config_and_weights("bert"))
+    model = HalfLowering(encoder).lower()
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds["layer.0.intermediate.weight"] == onnx.TensorProto.FLOAT16
+    assert kinds["head.weight"] == onnx.TensorProto.FLOAT
+    assert {value.type.tensor_type.elem_type for value in model.graph.output} == {onnx.TensorProto.FLOAT}
+    ids = tokens(np.random.default_rng(4), 2, 15)
+    segments = segments_for(encoder, ids)
+    got = run(session(model), ids, segments=segments, mask=np.ones_like(ids))
+    for mine, theirs in zip(got, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=0.05, rtol=0)
+
+
+def calibrated(encoder, ids, segments):
+    from fastspan.encoding import Window
+    from fastspan.export.calibration import observe_inputs
+
+    windows = [Window(row, segment, 1, len(row) - 2, 0) for row, segment in zip(ids, segments, strict=True)]
+    return observe_inputs(encoder, windows, 1)
+
+
+def exact_session(encoder, quantized, folder):
+    """The int8 graph that is exact on every CPU."""
+    with WeightFile(folder / "signed") as signed, WeightFile(folder / "unsigned") as unsigned:
+        shifted = Int8Lowering(encoder, quantized, signed, unsigned).lower()
+    (folder / "shifted.onnx").write_bytes(shifted.SerializeToString())
+    return session(str(folder / "shifted.onnx"))
+
+
+def test_int8_stays_near_and_its_two_storages_hold_the_same_integers(tmp_path):
+    encoder = describe(*config_and_weights("bert"))
+    rng = np.random.default_rng(5)
+    ids = tokens(rng, 8, 24)
+    segments = segments_for(encoder, ids)
+    quantized = quantize_encoder(encoder, calibrated(encoder, ids, segments))
+    graph = exact_session(encoder, quantized, tmp_path)
+    shifted = onnx.load(tmp_path / "shifted.onnx", load_external_data=False)
+    plain = Int8Lowering(encoder, quantized).lower()
+    stored = {tensor.name: tensor for tensor in plain.graph.initializer}
+    assert stored["layer.0.output.weight"].data_type == onnx.TensorProto.INT8
+    ids = tokens(rng, 1, 24)
+    segments = segments_for(encoder, ids)
+    reference = torch_logits(torch_model("bert"), ids, segments=segments)
+    for mine, theirs in zip(run(graph, ids, segments=segments), reference, strict=True):
+        assert np.abs(mine - theirs).max() < 0.1 * np.abs(theirs).max()
+    by_name = {tensor.name: tensor for tensor in shifted.graph.initializer}
+    assert by_name["layer.0.output.unsigned"].data_type == onnx.TensorProto.UINT8
+    for name, layer in quantized.items():
+        array = onnx.numpy_helper.to_array(by_name[f"{name}.unsigned"], base_dir=str(tmp_path))
+        assert np.array_equal(array.astype(np.int16) - 128, layer.weight)
+
+
+def test_a_layer_kept_in_fp32_has_no_integers():
+    encoder = describe(*config_and_weights("bert"))
+    quantized = quantize_encoder(encoder, {}, keep=["layer.1.output"])
+    model = Int8Lowering(encoder, quantized).lower()
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds["layer.1.output.weight"] == onnx.TensorProto.FLOAT
+    assert kinds["layer.0.output.weight"] == onnx.TensorProto.INT8
+
+
+def test_split_channels_leave_the_product_unchanged(tmp_path):
+    encoder = describe(*config_and_weights("bert"))
+    rng = np.random.default_rng(6)
+    ids = tokens(rng, 8, 24)
+    segments = segments_for(encoder, ids)
+    seen = calibrated(encoder, ids, segments)
+    loud = {}
+    for name, statistics in seen.items():
+        peak = statistics.peak.copy()
+        peak[3] = 50
+        loud[name] = InputStatistics(peak, statistics.second_moments)
+    quantized = quantize_encoder(encoder, loud)
+    assert all(list(layer.extra) == [3] for layer in quantized.values())
+    got = run(exact_session(encoder, quantized, tmp_path), ids, segments=segments)
+    for mine, theirs in zip(got, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
+        assert np.abs(mine - theirs).max() < 0.1 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("family", NATIVE)
+@pytest.mark.parametrize("lowering", [Lowering, CpuLowering, HalfLowering])
+def test_the_checker_passes_and_versions_are_stated(family, lowering):
+    model = lowering(describe(*config_and_weights(family))).lower()
+    onnx.checker.check_model(model, full_check=lowering is Lowering)
+    versions = {imported.domain: imported.version for imported in model.opset_import}
+    assert versions[""] == OPSET
+    assert model.ir_version == IR_VERSION
+
+
+def test_the_interchange_graph_is_made_of_standard_operators():
+    model = Lowering(describe(*config_and_weights("bert"))).lower()
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [value.name for value in model.graph.input] == ["input_ids", "attention_mask", "token_type_ids"]
+    for value in [*model.graph.input, *model.graph.output]:
+        assert [dim.dim_param for dim in value.type.tensor_type.shape.dim] == ["batch", "length"]
+
+
+def test_two_graphs_share_one_weight_file(tmp_path):
+    encoder = describe(*config_and_weights("bert"))
+    with WeightFile(tmp_path / "w") as weights:
+        first = Lowering(encoder, weights).lower()
+        weights.flush()
+        size = (tmp_path / "w").stat().st_size
+        second = CpuLowering(encoder, weights).lower()
+    assert (tmp_path / "w").stat().st_size == size
+    ids = tokens(np.random.default_rng(7), 1, 9)
+    segments = segments_for(encoder, ids)
+    outputs = []
+    for name, model in (("a.onnx", first), ("b.onnx", second)):
+        (tmp_path / name).write_bytes(model.SerializeToString())
+        outputs.append(run(session(str(tmp_path / name)), ids, segments=segments, mask=np.ones_like(ids)))
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+def test_external_tensors_start_on_a_page(tmp_path):
+    with WeightFile(tmp_path / "w") as weights:
+        builder = GraphBuilder(weights)
+        builder.constant("a", np.arange(1000, dtype=np.float32))
+        builder.constant("b", np.arange(2000, dtype=np.int8))
+        builder.constant("small", np.zeros(3, np.float32))
+        assert weights.place("b", np.arange(2000, dtype=np.int8)) == (4096, 2000)
+    assert (tmp_path / "w").stat().st_size == 4096 + 2000
