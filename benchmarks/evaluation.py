@@ -175,9 +175,7 @@ def ask(
     predictions: list[Prediction] = []
     began = time.perf_counter()
     try:
-        for prediction in answerer.answer_many(
-            pairs, truncate_question=True, no_answer_threshold=threshold
-        ):
+        for prediction in answerer.answer_many(pairs, truncate_question=True, no_answer_threshold=threshold):
             predictions.append(prediction)
             step()
     except InputError as error:

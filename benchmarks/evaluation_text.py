@@ -21,9 +21,10 @@ def evaluation_text(data: EvaluationSet, info: Info, evaluation: Evaluation) -> 
     best = evaluation.best
     return (
         f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
-        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} ({info.reason})\n"
+        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
+        f"({info.reason})\n"
         f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}\n\n"
-        f"{'':<18} {'questions':>9}  {'exact match':^22}  {'F1':^22}\n"
+        f"{'':<18} {'questions':>9}  {'exact match':<22}  F1\n"
         f"{rows}\n\n"
         f"best exact match {best.exact:.2f} at threshold {best.exact_threshold:.4g}, "
         f"best F1 {best.f1:.2f} at {best.f1_threshold:.4g}\n"
@@ -43,11 +44,12 @@ def with_interval(interval: Interval, *, digits: int = 2, sign: bool = False) ->
     style = f"{'+' if sign else ''}.{digits}f"
     # A difference that rounds to nothing has no sign.
     estimate, low, high = (
-        format(round(number, digits) + 0.0, style) for number in (interval.estimate, interval.low, interval.high)
+        format(round(number, digits) + 0.0, style)
+        for number in (interval.estimate, interval.low, interval.high)
     )
     return f"{estimate} [{low}, {high}]"
 
 
 def _row(name: str, scores: Scores) -> str:
     exact, f1 = with_interval(scores.exact), with_interval(scores.f1)
-    return f"{name:<18} {scores.total:>9,}  {exact:^22}  {f1:^22}"
+    return f"{name:<18} {scores.total:>9,}  {exact:<22}  {f1}"

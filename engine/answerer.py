@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastspan.batching import SHORT_BATCH_TOKENS, plan_equal_lengths, plan_padded
 from fastspan.config import AnswerOptions, AnswerOverrides, LoadOptions
 from fastspan.decoding import decode_squad
-from fastspan.encoding import EncodedPair, Encoder, check_pair
+from fastspan.encoding import EncodedPair, Encoder, Window, check_pair
 from fastspan.errors import Closed, DeadlineExceeded, InputError
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.pipeline_decoding import predict_pipeline
@@ -134,6 +135,8 @@ class QuestionAnswerer:
         for name in overrides:
             if name not in known:
                 raise InputError(f"{name!r} is not an option of load(); the options are {', '.join(known)}.")
+        if not isinstance(options, LoadOptions | None):
+            raise InputError(f"options must be LoadOptions or None, not {type(options).__name__}.")
         base = {name: getattr(options, name) for name in known} if options is not None else {}
         return cls(load_bundle(source, revision, LoadOptions(**{**base, **overrides})))
 
@@ -161,8 +164,8 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        chosen = (options or self._defaults).override(overrides)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline_in(timeout)
+        chosen = self._options(options, overrides)
         self._check_open()
         chunk = self._start([(question, context)], chosen, None, deadline)
         return self._finish(chunk, chosen)[0]
@@ -189,7 +192,12 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        chosen = (options or self._defaults).override(overrides)
+        chosen = self._options(options, overrides)
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                "pairs must be tuples of question and context, in a list or generator, "
+                f"not {type(pairs).__name__}."
+            )
         self._check_open()
         return self._stream(iter(pairs), chosen)
 
@@ -227,7 +235,7 @@ class QuestionAnswerer:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_again, (type(self), str(self._loaded.bundle.folder), self._loaded.options)
+        return _load_again, (type(self), self._loaded.bundle.folder.absolute(), self._loaded.options)
 
     def __repr__(self) -> str:
         state = (
@@ -236,6 +244,11 @@ class QuestionAnswerer:
             else f"{self._loaded.choice.variant.name} on {self._session.providers[0]}"
         )
         return f"<QuestionAnswerer {self._loaded.bundle.manifest.name}: {state}>"
+
+    def _options(self, options: AnswerOptions | None, overrides: Mapping[str, Any]) -> AnswerOptions:
+        if not isinstance(options, AnswerOptions | None):
+            raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
+        return (options or self._defaults).override(overrides)
 
     # From here on: chunks of pairs on their way through.
 
@@ -281,12 +294,22 @@ class QuestionAnswerer:
             if deadline is not None and time.monotonic() >= deadline:
                 raise DeadlineExceeded("The deadline passed before all windows had run; allow more time.")
             if workers is not None and len(windows) > 1:
-                runs.append(workers.submit(self._session.run, batch, deadline=deadline))
+                runs.append(self._submit(workers, batch, deadline))
             else:
                 run: Future[tuple[Logits, Logits]] = Future()
                 run.set_result(self._session.run(batch, deadline=deadline))
                 runs.append(run)
         return _Chunk(pairs, places, groups, runs)
+
+    def _submit(
+        self, workers: ThreadPoolExecutor, batch: Sequence[Window], deadline: float | None
+    ) -> Future[tuple[Logits, Logits]]:
+        try:
+            return workers.submit(self._session.run, batch, deadline=deadline)
+        except RuntimeError:
+            # Another thread may have closed the answerer since this call began.
+            self._check_open()
+            raise
 
     def _plan(self, lengths: list[int]) -> list[list[int]]:
         if self._session.graph.layout == "padded":
@@ -322,7 +345,7 @@ class QuestionAnswerer:
             try:
                 questions, contexts = _columns([pair], first_index + number)
                 self._encoder.encode(questions, contexts, options, first_index + number)
-            except InputError as error:
+            except InputError as error:  # noqa: PERF203 - each pair is tried alone
                 return list(texts[:number]), error
         raise InputError("the pairs changed while they were read")
 
@@ -349,8 +372,9 @@ def _columns(texts: Sequence[tuple[str, str]], first_index: int | None) -> tuple
     for number, pair in enumerate(texts):
         index = None if first_index is None else first_index + number
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
             raise InputError(
-                f"pairs[{index}] must be a tuple of question and context, not {type(pair).__name__}."
+                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}."
             )
         check_pair(pair[0], pair[1], index)
         questions.append(pair[0])
@@ -358,5 +382,14 @@ def _columns(texts: Sequence[tuple[str, str]], first_index: int | None) -> tuple
     return questions, contexts
 
 
-def _load_again(kind: type[QuestionAnswerer], folder: str, options: LoadOptions) -> QuestionAnswerer:
-    return kind.load(Path(folder), options=options)
+def _deadline_in(timeout: float | None) -> float | None:
+    """When a call gives up, on ``time.monotonic``'s clock."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        raise InputError(f"timeout must be a number of seconds or None, not {timeout!r}.")
+    return time.monotonic() + timeout
+
+
+def _load_again(kind: type[QuestionAnswerer], folder: Path, options: LoadOptions) -> QuestionAnswerer:
+    return kind.load(folder, options=options)

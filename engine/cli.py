@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fastspan import __version__
-from fastspan.commands import COMMANDS, UsageError, load
+from fastspan.commands import UsageError, modules
 from fastspan.errors import FastSpanError
 
 __all__ = ["build_parser", "main"]
@@ -35,13 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: Wrong usage, ``--help`` or ``--version``, as argparse has it.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    # Global options take no values, so the first word without a dash is the command.
-    parser = build_parser(only=next((word for word in words if not word.startswith("-")), ""))
     _let_output_pass()
     try:
-        arguments = parser.parse_args(words)
-        code = _run(arguments)
+        code = _run(build_parser().parse_args(argv))
         sys.stdout.flush()
     except BrokenPipeError:
         _close_output()
@@ -51,12 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of the command line.
-
-    Args:
-        only: The one command whose arguments are declared; None: every command's.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, every command's arguments declared."""
     parser = argparse.ArgumentParser(
         prog="fastspan",
         description="Extractive question answering: text in, the answering span out.",
@@ -67,22 +59,19 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastspan {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        chosen = only is None or only == command.name
-        module = load(command) if chosen else None
-        added = commands.add_parser(
-            command.name,
-            help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES) if module else None,
+    for module in modules():
+        command = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if module is not None:
-            module.add_arguments(added)
-            # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.
-            added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
-            added.set_defaults(run=module.run, usage_error=added.error)
+        module.add_arguments(command)
+        # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.
+        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
+        command.set_defaults(run=module.run, usage_error=command.error)
     return parser
 
 

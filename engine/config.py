@@ -28,7 +28,7 @@ def _flag(name: str, value: object) -> None:
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
 
 
@@ -154,6 +154,11 @@ class LoadOptions:
                 raise InputError(f"{name} must be a string, not {getattr(self, name)!r}.")
         if not isinstance(self.provider_options, Mapping):
             raise InputError(f"provider_options must be a mapping, not {self.provider_options!r}.")
+        for item in self.provider_options.items():
+            if not all(isinstance(part, str) for part in item):
+                raise InputError(
+                    f"provider_options must map strings to strings, not {item[0]!r} to {item[1]!r}."
+                )
         _one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
         if self.threads is not None:
             _whole("threads", self.threads, 1)

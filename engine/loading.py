@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastspan.bundle import Bundle
@@ -46,6 +46,7 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
     """Open a bundle, choose its variant, verify what will be read, and make encoder and session.
 
     Raises:
+        InputError: ``source`` or ``revision`` is unusable.
         BundleError: The bundle is missing, damaged or lacks the variant.
         ProviderError: The requested execution provider cannot run it.
         MissingDependency: onnxruntime (or, for a hub id, huggingface_hub) is not installed.
@@ -55,11 +56,13 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
     provider = resolve_provider(options.provider)
     try:
         return _load(bundle, options, provider, str(runtime.__version__))
-    except ProviderError:
+    except ProviderError as error:
         # "auto" asked for nothing in particular: a CUDA build without a GPU still has a CPU.
         if options.provider != "auto" or provider_kind(provider) == "cpu":
             raise
-        return _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
+        loaded = _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
+        reason = f"{loaded.choice.reason} On the CPU, because {provider} cannot run: {error}"
+        return replace(loaded, choice=replace(loaded.choice, reason=reason))
 
 
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
@@ -99,17 +102,22 @@ def _padding_id(bundle: Bundle) -> int:
 
 
 def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
+    if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
+        raise InputError(f"source must be a folder or a hub id, not {source!r}.")
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"revision must be a string or None, not {revision!r}.")
     folder = Path(source)
-    if folder.exists() or not _looks_like_hub_id(os.fspath(source)):
+    # A path object is never a hub id: a folder that vanished must not be sought on the network.
+    if folder.exists() or not isinstance(source, str) or not _looks_like_hub_id(source):
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
-        return Bundle.open(folder)
+        return Bundle.open(folder, links_into=_blobs_of(folder))
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingDependency(
-            f"{os.fspath(source)!r} is no folder here, and to load it from the hub huggingface_hub is missing: "
-            "run pip install 'fastspan[hub]'."
+            f"{os.fspath(source)!r} is no folder here, and to load it from the hub huggingface_hub is "
+            "missing: run pip install 'fastspan[hub]'."
         ) from error
     try:
         snapshot = Path(snapshot_download(os.fspath(source), revision=revision))
@@ -118,8 +126,18 @@ def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
         raise BundleError(
             f"{os.fspath(source)!r} is no folder here and could not be had from the hub: {reason}"
         ) from error
-    # The hub's cache keeps a repository's files as links into its folder of blobs.
-    return Bundle.open(snapshot, links_into=snapshot.parent.parent / "blobs")
+    return Bundle.open(snapshot, links_into=_blobs_of(snapshot))
+
+
+def _blobs_of(folder: Path) -> Path | None:
+    """Where the files of a hub cache's snapshot truly lie; None for any other folder.
+
+    A snapshot is ``models--owner--name/snapshots/<commit>`` and holds links to ``models--owner--name/blobs``.
+    """
+    snapshots = folder.resolve().parent
+    if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
+        return snapshots.parent / "blobs"
+    return None
 
 
 def _looks_like_hub_id(source: str) -> bool:

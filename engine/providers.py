@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Final
 
@@ -27,15 +31,18 @@ _WHEELS: Final = {
     "DmlExecutionProvider": "pip install onnxruntime-directml in an environment without onnxruntime",
 }
 
+_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+
 
 def import_onnxruntime() -> ModuleType:
-    """Import onnxruntime.
+    """Import onnxruntime, with its telemetry off unless ``ORT_DISABLE_TELEMETRY`` says otherwise.
 
     Raises:
         MissingDependency: It is not installed, or its library does not load.
     """
     try:
-        import onnxruntime
+        with _telemetry_off():
+            import onnxruntime
     except ImportError as error:
         raise MissingDependency(
             f"ONNX Runtime is not usable ({error}): run pip install 'fastspan[cpu]', or "
@@ -44,10 +51,29 @@ def import_onnxruntime() -> ModuleType:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise MissingDependency(
             "onnxruntime is only half installed: two of its wheels overwrote each other. Run "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'fastspan[cpu]' or 'fastspan[gpu]'."
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'fastspan[cpu]' or "
+            "'fastspan[gpu]'."
         )
     module: ModuleType = onnxruntime
     return module
+
+
+@contextmanager
+def _telemetry_off() -> Iterator[None]:
+    """Keep an import of onnxruntime from starting its telemetry.
+
+    Since 1.29 the import starts a thread that reports to Microsoft. A forked child inherits that thread's
+    state but not the thread, and then hangs or aborts: when it makes a session, or when it exits. The
+    variable is read once, at the import; it is the only full opt-out, so it is set for just so long.
+    """
+    if "onnxruntime" in sys.modules or _TELEMETRY in os.environ:
+        yield
+        return
+    os.environ[_TELEMETRY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_TELEMETRY, None)
 
 
 def available_providers() -> list[str]:
@@ -72,8 +98,8 @@ def resolve_provider(name: str) -> str:
         return full
     if full not in {*_FULL_NAMES.values()} and not full.endswith("ExecutionProvider"):
         raise ProviderError(
-            f"provider {name!r} is not known: use 'auto', {', '.join(map(repr, _FULL_NAMES))} or the full name "
-            "of an ONNX Runtime execution provider."
+            f"provider {name!r} is not known: use 'auto', {', '.join(map(repr, _FULL_NAMES))} or the full "
+            "name of an ONNX Runtime execution provider."
         )
     mend = _WHEELS.get(full, "install the onnxruntime build that has it")
     raise ProviderError(

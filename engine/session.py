@@ -101,8 +101,8 @@ class Session:
             if deadline is not None and time.monotonic() >= deadline:
                 raise DeadlineExceeded(_TOO_LATE) from error
             raise InferenceError(
-                f"ONNX Runtime failed on {len(windows)} windows of up to {max(len(w.input_ids) for w in windows)} "
-                f"tokens: {error}"
+                f"ONNX Runtime failed on {len(windows)} windows of up to "
+                f"{max(len(w.input_ids) for w in windows)} tokens: {error}"
             ) from error
         return start, end
 
@@ -148,10 +148,11 @@ class Session:
             kind = InferenceError if on_cpu else ProviderError
             raise kind(f"ONNX Runtime cannot load {self._path} on {settings.provider}: {error}") from error
         # Where a provider's library does not load, ONNX Runtime only logs it and takes the CPU.
-        if session.get_providers()[0] != settings.provider:
+        running = session.get_providers()
+        if running[:1] != [settings.provider]:
             raise ProviderError(
-                f"{settings.provider} was asked for, but ONNX Runtime put {session.get_providers()[0]} in its "
-                "place: a driver or library is missing; `fastspan doctor` shows which."
+                f"{settings.provider} was asked for, but ONNX Runtime put {', '.join(running) or 'nothing'} "
+                "in its place: a driver or library is missing; `fastspan doctor` shows which."
             )
         session.disable_fallback()
         return session
@@ -181,7 +182,7 @@ def _terminated_at(deadline: float) -> Iterator[Any]:
     def terminate() -> None:
         run_options.terminate = True
 
-    timer = threading.Timer(left, terminate)
+    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), terminate)
     timer.daemon = True
     timer.start()
     try:

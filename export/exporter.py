@@ -237,8 +237,8 @@ def _verify(
     missed = misses(verified)
     if missed and not allow_parity_loss:
         raise ParityError(
-            f"The export differs from its reference: {'; '.join(missed)}. Nothing was published. Leave the variant "
-            "out (--variants), or publish it all the same with --allow-parity-loss."
+            f"The export differs from its reference: {'; '.join(missed)}. Nothing was published. Leave the "
+            "variant out (--variants), or publish it all the same with --allow-parity-loss."
         )
     accepted = {
         name: variant

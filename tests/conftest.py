@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from tiny_checkpoint import save_tiny_checkpoint
 import fastspan
 from fastspan.bundle import Bundle
 from fastspan.errors import BundleError
+
+# Tests import onnxruntime by themselves too, and send no telemetry.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 MINILM = ROOT / "models" / "minilm-l6-squad2"
@@ -29,18 +33,18 @@ class SilentProgress:
         yield lambda: None
 
 
-def _export_untrained(checkpoint: Path, out: Path) -> Path:
+def _export_untrained(checkpoint: Path, out: Path, *variants: str) -> Path:
     """Export random weights: they promise no parity in int8, so little is spent on measuring it."""
     exporter = pytest.importorskip("fastspan.export.exporter")
     native_route = pytest.importorskip("fastspan.export.native_route")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_VERIFICATION_WORK", 0)
+        patch.setattr("fastspan.export.verification._WORK", 0)
         patch.setattr(exporter, "has_pytorch", lambda: False)
         exporter.export(
             checkpoint,
             out,
             progress=SilentProgress(),
-            variants=("fp32", "int8"),
+            variants=variants,
             allow_parity_loss=True,
             int8=native_route.Int8Recipe(windows=4),
         )
@@ -56,7 +60,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle, with the variants fp32 and int8. To be read only: copy it before changing a file."""
-    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-qa")
+    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-qa", "fp32", "int8")
+
+
+@pytest.fixture(scope="session")
+def deep_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of many narrow layers: slow as a whole, while none of its operators takes long."""
+    checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("deep") / "deep-qa", layers=64)
+    with pytest.MonkeyPatch.context() as patch:
+        exporter = pytest.importorskip("fastspan.export.exporter")
+        patch.setattr(exporter, "_verify", lambda checkpoint, folder, manifest, *rest: manifest)
+        return _export_untrained(checkpoint, tmp_path_factory.mktemp("bundles") / "deep-qa", "fp32")
 
 
 @pytest.fixture(scope="session")

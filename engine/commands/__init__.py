@@ -1,39 +1,41 @@
-"""The commands of ``fastspan``: a line each here, a module each beside this file.
+"""The commands of ``fastspan``: a word each in ``COMMANDS``, a module each beside this file.
 
-A command's module holds ``EXAMPLES``, ``add_arguments`` and ``run`` (see ``CommandModule``). It is imported
-only when its command is called, and imports what it works with inside ``run``: so the exporter and the
-benchmarks are never loaded to answer a question.
+A command's module holds what ``CommandModule`` lists. All of them are imported to build the parser, so they
+import what they work with inside ``run``: no exporter and no benchmark is loaded to answer a question.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
 
-__all__ = ["COMMANDS", "Command", "CommandModule", "UsageError", "load"]
-
-
-class Command(NamedTuple):
-    """A command: its name, its module in this package, and a summary for the list of commands."""
-
-    name: str
-    module: str
-    summary: str
-
+__all__ = ["COMMANDS", "CommandModule", "UsageError", "modules"]
 
 COMMANDS = (
-    Command("answer", "answer", "answer a question from a text"),
-    Command("export", "export", "export a checkpoint to a bundle that fastspan runs"),
-    Command("verify", "verify", "check that a bundle is whole and that its variants agree"),
-    Command("info", "info", "show what is in a bundle"),
-    Command("doctor", "doctor", "show what this machine and installation offer"),
+    "answer",
+    "serve",
+    "export",
+    "verify",
+    "evaluate",
+    "calibrate",
+    "info",
+    "doctor",
 )
+"""The modules of this package that are commands, in the order of the list of commands."""
 
 
 class CommandModule(Protocol):
-    """What a command's module holds."""
+    """What a command's module holds.
 
+    Attributes:
+        NAME: The command's name.
+        HELP: What it does, for the list of commands: lower case, without a full stop.
+        EXAMPLES: Command lines that show how it is used.
+    """
+
+    NAME: str
+    HELP: str
     EXAMPLES: tuple[str, ...]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -47,7 +49,7 @@ class UsageError(Exception):
     """Arguments that are fine one by one but not together; told like argparse's own errors."""
 
 
-def load(command: Command) -> CommandModule:
-    """Import a command's module."""
-    module: Any = import_module(f"{__name__}.{command.module}")
-    return cast(CommandModule, module)
+def modules() -> list[CommandModule]:
+    """Import the commands' modules."""
+    found: list[Any] = [import_module(f"{__name__}.{name}") for name in COMMANDS]
+    return list(found)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fastspan.config import AnswerOverrides
     from fastspan.types import Answer, Prediction
 
+NAME = "answer"
+HELP = "answer a question from a text"
 EXAMPLES = (
     'fastspan answer "Who led the Norse raiders?" normans.txt',
     'curl -s https://example.org/page.txt | fastspan answer "When was it built?" --json --top-k 3',
@@ -106,7 +108,7 @@ def _read(file: str) -> str:
 
 def _show(prediction: Prediction, context: str, info: Info) -> None:
     style = Style(sys.stdout)
-    confidence = f"confidence {prediction.confidence:.0%}{'' if info.calibrated else ' (not calibrated)'}"
+    confidence = f"confidence {_percent(prediction)}{'' if info.calibrated else ' (not calibrated)'}"
     if prediction.answer is None:
         write(f"{style.strong('no answer in the text')}  {style.faint(confidence)}")
         if prediction.answers:
@@ -120,6 +122,12 @@ def _show(prediction: Prediction, context: str, info: Info) -> None:
         write(f"{rank}. {one_line(answer.text)}  {style.faint(_place(answer))}")
 
 
+def _percent(prediction: Prediction) -> str:
+    """The confidence in whole percent, which rounding makes neither certain nor impossible."""
+    percent = round(100 * prediction.confidence)
+    return {0: "<1%", 100: ">99%"}.get(percent, f"{percent}%")
+
+
 def _place(answer: Answer) -> str:
     return f"characters {answer.start} to {answer.end}, score {answer.score:.2f}"
 
@@ -128,7 +136,7 @@ def _in_sentence(answer: Answer, context: str, style: Style) -> str:
     """The answer, marked, within the sentence it stands in."""
     start, end = answer.start, answer.end
     begin = max([0, *(found.end() for found in _SENTENCE_END.finditer(context, 0, start))])
-    after = _SENTENCE_END.search(context, end)
+    after = _SENTENCE_END.search(context, max(start, end - 1))
     stop = after.end() if after else len(context)
     before, behind = context[begin:start], context[end:stop].rstrip()
     if len(before) > _WIDEST:

@@ -2,77 +2,83 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from dataclasses import asdict
+import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-__all__ = ["HELP", "NAME", "add_arguments", "run"]
+from fastspan.commands.arguments import add_load_options, number, positive
+from fastspan.commands.extras import extra
+from fastspan.commands.terminal import write, write_json
 
 NAME = "eval"
-HELP = "measure exact match and F1 on a SQuAD file"
+HELP = "measure a bundle's exact match and F1 on a SQuAD file"
+EXAMPLES = (
+    "fastspan eval models/exported/minilm-l6-squad2",
+    "fastspan eval models/exported/minilm-l6-squad2 --data dev-v2.0.json --variant int8 --json",
+    "fastspan eval models/exported/minilm-l6-squad2 --data dev-v2.0.json --predictions answers.json",
+)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or a hub id")
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan eval``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote, or a hub id")
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="SQuAD 1.1 or 2.0 JSON, JSON lines, or a hub data set such as squad_v2:validation "
+        help="SQuAD 1.1 or 2.0 as JSON, JSON lines, or a hub data set such as squad_v2:validation "
         "(default: the project's own questions)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N questions only")
-    parser.add_argument("--variant", default="auto", metavar="V", help="fp32, fp16, int8 or auto")
+    parser.add_argument("--limit", type=positive, metavar="N", help="take the first N questions only")
     parser.add_argument(
         "--no-answer-threshold",
-        type=float,
+        type=number,
         metavar="X",
-        help="no answer where null score - best span score exceeds X (default: the bundle's threshold)",
+        help="no answer when null score - best span score exceeds X (default: the bundle's)",
     )
     parser.add_argument(
-        "--predictions", type=Path, metavar="OUT", help='write {"question id": "answer", …} as JSON to OUT'
+        "--predictions",
+        type=Path,
+        metavar="OUT",
+        help='write every answer to this JSON file, {"id": "text"}, "" for none',
     )
-    parser.add_argument("--provider", default="auto", metavar="P", help="cpu, cuda … or auto")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="threads to compute with (default: all cores)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_load_options(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, print, and return the exit status."""
-    from fastspan import QuestionAnswerer
-    from fastspan.benchmarks.eval_data import open_data
-    from fastspan.benchmarks.evaluation import ask, evaluate
-    from fastspan.benchmarks.evaluation_text import evaluation_text
-    from fastspan.benchmarks.progress_bar import progress_bar
-    from fastspan.benchmarks.results import write_text
+def run(arguments: Namespace) -> int:
+    """Answer every question, and show the scores."""
+    from fastspan.answerer import QuestionAnswerer
+
+    with extra("export", NAME):
+        from fastspan.benchmarks.eval_data import open_data
+        from fastspan.benchmarks.evaluation import ask, evaluate
+        from fastspan.benchmarks.evaluation_text import evaluation_text
+        from fastspan.benchmarks.results import make_folder, write_text
+        from fastspan.export.progress import progress_on
 
     data = open_data(arguments.data, arguments.limit)
+    if arguments.predictions is not None:
+        make_folder(arguments.predictions.parent)
     with QuestionAnswerer.load(
         arguments.bundle,
         variant=arguments.variant,
         provider=arguments.provider,
         threads=arguments.threads,
         optimize_for="throughput",
-    ) as answerer:
-        info = answerer.info()
-        chosen = arguments.no_answer_threshold
-        threshold = info.no_answer_threshold if chosen is None else chosen
-        with progress_bar("answering", len(data.questions)) as step:
-            outcomes = ask(answerer, data.questions, threshold=threshold, step=step)
+    ) as qa:
+        info = qa.info()
+        given = arguments.no_answer_threshold
+        threshold = info.no_answer_threshold if given is None else given
+        with progress_on(sys.stderr) as progress, progress.bar("answering", len(data.questions)) as step:
+            outcomes = ask(qa, data.questions, threshold=threshold, step=step)
     evaluation = evaluate(outcomes, threshold)
     if arguments.predictions is not None:
-        text = json.dumps(outcomes.texts(threshold), indent=1, ensure_ascii=False)
-        write_text(arguments.predictions, text + "\n")
+        answers = json.dumps(outcomes.texts(threshold), ensure_ascii=False, indent=1)
+        write_text(arguments.predictions, f"{answers}\n")
     if arguments.json:
-        document = {
-            "data": {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)},
-            "engine": asdict(info),
-            **evaluation.to_dict(),
-        }
-        print(json.dumps(document, indent=2, allow_nan=False))
+        asked = {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)}
+        write_json({"data": asked, "engine": info.to_dict(), **evaluation.to_dict()}, indent=2)
     else:
-        print(evaluation_text(data, info, evaluation))
+        write(evaluation_text(data, info, evaluation))
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-__all__ = ["Style", "megabytes", "one_line", "table", "wraps", "write", "write_json"]
+__all__ = ["Style", "labelled", "megabytes", "one_line", "table", "write", "write_json"]
 
 
 class Style:
@@ -63,10 +64,11 @@ def write_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
 
 def one_line(text: str) -> str:
     """Squeeze white space, and show control characters, which a terminal would obey, as U+FFFD."""
-    squeezed = _squeeze(text)
-    return "".join(
-        "\ufffd" if unicodedata.category(character) == "Cc" else character for character in squeezed
+    harmless = (
+        "\ufffd" if unicodedata.category(character) == "Cc" and not character.isspace() else character
+        for character in text
     )
+    return re.sub(r"\s+", " ", "".join(harmless))
 
 
 def megabytes(size: int) -> str:
@@ -84,15 +86,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) ->
     return "\n".join([style.strong(lines[0]), *lines[1:]])
 
 
-def wraps(label: str, lines: Sequence[str], width: int = 14) -> str:
+def labelled(label: str, lines: Sequence[str], width: int = 14) -> str:
     """A label with its lines to the right of it, aligned."""
     first, *rest = lines or ("–",)
     return "\n".join([f"{label.ljust(width)}{first}", *(" " * width + line for line in rest)])
-
-
-def _squeeze(text: str) -> str:
-    edges = (" " if text[:1].isspace() else "", " " if text[-1:].isspace() else "")
-    return " ".join(text.split()).join(edges) if text.strip() else edges[0]
 
 
 def _finite(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -262,6 +263,25 @@ def test_the_confidence_follows_the_calibration_and_the_decision():
         (prediction,) = predict_pipeline(pairs, starts, ends, options, threshold=0.0, confidence=curves)
         assert (prediction.answer is None) == impossible
         assert prediction.confidence == pytest.approx(1 / (1 + math.exp(expected)))
+
+
+def test_the_options_threshold_goes_first():
+    options = AnswerOptions(decoding="pipeline", no_answer_threshold=-40.0)
+    (prediction,) = predict_pipeline(*one_window("the", options, 1.0, 1.0), options, threshold=0.0)
+    assert prediction.answer is not None
+    assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-(-40 + 42))))
+
+
+def test_a_tokenizer_without_words_gives_tokens():
+    context = "Extractively answering"
+    options = AnswerOptions(decoding="pipeline", top_k=5)
+    pairs = make_encoder("wordpiece").encode([QUESTION], [context], options)
+    encoding = pairs[0].context_encoding
+    wordless = SimpleNamespace(token_to_chars=encoding.token_to_chars, token_to_word=lambda _: None)
+    logits = random_logits(pairs, 2)
+    found = decode_pipeline([replace(pairs[0], context_encoding=wordless)], *logits, options)
+    tokens = decode_pipeline(pairs, *logits, replace(options, align_to_words=False))
+    assert found == tokens != decode_pipeline(pairs, *logits, options)
 
 
 def test_the_classification_token_typed_in_a_question_is_no_answer():

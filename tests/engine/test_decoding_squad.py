@@ -306,6 +306,19 @@ def test_tokens_of_one_character_give_one_answer():
     assert [(a.start, a.end, a.score) for a in prediction.answers] == [(0, 1, 10), (0, 2, 6), (1, 2, 2)]
 
 
+def test_a_batch_in_which_one_pair_needs_a_longer_search():
+    options = AnswerOptions(top_k=3, max_length=64, overlap=8)
+    contexts = ["the the the the the", "\U0001f600\U0001f601", " ".join(CORPUS)]
+    pairs = make_encoder("byte_level_bpe").encode([QUESTION] * 3, contexts, options)
+    starts, ends = random_logits(pairs, 11)
+    together = decode_squad(pairs, starts, ends, options, threshold=0.0)
+    assert [(answer.start, answer.end) for answer in together[1].answers] != [(0, 1)]
+    for i, prediction in enumerate(together):
+        assert len(prediction.answers) == 3
+        alone = decode_squad(pairs[i : i + 1], starts[i : i + 1], ends[i : i + 1], options, threshold=0.0)
+        assert alone == [prediction]
+
+
 def test_blanks_belong_to_no_answer():
     context = "by  Rollo "
     pairs = make_encoder("unigram").encode([QUESTION], [context], AnswerOptions())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +14,7 @@ from tokenizers import Tokenizer, processors
 from fastspan.config import AnswerOptions
 from fastspan.encoding import Encoder, check_pair
 from fastspan.errors import BundleError, InputError
+from fastspan.pair_template import read_pair_template
 
 QUESTION = "Who was the leader of the Norse raiders?"
 PIECES = [
@@ -335,3 +338,17 @@ def test_a_template_that_is_no_question_and_context_is_refused(pair):
     )
     with pytest.raises(BundleError, match="question, then context"):
         Encoder(tokenizer, segment_ids=True, max_positions=512)
+
+
+def test_a_tokenizer_that_reads_a_pair_otherwise_than_its_parts_is_refused():
+    class Merging:
+        """Encodes the words of a pair by other ids than those of a lone text."""
+
+        def encode(self, text, pair=None, *, add_special_tokens=True):
+            words = [(0, word) for word in text.split()] + [(1, word) for word in (pair or "").split()]
+            ids = [len(word) + (100 if pair else 0) for _, word in words]
+            owners = [owner for owner, _ in words]
+            return SimpleNamespace(ids=ids, type_ids=owners, sequence_ids=owners, tokens=words)
+
+    with pytest.raises(BundleError, match="question, then context"):
+        read_pair_template(Merging())

@@ -1,0 +1,186 @@
+"""Runs every peer over every workload of a model, and keeps what comes of it, failures included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
+from fastspan.benchmarks.peers.environments import interpreter
+from fastspan.benchmarks.peers.protocol import Job
+from fastspan.benchmarks.runner import PeerFailure, PeerProcess, Rounds, Turn, interleave
+from fastspan.benchmarks.speed_models import SpeedModel
+from fastspan.benchmarks.speed_record import Accuracy, MeasuredPeer
+from fastspan.benchmarks.squad_data import Question
+from fastspan.benchmarks.squad_metric import per_question
+from fastspan.benchmarks.workloads import Workload, save_workload
+from fastspan.errors import MissingDependency
+
+__all__ = ["Measurement", "Plan"]
+
+_STAGE_REPEATS = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        rounds: How often workloads of one question are asked.
+        threads: Threads every peer computes with.
+    """
+
+    rounds: Rounds
+    threads: int
+
+    def for_workload(self, group: str) -> Rounds:
+        """Short runs are repeated within a turn, behind one that is not recorded; long ones need neither."""
+        if group == "single":
+            return self.rounds
+        return Rounds(least=self.rounds.least, most=self.rounds.most, seconds=self.rounds.seconds)
+
+
+class Measurement:
+    """Peers of one model, alive for as long as it is measured.
+
+    Args:
+        model: The model.
+        plan: How much to measure.
+        record: Given every turn with its workload's name, as soon as it is over.
+        say: Told what happens.
+        folder: Where the peers' output is kept while they run.
+    """
+
+    def __init__(
+        self,
+        model: SpeedModel,
+        plan: Plan,
+        *,
+        record: Callable[[str, Turn], None],
+        say: Callable[[str], None],
+        folder: Path,
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._record = record
+        self._say = say
+        self._folder = folder
+        self._alive: dict[str, tuple[PeerSpec, PeerProcess]] = {}
+        self.peers: dict[str, MeasuredPeer] = {}
+        self.failures: list[str] = []
+
+    def start(self, specs: Sequence[PeerSpec]) -> None:
+        """Start every peer that can be had; for the others, note why not."""
+        for number, spec in enumerate(specs):
+            measured = MeasuredPeer(
+                model=self._model.name,
+                name=spec.name,
+                system=spec.system,
+                variant=spec.variant,
+                mode=spec.mode,
+                threads=self._plan.threads,
+            )
+            self.peers[spec.name] = measured
+            if spec.absent is not None:
+                measured.status, measured.reason = "left out", spec.absent
+                continue
+            self._say(f"{self._model.name}: starting {spec.name}")
+            try:
+                process = PeerProcess(
+                    spec.name,
+                    python=interpreter(spec.environment),
+                    module=spec.module,
+                    job=self._job(spec).to_json(),
+                    log=self._folder / f"{self._model.name}-{number}.log",
+                )
+            except MissingDependency as error:
+                measured.status, measured.reason = "missing", str(error)
+                self._say(str(error))
+                continue
+            except PeerFailure as failure:
+                measured.status, measured.reason = "failed", str(failure)
+                self.failures.append(f"{self._model.name}: {failure}")
+                self._say(str(failure))
+                continue
+            measured.start_seconds, measured.load_seconds = process.start_seconds, process.load_seconds
+            measured.description = process.description
+            self._alive[spec.name] = (spec, process)
+
+    def run(self, workload: Workload) -> None:
+        """Measure a workload on every peer that runs it."""
+        taking_part = [
+            process for spec, process in self._alive.values() if workload.group in spec.groups
+        ]
+        path = self._folder / "workload.json"
+        save_workload(workload, path)
+        ready = []
+        for process in taking_part:
+            try:
+                batching = process.ask("prepare", path=str(path))["batching"]
+            except PeerFailure as failure:
+                self._failed(process, workload, failure)
+                continue
+            self.peers[process.name].batching[workload.name] = batching
+            ready.append(process)
+        self._say(f"{self._model.name}: {workload.title}, {len(ready)} peers")
+        interleave(
+            ready,
+            self._plan.for_workload(workload.group),
+            failed=lambda process, failure: self._failed(process, workload, failure),
+            record=lambda turn: self._record(workload.name, turn),
+        )
+        for _, process in list(self._alive.values()):
+            if process in ready and self.peers[process.name].system == OURS:
+                self._stages(process, workload)
+
+    def score(self, workload: Workload, questions: Sequence[Question]) -> None:
+        """Score what every peer answers to a workload made of ``questions``, in their order."""
+        path = self._folder / "workload.json"
+        save_workload(workload, path)
+        for spec, process in list(self._alive.values()):
+            if workload.group not in spec.groups:
+                continue
+            try:
+                process.ask("prepare", path=str(path))
+                answers = process.ask("answers")["answers"]
+            except PeerFailure as failure:
+                self._failed(process, workload, failure)
+                continue
+            texts = {question.id: text for question, text in zip(questions, answers, strict=True)}
+            exact, f1 = per_question(questions, texts)
+            self.peers[spec.name].accuracy = Accuracy(
+                questions=len(questions), exact=100 * float(exact.mean()), f1=100 * float(f1.mean())
+            )
+
+    def close(self) -> None:
+        """Note the peers' memory and end them."""
+        for spec, process in self._alive.values():
+            self.peers[spec.name].memory_bytes = process.memory()
+            process.close()
+        self._alive.clear()
+
+    def _job(self, spec: PeerSpec) -> Job:
+        return Job(
+            checkpoint=self._model.checkpoint,
+            bundle=self._model.bundle,
+            cache=self._model.cache,
+            threads=self._plan.threads,
+            options=spec.options,
+        )
+
+    def _stages(self, process: PeerProcess, workload: Workload) -> None:
+        try:
+            stages = process.ask("stages", times=_STAGE_REPEATS if workload.group == "single" else 1)["stages"]
+        except PeerFailure as failure:
+            self._failed(process, workload, failure)
+        else:
+            self.peers[process.name].stages[workload.name] = stages
+
+    def _failed(self, process: PeerProcess, workload: Workload, failure: PeerFailure) -> None:
+        """Note a failure; the peer takes part in further workloads only if it can still be asked."""
+        self._say(str(failure))
+        if not process.usable and process.name in self._alive:
+            del self._alive[process.name]
+            process.close()
+        self.failures.append(f"{self._model.name}, {workload.title}: {failure}")

@@ -1,0 +1,212 @@
+"""The same windows through PyTorch and through the engine: every logit, each computed once.
+
+The engine's logits are taken on their way from the session to its decoding, so a variant is measured with
+the batches, threads and padding that it answers with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fastspan.answerer import QuestionAnswerer
+from fastspan.benchmarks.evaluation import Outcomes, ask
+from fastspan.benchmarks.squad_data import Question
+from fastspan.bundle import Bundle, sha256_of
+from fastspan.config import AnswerOptions, LoadOptions
+from fastspan.decoding import decode_squad
+from fastspan.encoding import EncodedPair, Encoder, Window
+from fastspan.errors import CheckpointError, DataError, InputError, MissingDependency
+from fastspan.export.hub import resolve_source
+from fastspan.export.parity import Logits, has_pytorch, torch_logits
+from fastspan.loading import load_bundle
+from fastspan.session import Logits as LogitRows
+from fastspan.session import Session, SessionSettings
+from fastspan.variants import Graph
+
+__all__ = ["VariantRun", "encode_questions", "find_checkpoint", "run_pytorch", "run_variant"]
+
+WindowLogits = dict[bytes, tuple[LogitRows, LogitRows]]
+
+
+@dataclass(frozen=True, eq=False)
+class VariantRun:
+    """What one system gave for a set of questions.
+
+    Attributes:
+        graph: The graph's file; for PyTorch the checkpoint's folder.
+        providers: What ran it.
+        outcomes: What it answered.
+        logits: Start and end logits of every window, question by question. *Shape:* ``(length,)`` each.
+    """
+
+    graph: str
+    providers: tuple[str, ...]
+    outcomes: Outcomes
+    logits: Logits
+
+
+def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
+    """Return the folder of the checkpoint that a bundle was exported from.
+
+    Args:
+        bundle: The bundle.
+        checkpoint: A folder or a hub id; None: what the manifest names.
+
+    Raises:
+        CheckpointError: It cannot be had, or it is another one than was exported.
+        MissingDependency: PyTorch or transformers is not installed.
+    """
+    if not has_pytorch():
+        raise MissingDependency(
+            "A comparison with PyTorch needs torch and transformers: pip install 'fastspan[optimum]'."
+        )
+    source = bundle.manifest.source
+    if checkpoint is None:
+        try:
+            folder = resolve_source(source.id, source.revision).folder
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"The bundle was exported from {source.id!r}, which is not here: give its folder as "
+                f"--checkpoint. ({error})"
+            ) from error
+    else:
+        folder = resolve_source(checkpoint).folder
+    for name, digest in source.sha256.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != digest:
+            raise CheckpointError(
+                f"{path} is not the file that {bundle.folder} was exported from (sha256 {digest}): give the "
+                "right folder as --checkpoint, or export the checkpoint again."
+            )
+    return folder
+
+
+def encode_questions(bundle: Bundle, questions: Sequence[Question]) -> list[EncodedPair]:
+    """Cut the questions into the windows that the engine cuts them into.
+
+    Raises:
+        DataError: A question cannot be asked; the message names it.
+    """
+    manifest = bundle.manifest
+    encoder = Encoder.from_folder(
+        bundle.folder, segment_ids=manifest.model.segment_ids, max_positions=manifest.model.max_positions
+    )
+    options = _options(bundle)
+    try:
+        return encoder.encode([q.question for q in questions], [q.context for q in questions], options)
+    except InputError as error:
+        raise DataError(f"{_culprit(encoder, questions, options)} cannot be asked: {error}") from error
+
+
+def run_pytorch(
+    bundle: Bundle,
+    folder: Path,
+    questions: Sequence[Question],
+    pairs: Sequence[EncodedPair],
+    *,
+    threads: int,
+    step: Callable[[], None],
+) -> VariantRun:
+    """Answer the questions with the checkpoint itself, in PyTorch, in fp32 on the CPU.
+
+    Args:
+        bundle: The bundle.
+        folder: The checkpoint's folder.
+        questions: What to ask.
+        pairs: The questions, encoded.
+        threads: Threads to compute with.
+        step: Called after each window.
+
+    Raises:
+        CheckpointError: PyTorch cannot load the checkpoint.
+    """
+    began = time.perf_counter()
+    try:
+        logits = torch_logits(
+            folder, pairs, segment_ids=bundle.manifest.model.segment_ids, threads=threads, step=step
+        )
+    except OSError as error:
+        raise CheckpointError(f"transformers cannot load {folder}: {error}") from error
+    rest = iter(logits)
+    starts, ends = [], []
+    for pair in pairs:
+        of_pair = [next(rest) for _ in pair.windows]
+        starts.append([start for start, _ in of_pair])
+        ends.append([end for _, end in of_pair])
+    predictions = decode_squad(pairs, starts, ends, _options(bundle), threshold=0.0)
+    outcomes = Outcomes(tuple(questions), tuple(predictions), time.perf_counter() - began)
+    return VariantRun(str(folder), ("PyTorch",), outcomes, logits)
+
+
+def run_variant(
+    bundle: Bundle,
+    options: LoadOptions,
+    questions: Sequence[Question],
+    pairs: Sequence[EncodedPair],
+    *,
+    step: Callable[[], None],
+) -> VariantRun:
+    """Answer the questions with one variant in the engine.
+
+    Args:
+        bundle: The bundle.
+        options: Which variant, and how to run it.
+        questions: What to ask.
+        pairs: The questions, encoded as ``encode_questions`` does.
+        step: Called after each question.
+
+    Raises:
+        BundleError: The bundle is damaged or lacks the variant.
+        ProviderError: The provider cannot run it.
+        InferenceError: ONNX Runtime failed, or the graph yields what is not a number.
+    """
+    loaded = load_bundle(bundle.folder, None, options)
+    plain = loaded.session
+    session = _RecordingSession(bundle.folder, plain.graph, plain.settings)
+    with QuestionAnswerer(replace(loaded, session=session)) as answerer:
+        outcomes = ask(answerer, questions, step=step)
+    logits = [session.recorded[_key(window)] for pair in pairs for window in pair.windows]
+    return VariantRun(session.graph.file, session.providers, outcomes, logits)
+
+
+class _RecordingSession(Session):
+    """A session that keeps the logits of every window it ran."""
+
+    def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
+        super().__init__(folder, graph, settings)
+        self.recorded: WindowLogits = {}
+
+    def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
+        start, end = super().run(windows, deadline=deadline)
+        for row, window in enumerate(windows):
+            length = len(window.input_ids)
+            self.recorded[_key(window)] = (start[row, :length].copy(), end[row, :length].copy())
+        return start, end
+
+
+def _culprit(encoder: Encoder, questions: Sequence[Question], options: AnswerOptions) -> str:
+    """Name the first question that cannot be encoded."""
+
+    def fits(question: Question) -> bool:
+        try:
+            encoder.encode([question.question], [question.context], options)
+        except InputError:
+            return False
+        return True
+
+    return next((f"question {question.id!r}" for question in questions if not fits(question)), "a question")
+
+
+def _key(window: Window) -> bytes:
+    """What the model sees of a window: windows that agree in it share their logits."""
+    return np.concatenate((window.input_ids, window.type_ids)).tobytes()
+
+
+def _options(bundle: Bundle) -> AnswerOptions:
+    manifest = bundle.manifest
+    return AnswerOptions(max_length=manifest.max_length, overlap=manifest.overlap, truncate_question=True)

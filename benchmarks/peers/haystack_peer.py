@@ -1,0 +1,83 @@
+"""Haystack's extractive reader on PyTorch."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+from fastspan.benchmarks.peers.protocol import MAX_LENGTH, OVERLAP, Job
+from fastspan.benchmarks.workloads import Workload
+
+__all__ = ["HaystackPeer", "load"]
+
+_BATCH_SIZES = (1, 8)
+
+
+class HaystackPeer:
+    """A warmed-up reader, asked one question a run, as its interface has it."""
+
+    def __init__(self, reader: Any, document: Any, description: dict[str, str]) -> None:
+        self._reader = reader
+        self._document = document
+        self._description = description
+        self._documents: list[list[Any]] = []
+        self._batch_size = _BATCH_SIZES[0]
+
+    def describe(self) -> dict[str, str]:
+        """Say what runs."""
+        return self._description
+
+    def prepare(self, workload: Workload) -> str:
+        """Make the documents, and choose the fastest batch size for the windows of one question."""
+        self._documents = [[self._document(content=context)] for _, context in workload.pairs]
+        self._batch_size = _BATCH_SIZES[0]
+        if len(workload.tokens) > len(workload.pairs):
+            tried = {size: self._seconds(workload, size) for size in _BATCH_SIZES}
+            self._batch_size = min(tried, key=lambda size: tried[size])
+        return str(self._batch_size)
+
+    def run(self, workload: Workload) -> list[str]:
+        """Answer question after question."""
+        return [
+            self._answer(question, documents)
+            for (question, _), documents in zip(workload.pairs, self._documents, strict=True)
+        ]
+
+    def _answer(self, question: str, documents: list[Any]) -> str:
+        found = self._reader.run(query=question, documents=documents, max_batch_size=self._batch_size)
+        best = found["answers"][0] if found["answers"] else None
+        return "" if best is None or best.data is None else str(best.data)
+
+    def _seconds(self, workload: Workload, batch_size: int) -> float:
+        self._batch_size = batch_size
+        longest = max(range(len(workload.pairs)), key=lambda i: len(workload.pairs[i][1]))
+        question = workload.pairs[longest][0]
+        self._answer(question, self._documents[longest])
+        began = time.perf_counter()
+        self._answer(question, self._documents[longest])
+        return time.perf_counter() - began
+
+
+def load(job: Job) -> HaystackPeer:
+    """Load the checkpoint into the reader, in fp32."""
+    import torch
+    from haystack import Document
+    from haystack.utils import ComponentDevice
+    from haystack_integrations.components.readers.transformers import TransformersExtractiveReader
+
+    torch.set_num_threads(job.threads)
+    reader = TransformersExtractiveReader(
+        model=str(job.checkpoint),
+        device=ComponentDevice.from_str(job.options["device"]),
+        top_k=1,
+        no_answer=True,
+        max_seq_length=MAX_LENGTH,
+        stride=OVERLAP,
+        model_kwargs={"dtype": torch.float32},
+    )
+    reader.warm_up()
+    description = {
+        name: version(name) for name in ("haystack-ai", "transformers-haystack", "torch", "transformers")
+    }
+    return HaystackPeer(reader, Document, {**description, "threads": str(torch.get_num_threads())})

@@ -1,0 +1,40 @@
+"""transformers' question-answering pipeline on PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
+from fastspan.benchmarks.peers.protocol import Job
+
+__all__ = ["load"]
+
+
+def load(job: Job) -> PipelinePeer:
+    """Load the checkpoint into PyTorch, at the precision and on the device that the options name."""
+    import torch
+    import transformers
+
+    device, precision = job.options["device"], job.options["precision"]
+    torch.set_num_threads(job.threads)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    network: Any = transformers.AutoModelForQuestionAnswering.from_pretrained(
+        job.checkpoint, dtype=dtype, attn_implementation="sdpa"
+    )
+    network.eval().to(device)
+    if job.options["compile"]:
+        network.forward = torch.compile(network.forward, dynamic=True)
+    pipe = transformers.pipeline(
+        "question-answering",
+        model=network,
+        tokenizer=transformers.AutoTokenizer.from_pretrained(job.checkpoint),
+        device=torch.device(device),
+    )
+    description = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "attention": "sdpa",
+        "threads": str(torch.get_num_threads()),
+    }
+    return PipelinePeer(pipe, description, (1, 8) if device == "cpu" else (1, 32, 128))

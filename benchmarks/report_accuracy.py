@@ -1,0 +1,84 @@
+"""Accuracy for the speed report: what the peers answered, and what parity reports found on more questions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastspan.benchmarks.peers.catalogue import OURS
+from fastspan.benchmarks.speed_record import MeasuredPeer, SpeedRecord
+from fastspan.errors import DataError
+
+__all__ = ["Difference", "differences"]
+
+_REFERENCE = ("transformers", "fp32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How far a system's accuracy is from PyTorch's in fp32, in points.
+
+    Attributes:
+        exact: Of exact match.
+        f1: Of F1.
+        source: Where from, for people.
+    """
+
+    exact: float
+    f1: float
+    source: str
+
+
+def differences(record: SpeedRecord, folder: Path) -> dict[tuple[str, str], Difference]:
+    """Return (model, peer's name) → its difference, where it is known.
+
+    A parity report, which decodes both sides alike and asks more questions, goes before the answers that were
+    given while speed was measured.
+
+    Args:
+        record: What was measured.
+        folder: Where parity reports, ``parity-*.json``, lie.
+
+    Raises:
+        DataError: A parity report is malformed.
+    """
+    found = dict(_from_answers(record.peers))
+    for path in sorted(folder.glob("parity-*.json")):
+        for (model, variant), difference in _from_parity(path).items():
+            for peer in record.peers:
+                if peer.model == model and peer.system == OURS and peer.variant == variant:
+                    found[peer.model, peer.name] = difference
+    return found
+
+
+def _from_answers(peers: tuple[MeasuredPeer, ...]) -> dict[tuple[str, str], Difference]:
+    references = {
+        peer.model: peer.accuracy
+        for peer in peers
+        if (peer.system, peer.variant) == _REFERENCE and peer.accuracy is not None
+    }
+    return {
+        (peer.model, peer.name): Difference(
+            exact=peer.accuracy.exact - reference.exact,
+            f1=peer.accuracy.f1 - reference.f1,
+            source=f"{peer.accuracy.questions} questions, transformers' pipeline as the reference",
+        )
+        for peer in peers
+        if peer.accuracy is not None and (reference := references.get(peer.model)) is not None
+    }
+
+
+def _from_parity(path: Path) -> dict[tuple[str, str], Difference]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            (str(report["name"]), str(variant["variant"])): Difference(
+                exact=float(variant["agreements"][0]["exact_difference"]["estimate"]),
+                f1=float(variant["agreements"][0]["f1_difference"]["estimate"]),
+                source=f"`{path.name}`, {report['questions']:,} questions",
+            )
+            for variant in report["variants"]
+        }
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{path} is no parity report ({error}); run `make parity` again.") from error

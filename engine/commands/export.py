@@ -1,0 +1,131 @@
+"""``fastspan export``: checkpoint to bundle."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from fastspan.commands.arguments import positive
+from fastspan.commands.extras import extra
+from fastspan.commands.parity_table import parity_table
+from fastspan.commands.terminal import Style, write
+from fastspan.variants import VariantName
+
+if TYPE_CHECKING:
+    from fastspan.export.exporter import ExportReport
+    from fastspan.export.int8_report import Sensitivity
+
+NAME = "export"
+HELP = "export a checkpoint to a bundle that fastspan runs"
+EXAMPLES = (
+    "fastspan export models/minilm-l6-squad2 --out models/exported/minilm-l6-squad2",
+    "fastspan export deepset/bert-base-cased-squad2 --out bert-squad2 --variants fp32,int8",
+)
+
+_VARIANTS = get_args(VariantName)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan export``."""
+    parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or a hub id")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        required=True,
+        help="the bundle's folder; a bundle that lies there is replaced once the new one is whole",
+    )
+    parser.add_argument(
+        "--variants",
+        type=_variants,
+        metavar="LIST",
+        default=_VARIANTS,
+        help=f"which precisions to make, with commas; fp32 is always made (default: {','.join(_VARIANTS)})",
+    )
+    parser.add_argument("--revision", metavar="R", help="with a hub id: branch, tag or commit")
+    parser.add_argument(
+        "--allow-parity-loss",
+        action="store_true",
+        help="publish variants that differ more from the checkpoint than their gate allows",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help='JSON lines of "question" and "context" to quantize with (default: the project\'s own texts)',
+    )
+    parser.add_argument(
+        "--int8-report",
+        action="store_true",
+        help="after the export, quantize one layer at a time and show what each costs in accuracy",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads to compute with (default: the cores this process may use)",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Export, and show what was made and how close it is to the checkpoint."""
+    with extra("export", NAME):
+        from fastspan.export.exporter import export
+        from fastspan.export.int8_report import int8_sensitivity
+        from fastspan.export.native_route import Int8Recipe
+        from fastspan.export.progress import progress_on
+
+    recipe = Int8Recipe(texts=arguments.calibration)
+    with progress_on(sys.stderr) as progress:
+        report = export(
+            arguments.source,
+            arguments.out,
+            progress=progress,
+            variants=arguments.variants,
+            revision=arguments.revision,
+            allow_parity_loss=arguments.allow_parity_loss,
+            int8=recipe,
+            threads=arguments.threads,
+        )
+    _show(report, arguments.out)
+    if arguments.int8_report:
+        with progress_on(sys.stderr) as progress:
+            found = int8_sensitivity(
+                arguments.source,
+                progress=progress,
+                revision=arguments.revision,
+                recipe=recipe,
+                threads=arguments.threads,
+            )
+        _show_sensitivity(found)
+    return 0
+
+
+def _variants(text: str) -> tuple[VariantName, ...]:
+    asked = [name.strip() for name in text.split(",")]
+    unknown = [name for name in asked if name not in _VARIANTS]
+    if unknown:
+        raise ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(_VARIANTS)}")
+    return tuple(name for name in _VARIANTS if name in asked)
+
+
+def _show(report: ExportReport, out: Path) -> None:
+    style = Style(sys.stdout)
+    write(parity_table(list(report.bundle.manifest.variants.values()), style))
+    write()
+    write(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s.")
+    write(f"The bundle lies in {out}. Try it:")
+    write(style.strong(f'  fastspan answer "Who wrote it?" FILE --bundle {out}'))
+
+
+def _show_sensitivity(found: list[Sensitivity]) -> None:
+    write()
+    write("What int8 costs, one layer quantized at a time and the rest fp32, the most costly first:")
+    write(f"  {'layer':34} {'rms Δ logit':>12} {'largest':>9} {'equal answers':>14} {'splits':>7}")
+    for each in found:
+        write(
+            f"  {each.layer:34} {each.rms:12.4f} {each.largest:9.3f} {each.equal_answers:14.1%} "
+            f"{each.splits:7}"
+        )

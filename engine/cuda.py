@@ -1,0 +1,127 @@
+"""What ONNX Runtime's CUDA provider needs from this machine, looked for one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+__all__ = ["CudaFindings", "cuda_runs", "find_cuda"]
+
+# An ONNX model of one node, y = Relu(x): what it takes to learn whether the provider starts.
+_PROBE = bytes.fromhex(
+    "08083a330a0c0a0178120179220452656c751201675a0f0a0178120a0a08080112040a020801"
+    "620f0a0179120a0a08080112040a02080142040a001011"
+)
+
+# The major versions of the libraries that a build for each major version of CUDA links to.
+_LIBRARIES = {
+    12: {"cudart": 12, "cublas": 12, "cublasLt": 12, "cudnn": 9, "cufft": 11, "curand": 10, "nvrtc": 12},
+    13: {"cudart": 13, "cublas": 13, "cublasLt": 13, "cudnn": 9, "cufft": 12, "curand": 10, "nvrtc": 13},
+}
+_NEWEST = max(_LIBRARIES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaFindings:
+    """What of CUDA is here.
+
+    Attributes:
+        driver: The newest CUDA version the driver can run, such as ``"12.8"``; None without a driver.
+        devices: The names of the GPUs.
+        built_for: The CUDA version that the installed ONNX Runtime was built for; None where it is not a
+            CUDA build.
+        missing: Files of libraries that do not load.
+    """
+
+    driver: str | None
+    devices: tuple[str, ...]
+    built_for: str | None
+    missing: tuple[str, ...]
+
+
+def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
+    """Look for the driver, its GPUs, and the libraries of the CUDA version that ONNX Runtime was built for.
+
+    Args:
+        onnxruntime: The installed ONNX Runtime; None: the libraries of the newest CUDA are looked for.
+    """
+    built_for = _built_for(onnxruntime)
+    if onnxruntime is not None and built_for is not None and hasattr(onnxruntime, "preload_dlls"):
+        # The libraries may have come as wheels, where only ONNX Runtime looks. It prints what it lacks.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            onnxruntime.preload_dlls()
+    major = int(built_for.split(".")[0]) if built_for else _NEWEST
+    versions = _LIBRARIES.get(major, _LIBRARIES[_NEWEST])
+    files = [_file_name(name, version) for name, version in versions.items()]
+    driver_file = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    driver = _load(driver_file)
+    missing = [*([driver_file] if driver is None else []), *(file for file in files if _load(file) is None)]
+    return CudaFindings(
+        driver=_driver_version(driver) if driver is not None else None,
+        devices=tuple(_devices(driver)) if driver is not None else (),
+        built_for=built_for,
+        missing=tuple(missing),
+    )
+
+
+def cuda_runs(onnxruntime: ModuleType) -> bool:
+    """Whether ONNX Runtime's CUDA provider starts on this machine: known only by starting it.
+
+    Args:
+        onnxruntime: An ONNX Runtime that offers the provider.
+    """
+    options = onnxruntime.SessionOptions()
+    # What is missing is told in one place, not also in ONNX Runtime's log.
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(_PROBE, options, providers=["CUDAExecutionProvider"])
+    except Exception:  # noqa: BLE001 - whatever it raises, the provider does not run
+        return False
+    return bool(session.get_providers()[0] == "CUDAExecutionProvider")
+
+
+def _built_for(onnxruntime: ModuleType | None) -> str | None:
+    if onnxruntime is None or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return None
+    version = str(getattr(onnxruntime, "cuda_version", "") or "")
+    return version if re.match(r"\d+", version) else str(_NEWEST)
+
+
+def _file_name(name: str, version: int) -> str:
+    if sys.platform == "win32":
+        return f"{name}64_{version}.dll"
+    return f"lib{name}.so.{version}"
+
+
+def _load(file: str) -> Any:
+    """The library, or None where it does not load."""
+    try:
+        return ctypes.CDLL(file)
+    except OSError:
+        return None
+
+
+def _driver_version(driver: Any) -> str | None:
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _devices(driver: Any) -> Iterator[str]:
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return
+    for index in range(count.value):
+        name = ctypes.create_string_buffer(256)
+        device = ctypes.c_int()
+        if driver.cuDeviceGet(ctypes.byref(device), index) == 0:
+            driver.cuDeviceGetName(name, len(name), device)
+            yield name.value.decode(errors="replace")

@@ -1,0 +1,52 @@
+"""The README's examples run, its commands exist, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_example_runs_and_prints_what_it_says(bundled_bundle, monkeypatch, capsys):
+    (example,) = blocks(README, "python")
+    # The example names the bundle relative to the repository; here it may lie elsewhere.
+    exec(example.replace("models/exported/minilm-l6-squad2", str(bundled_bundle)), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("Rollo 65 70 ")
+    assert printed[2] == "Charles III"
+    assert printed[3] == "no answer"
+
+
+def test_make_targets_named_in_the_documentation_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(blocks(page.read_text(encoding="utf-8"), "sh")))
+        assert set(named) <= targets, f"{page.name} names {set(named) - targets}"
+    assert {"help", "setup", "export", "demo", "test", "lint", "bench", "serve", "clean"} <= targets
+
+
+def test_commands_named_in_the_documentation_exist():
+    from fastspan.commands import modules
+
+    known = {module.NAME for module in modules()}
+    for page in PAGES:
+        shell = "\n".join(blocks(page.read_text(encoding="utf-8"), "sh"))
+        named = set(re.findall(r"\bfastspan ([a-z]+)", shell))
+        assert named <= known, f"{page.name} names {named - known}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,102 @@
+"""Options are checked when they are made, and every message names the option."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastspan import AnswerOptions, InputError, LoadOptions
+from fastspan.config import AnswerOverrides
+
+NO_NUMBER = ["3", 2.5, True, None, np.array([1, 2]), float("nan")]
+UNUSABLE: dict[str, list[Any]] = {
+    "top_k": [0, -1, *NO_NUMBER],
+    "max_answer_length": [0, -1, *(value for value in NO_NUMBER if value is not None)],
+    "n_best": [0, *NO_NUMBER],
+    "max_length": [0, *NO_NUMBER],
+    "overlap": [-1, 384, 1000, *NO_NUMBER],
+    "decoding": ["SQuAD", "", None, 1, ["squad"], np.array(["squad", "pipeline"])],
+    "no_answer_threshold": ["0", True, float("nan"), [0.0]],
+    "align_to_words": [0, 1, "yes", None],
+    "handle_impossible_answer": [0, "no", None],
+    "truncate_question": [1, "", None],
+}
+UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
+    "variant": [None, 8, b"int8"],
+    "provider": [None, ["cpu"], 0],
+    "provider_options": [None, "device_id=0", [("device_id", "0")], {"device_id": 0}, {0: "device_id"}],
+    "optimize_for": ["speed", None, 1, np.array(["latency"])],
+    "threads": [0, -2, "2", 1.0, True],
+    "spinning": [0, "yes"],
+    "token_budget": [0, "16384", None, False],
+}
+
+
+def cases(table: dict[str, list[Any]]) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}={value!r}")
+        for name, values in table.items()
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), cases(UNUSABLE))
+def test_an_unusable_answer_option_is_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=name):
+        AnswerOptions(**{name: value})
+    with pytest.raises(InputError, match=name):
+        AnswerOptions().override({name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), cases(UNUSABLE_TO_LOAD))
+def test_an_unusable_load_option_is_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=name):
+        LoadOptions(**{name: value})
+
+
+def test_every_option_has_unusable_values_here() -> None:
+    assert {field.name for field in fields(AnswerOptions)} == set(UNUSABLE)
+    assert {field.name for field in fields(LoadOptions)} == set(UNUSABLE_TO_LOAD)
+
+
+def test_overrides_are_the_fields_of_the_options() -> None:
+    hints = {field.name: str(field.type) for field in fields(AnswerOptions)}
+    overrides = {name: str(hint.__forward_arg__) for name, hint in AnswerOverrides.__annotations__.items()}
+    assert overrides == hints
+    assert not AnswerOverrides.__required_keys__
+
+
+def test_overriding() -> None:
+    options = AnswerOptions(top_k=3)
+    assert options.override({}) is options
+    assert options.override({"overlap": 7}) == AnswerOptions(top_k=3, overlap=7)
+    assert options == AnswerOptions(top_k=3)
+    with pytest.raises(
+        InputError, match=r"'doc_stride' is not an option of answer\(\); the options are top_k, "
+    ):
+        options.override({"doc_stride": 3})
+
+
+@pytest.mark.parametrize(("decoding", "tokens"), [("squad", 30), ("pipeline", 15)])
+def test_the_longest_answer_is_what_the_reference_allows(decoding: Any, tokens: int) -> None:
+    assert AnswerOptions(decoding=decoding).span_tokens == tokens
+    assert AnswerOptions(decoding=decoding, max_answer_length=7).span_tokens == 7
+
+
+@pytest.mark.parametrize("options", [AnswerOptions(), LoadOptions()])
+def test_options_are_frozen_keyword_only_values(options: Any) -> None:
+    name = fields(options)[0].name
+    with pytest.raises(FrozenInstanceError):
+        setattr(options, name, getattr(options, name))
+    with pytest.raises(TypeError):
+        type(options)("fp32")
+    assert pickle.loads(pickle.dumps(options)) == options == replace(options)
+
+
+def test_thresholds_may_be_infinite_and_whole() -> None:
+    for threshold in (float("inf"), float("-inf"), 3, -0.5, None):
+        assert AnswerOptions(no_answer_threshold=threshold).no_answer_threshold == threshold
