@@ -34,12 +34,13 @@ def capture(models: Sequence[SpeedModel], command: Sequence[str]) -> dict[str, s
         command: The command line.
     """
     flags = cpu_features().flags
+    governor = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     found = {
         **describe_machine(_PACKAGES),
         "instruction sets": " ".join(flag for flag in _TELLING_FLAGS if flag in flags) or "unknown",
         **control_group_limits(),
         "memory": _memory(),
-        "frequency governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown",
+        "frequency governor": governor or "unknown",
         "C library": " ".join(platform.libc_ver()).strip() or "unknown",
         "GPU": gpu_name() or "none",
         "execution providers offered": ", ".join(available_providers()),

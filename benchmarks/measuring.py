@@ -9,7 +9,7 @@ from pathlib import Path
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job
-from fastspan.benchmarks.runner import PeerFailure, PeerProcess, Rounds, Turn, interleave
+from fastspan.benchmarks.runner import PeerError, PeerProcess, Rounds, Turn, interleave
 from fastspan.benchmarks.speed_models import SpeedModel
 from fastspan.benchmarks.speed_record import Accuracy, MeasuredPeer
 from fastspan.benchmarks.squad_data import Question
@@ -87,18 +87,12 @@ class Measurement:
                 continue
             self._say(f"{self._model.name}: starting {spec.name}")
             try:
-                process = PeerProcess(
-                    spec.name,
-                    python=interpreter(spec.environment),
-                    module=spec.module,
-                    job=self._job(spec).to_json(),
-                    log=self._folder / f"{self._model.name}-{number}.log",
-                )
+                process = self._started(spec, self._folder / f"{self._model.name}-{number}.log")
             except MissingDependency as error:
                 measured.status, measured.reason = "missing", str(error)
                 self._say(str(error))
                 continue
-            except PeerFailure as failure:
+            except PeerError as failure:
                 measured.status, measured.reason = "failed", str(failure)
                 self.failures.append(f"{self._model.name}: {failure}")
                 self._say(str(failure))
@@ -109,16 +103,14 @@ class Measurement:
 
     def run(self, workload: Workload) -> None:
         """Measure a workload on every peer that runs it."""
-        taking_part = [
-            process for spec, process in self._alive.values() if workload.group in spec.groups
-        ]
+        taking_part = [process for spec, process in self._alive.values() if workload.group in spec.groups]
         path = self._folder / "workload.json"
         save_workload(workload, path)
         ready = []
         for process in taking_part:
             try:
                 batching = process.ask("prepare", path=str(path))["batching"]
-            except PeerFailure as failure:
+            except PeerError as failure:
                 self._failed(process, workload, failure)
                 continue
             self.peers[process.name].batching[workload.name] = batching
@@ -144,7 +136,7 @@ class Measurement:
             try:
                 process.ask("prepare", path=str(path))
                 answers = process.ask("answers")["answers"]
-            except PeerFailure as failure:
+            except PeerError as failure:
                 self._failed(process, workload, failure)
                 continue
             texts = {question.id: text for question, text in zip(questions, answers, strict=True)}
@@ -160,6 +152,24 @@ class Measurement:
             process.close()
         self._alive.clear()
 
+    def _started(self, spec: PeerSpec, log: Path) -> PeerProcess:
+        """Start a peer; again where it first made something of the checkpoint, which took time and memory."""
+        python = interpreter(spec.environment)
+        before = self._made()
+        while True:
+            process = PeerProcess(
+                spec.name, python=python, module=spec.module, job=self._job(spec).to_json(), log=log
+            )
+            made = self._made()
+            if made == before:
+                return process
+            process.close()
+            before = made
+
+    def _made(self) -> set[str]:
+        cache = self._model.cache
+        return {path.name for path in cache.iterdir()} if cache.is_dir() else set()
+
     def _job(self, spec: PeerSpec) -> Job:
         return Job(
             checkpoint=self._model.checkpoint,
@@ -171,13 +181,15 @@ class Measurement:
 
     def _stages(self, process: PeerProcess, workload: Workload) -> None:
         try:
-            stages = process.ask("stages", times=_STAGE_REPEATS if workload.group == "single" else 1)["stages"]
-        except PeerFailure as failure:
+            stages = process.ask("stages", times=_STAGE_REPEATS if workload.group == "single" else 1)[
+                "stages"
+            ]
+        except PeerError as failure:
             self._failed(process, workload, failure)
         else:
             self.peers[process.name].stages[workload.name] = stages
 
-    def _failed(self, process: PeerProcess, workload: Workload, failure: PeerFailure) -> None:
+    def _failed(self, process: PeerProcess, workload: Workload, failure: PeerError) -> None:
         """Note a failure; the peer takes part in further workloads only if it can still be asked."""
         self._say(str(failure))
         if not process.usable and process.name in self._alive:

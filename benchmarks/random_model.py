@@ -1,4 +1,4 @@
-"""A checkpoint of bert-base-cased's geometry with random weights: what speed is measured on where no weights are.
+"""A checkpoint of bert-base-cased's geometry with random weights, to measure speed on.
 
 Speed does not depend on what the weights are, only on their shapes, so this stands in for any fine-tuned
 BERT-base. Its answers mean nothing.
@@ -117,9 +117,7 @@ def _config(geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _weights(
-    geometry: Geometry, generator: np.random.Generator
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _weights(geometry: Geometry, generator: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Weights as BERT initializes them: normal with a deviation of 0.02, biases 0, norms 1."""
     hidden = geometry.hidden
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastspan.benchmarks.peers.catalogue import OURS
-from fastspan.benchmarks.report_accuracy import Difference, differences
+from fastspan.benchmarks.report_accuracy import differences
 from fastspan.benchmarks.report_document import Block, Code, Figure, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.report_html import to_html
 from fastspan.benchmarks.report_plots import Point, scatter, stacked_bars
@@ -60,8 +60,8 @@ def write_report(folder: Path, *, price_per_hour: float) -> list[Path]:
     if gpu is None:
         blocks += [
             Paragraph(
-                "No GPU was at hand when this was measured, so this section is empty. On a machine with an NVIDIA "
-                "GPU and its driver, one command fills it:"
+                "No GPU was at hand when this was measured, so this section is empty. On a machine with an "
+                "NVIDIA GPU and its driver, one command fills it:"
             ),
             Code("make bench-gpu"),
         ]
@@ -96,8 +96,9 @@ class _Section:
         yield from self._stages()
         yield Heading(self._level, self._title("Start-up and memory"))
         yield Paragraph(
-            "From starting the process, interpreter and imports included, until the first question could be asked; "
-            "one start each, its files in the page cache or not, as it came. Memory is the most the process held."
+            "From starting the process, interpreter and imports included, until the first question could be "
+            "asked; one start each, its files in the page cache or not, as it came. Memory is the most the "
+            "process held."
         )
         yield start_table(self._record.peers)
         yield from self._cost()
@@ -117,23 +118,23 @@ class _Section:
         kind = "A quick run with few repeats" if self._record.quick else "A full run"
         yield Paragraph(
             f"{kind}, measured {environment.get('measured', '')} on {environment.get('CPU', '')} with "
-            f"{environment.get('memory', '')} of memory. Text in, answer out: every time includes tokenizing and decoding. "
-            "Each system runs at its best settings in a process of its own; they are asked in turns, A B A B, and "
-            "those whose turn it is not are stopped."
+            f"{environment.get('memory', '')} of memory. Text in, answer out: every time includes tokenizing "
+            "and decoding. Each system runs at its best settings in a process of its own; they are asked in "
+            "turns, A B A B, and those whose turn it is not are stopped."
         )
         background = [sampled.turn.background for sampled in self._measured.samples]
-        if background and statistics.median(background) > _QUIET:
+        if background and (busy := statistics.median(background)) > _QUIET:
             yield Paragraph(
-                f"**This machine was busy with other work**: {statistics.median(background):.1f} processors' worth of it at "
-                "the median. Ratios suffer less than times, but neither should be relied on; measure again."
+                f"**This machine was busy with other work**, {busy:.1f} processors' worth at the median. "
+                "Ratios suffer less than times, but neither should be relied on; measure again."
             )
 
     def _ratios(self) -> Iterator[Block]:
         yield Heading(self._level, self._title("FastSpan against its peers"))
         yield Paragraph(
-            "How many times as fast FastSpan answers (the peer's median time ÷ FastSpan's), with a 95% bootstrap interval "
-            "over rounds; above 1, FastSpan is faster. At workloads of many windows, each system's faster mode "
-            "counts. First like against like: fp32 with fp32, lower precision with int8."
+            "How many times as fast FastSpan answers (the peer's median time ÷ FastSpan's), with a 95% "
+            "bootstrap interval over rounds; above 1, FastSpan is faster. At workloads of many windows, each "
+            "system's faster mode counts. First like against like: fp32 with fp32, lower precision with int8."
         )
         like = None if self._record.device == "cpu" else "fp16"
         for model, title in self._record.models.items():
@@ -154,11 +155,11 @@ class _Section:
 
     def _summary(self) -> Iterator[Block]:
         yield Heading(self._level, self._title("Summary"))
-        sources = sorted({difference.source for difference in self._accuracy.values()})
+        sources = sorted({f"Source: {found.source}." for found in self._accuracy.values()})
         yield Paragraph(
-            "p50 is the median. p95 is given from 20 samples on, p99 from 100 on: fewer cannot show them. Memory is the "
-            "process's peak over all workloads. Δ EM and Δ F1 are points of SQuAD 2.0's scores from transformers in "
-            f"fp32{' (' + '; '.join(sources) + ')' if sources else ''}; random weights have none."
+            "p50 is the median. p95 is given from 20 samples on, p99 from 100 on: fewer cannot show them. "
+            "Memory is the process's peak over all workloads. Δ EM and Δ F1 are the points by which SQuAD "
+            f"2.0's scores differ from PyTorch's in fp32; random weights have none. {' '.join(sources)}"
         )
         for model in self._record.models:
             yield Heading(3, f"Summary of {model}")
@@ -166,9 +167,7 @@ class _Section:
 
     def _plots(self) -> Iterator[Block]:
         for model in self._record.models:
-            latency = {
-                row.peer.name: row for row in self._of(model) if row.workload.name == _LATENCY_AT
-            }
+            latency = {row.peer.name: row for row in self._of(model) if row.workload.name == _LATENCY_AT}
             served = _best_throughput(self._of(model))
             points = [
                 Point(
@@ -189,7 +188,9 @@ class _Section:
                     y="questions/s",
                     log_y=True,
                 )
-                yield Figure(file, f"{model}: latency against throughput. Better is further up and to the left.")
+                yield Figure(
+                    file, f"{model}: latency against throughput. Better is further up and to the left."
+                )
             scored = [
                 Point(
                     system=row.peer.system,
@@ -210,7 +211,7 @@ class _Section:
                 )
                 yield Figure(
                     file,
-                    f"{model}: accuracy against latency. Systems differ in decoding as well as in arithmetic.",
+                    f"{model}: accuracy against latency. Systems differ in decoding as well as arithmetic.",
                 )
 
     def _stages(self) -> Iterator[Block]:
@@ -219,9 +220,9 @@ class _Section:
             return
         yield Heading(self._level, self._title("Where FastSpan's time goes"))
         yield Paragraph(
-            "Milliseconds of a run by stage, the stages' own functions wrapped in clocks: text to windows, windows to batches, "
-            "ONNX Runtime, the search for spans, and making answers of them. In throughput mode several runs "
-            "overlap, so theirs add up to more than passes on a clock."
+            "Milliseconds of a run by stage, the stages' own functions wrapped in clocks: text to windows, "
+            "windows to batches, ONNX Runtime, the search for spans, and making answers of them. In "
+            "throughput mode several runs overlap, so theirs add up to more than passes on a clock."
         )
         bars = {
             f"{row.workload.model} {row.peer.variant}, {row.workload.name}": stages
@@ -241,8 +242,8 @@ class _Section:
         if table.rows:
             yield Heading(self._level, self._title("Cost of a million questions"))
             yield Paragraph(
-                f"At {self._price:g} an hour for this machine (`--price-per-hour`; in any currency, an assumption and no offer), "
-                "kept busy with the throughput workload."
+                f"At {self._price:g} an hour for this machine (`--price-per-hour`; in any currency, an "
+                "assumption and no offer), kept busy with the throughput workload."
             )
             yield table
 
@@ -252,15 +253,17 @@ class _Section:
             peaks = ", ".join(f"{kind} {value / 1e9:.0f} Gop/s" for kind, value in self._record.peaks.items())
             yield Heading(self._level, self._title("Share of the machine's peak"))
             yield Paragraph(
-                f"Bare matrix products in ONNX Runtime reached {peaks} in the same session. A share counts the encoder's "
-                "matrix products only, against the whole time from text to answer."
+                f"Bare matrix products in ONNX Runtime reached {peaks} in the same session. A share counts "
+                "the encoder's matrix products only, against the whole time from text to answer."
             )
             yield table
 
     def _parts(self) -> Iterator[Block]:
         if self._record.parts:
             yield Heading(self._level, self._title("Parts of the engine"))
-            yield Paragraph("Measured with pytest-benchmark on the bundled checkpoint, against the baseline before.")
+            yield Paragraph(
+                "Measured with pytest-benchmark on the bundled checkpoint, against the baseline before."
+            )
             yield Table(
                 headers=("Part", "median µs", "IQR µs", "rounds", "baseline µs", "change"),
                 rows=[
@@ -299,25 +302,22 @@ class _Section:
         yield Heading(self._level, self._title("Conditions"))
         turns = [sampled.turn for sampled in self._measured.samples]
         if turns:
+            samples = sum(len(turn.seconds) for turn in turns)
+            stopped = max(turn.stopped_cpu_seconds for turn in turns)
+            background = [turn.background for turn in turns]
             yield Paragraph(
-                f"{sum(len(turn.seconds) for turn in turns):,} samples in {len(turns):,} turns. While others answered, the stopped "
-                f"systems used {max(turn.stopped_cpu_seconds for turn in turns):.2f} processor seconds at most in a turn. The rest of "
-                f"the machine did {statistics.median(turn.background for turn in turns):.2f} processors' worth of work at the median, "
-                f"{max(turn.background for turn in turns):.2f} at most."
+                f"{samples:,} samples in {len(turns):,} turns. While others answered, the stopped systems "
+                f"used {stopped:.2f} processor seconds at most in a turn. The rest of the machine did "
+                f"{statistics.median(background):.2f} processors' worth of work at the median, "
+                f"{max(background):.2f} at most."
             )
-        environment: Mapping[str, str] = self._record.environment
-        yield Table(headers=("", ""), rows=list(environment.items()), texts=2)
-        yield Table(
-            headers=("Peer", "ran"),
-            rows=list(
-                {
-                    peer.name: (peer.name, "; ".join(f"{key} {value}" for key, value in peer.description.items()))
-                    for peer in self._record.peers
-                    if peer.description
-                }.values()
-            ),
-            texts=2,
-        )
+        yield Table(headers=("", ""), rows=list(self._record.environment.items()), texts=2)
+        ran = {
+            peer.name: "; ".join(f"{key} {value}" for key, value in peer.description.items())
+            for peer in self._record.peers
+            if peer.description
+        }
+        yield Table(headers=("Peer", "ran"), rows=list(ran.items()), texts=2)
 
     def _file(self, name: str) -> str:
         return f"{_PLOTS}/{self._record.device}-{name}.svg"
@@ -336,7 +336,7 @@ def _best_throughput(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
 def _again(measured: Measured) -> Iterator[Block]:
     yield Heading(2, "Measure again")
     yield Paragraph(
-        "Written by the command below; not edited by hand. `make bench` is the quick run, `make bench-full` the full one. "
-        "Every sample is in `speed-cpu-samples.jsonl`, everything else in `speed-cpu.json`."
+        "Written by the command below; not edited by hand. `make bench` is the quick run, `make bench-full` "
+        "the full one. Every sample is in `speed-cpu-samples.jsonl`, everything else in `speed-cpu.json`."
     )
     yield Code(measured.record.environment.get("command", "make bench"))

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: styles and plots are in it. For screen, phone and print."""
+"""A report as one HTML file that needs nothing else, styles and plots within: for screen, phone and print."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLE = """
   --back: #12181f; --band: #1b232c; --accent: #6cb7e6; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { font-size: 1.35rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
@@ -29,18 +29,26 @@ code { font: .9em ui-monospace, monospace; background: var(--band); padding: .1e
 pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; border-radius: 6px; }
 pre code { padding: 0; background: none; }
 .table { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; width: 100%; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .45rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
 th { position: sticky; top: 0; background: var(--band); font-weight: 600; }
-th.text, td.text { text-align: left; } td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; }
+td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
 tr:last-child td { border-bottom: 0; } tbody tr.ours td { font-weight: 600; }
-tbody tr:nth-child(even) td { background: color-mix(in srgb, var(--band) 55%, transparent); }
+tbody tr:nth-child(even) td { background: color-mix(in srgb, var(--band) 55%, var(--back)); }
+tbody tr td:first-child, th:first-child { position: sticky; left: 0; }
+tbody tr:nth-child(odd) td:first-child { background: var(--back); }
 figure { margin: 1.25rem 0; max-width: 46rem; }
-figure svg { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
+figure div { overflow-x: auto; }
+figure svg { width: 100%; min-width: 34rem; height: auto; background: #fff;
+  border: 1px solid var(--line); border-radius: 6px; }
 figcaption { font-size: .85rem; color: var(--soft); margin-top: .35rem; }
 @media print { body { font-size: 10pt; } main { max-width: none; padding: 0; } nav { display: none; }
-  .table { overflow: visible; border: 0; } table { font-size: 6.5pt; } th { position: static; }
-  th, td { padding: .15rem .25rem; white-space: normal; } tr, figure { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  figure svg { min-width: 0; } .table { overflow: visible; border: 0; }
+  table { font-size: 6.5pt; } th { position: static; }
+  th, td { padding: .15rem .25rem; white-space: normal; } tr, figure { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
   pre { white-space: pre-wrap; } }
 """
 
@@ -58,7 +66,7 @@ def to_html(blocks: Sequence[Block], folder: Path, *, ours: str) -> str:
     """
     title = next(block.text for block in blocks if isinstance(block, Heading))
     sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    links = "".join(f'<a href="#{_anchor(text)}">{html.escape(text)}</a>' for text in sections)
+    links = " ".join(f'<a href="#{_anchor(text)}">{html.escape(text)}</a>' for text in sections)
     parts = []
     for number, block in enumerate(blocks):
         parts.append(_html(block, folder, ours, number))
@@ -83,7 +91,7 @@ def _html(block: Block, folder: Path, ours: str, number: int) -> str:
             return f"<pre><code>{html.escape(text)}</code></pre>"
         case Figure(file, caption):
             picture = _svg((folder / file).read_text(encoding="utf-8"), f"f{number}-", caption)
-            return f"<figure>{picture}<figcaption>{_inline(caption)}</figcaption></figure>"
+            return f"<figure><div>{picture}</div><figcaption>{_inline(caption)}</figcaption></figure>"
         case Table():
             return _table(block, ours)
 
@@ -99,9 +107,8 @@ def _table(table: Table, ours: str) -> str:
             made.append(f"<{tag}{kind}>{_inline(cell)}</{tag}>")
         return "".join(made)
 
-    rows = "\n".join(
-        f"<tr{' class="ours"' if ours in row else ''}>{line('td', row)}</tr>" for row in table.rows
-    )
+    opening = {True: '<tr class="ours">', False: "<tr>"}
+    rows = "\n".join(f"{opening[ours in row]}{line('td', row)}</tr>" for row in table.rows)
     head = f"<thead><tr>{line('th', table.headers)}</tr></thead>"
     return f'<div class="table" tabindex="0"><table>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
 

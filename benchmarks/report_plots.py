@@ -95,7 +95,7 @@ def scatter(
         axes.grid(color=_FAINT, alpha=0.35, linewidth=0.6)
         figure.canvas.draw()
         _label(axes, points)
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, fontsize=8)
+        figure.legend(frameon=False, loc="outside lower center", ncols=5, fontsize=8)
         _write(figure, path)
 
 
@@ -119,11 +119,15 @@ def stacked_bars(
         left = [0.0] * len(names)
         for number, stage in enumerate(stages):
             shares = [100 * bars[name][stage] / sum(bars[name].values()) for name in names]
-            axes.barh(names, shares, left=left, color=_COLOURS[number % len(_COLOURS)], label=stage, height=0.7)
+            axes.barh(
+                names, shares, left=left, color=_COLOURS[number % len(_COLOURS)], label=stage, height=0.7
+            )
             left = [begin + share for begin, share in zip(left, shares, strict=True)]
         axes.invert_yaxis()
         axes.set(xlim=(0, 100), xlabel=x)
-        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(stages), fontsize=8)
+        axes.legend(
+            frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(stages), fontsize=8
+        )
         _write(figure, path)
 
 

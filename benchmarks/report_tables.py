@@ -57,8 +57,8 @@ def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str], Differ
     """One row a system and workload of one model."""
     return Table(
         headers=(
-            "Workload", "System", "Variant", "Mode", "Batch", "Threads", "p50 ms [95% interval]", "p95 ms", "p99 ms",
-            "Questions/s", "Memory MB", "Δ EM", "Δ F1",
+            "Workload", "System", "Variant", "Mode", "Batch", "Threads", "p50 ms [95% interval]", "p95 ms",
+            "p99 ms", "Questions/s", "Memory MB", "Δ EM", "Δ F1",
         ),
         rows=[
             (
@@ -122,7 +122,15 @@ def stage_table(rows: Sequence[Row]) -> Table:
 def start_table(peers: Sequence[MeasuredPeer]) -> Table:
     """How long each system took to start, and the memory it came to hold."""
     return Table(
-        headers=("Model", "System", "Variant", "Mode", "process to ready s", "of it loading s", "peak memory MB"),
+        headers=(
+            "Model",
+            "System",
+            "Variant",
+            "Mode",
+            "process to ready s",
+            "of it loading s",
+            "peak memory MB",
+        ),
         rows=[
             (
                 peer.model,
@@ -210,9 +218,7 @@ def _ratio(other: Row | None, mine: Row | None) -> str:
 
 
 def _milliseconds(interval: Interval) -> str:
-    middle, low, high = (
-        _figure(1e3 * value) for value in (interval.estimate, interval.low, interval.high)
-    )
+    middle, low, high = (_figure(1e3 * value) for value in (interval.estimate, interval.low, interval.high))
     return f"{middle} [{low}, {high}]"
 
 

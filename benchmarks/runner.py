@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,13 +28,13 @@ from fastspan.errors import FastSpanError, MissingDependency
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["PeerFailure", "PeerProcess", "Rounds", "Turn", "interleave"]
+__all__ = ["PeerError", "PeerProcess", "Rounds", "Turn", "interleave"]
 
 _WORKER = "fastspan.benchmarks.peers.worker"
 _END_S = 10.0
 
 
-class PeerFailure(FastSpanError):
+class PeerError(FastSpanError):
     """A peer's process failed, ended or did not answer in time; the message says what it said last."""
 
 
@@ -98,7 +99,7 @@ class PeerProcess:
         description: What runs, name → value.
 
     Raises:
-        PeerFailure: It does not start, or loading fails.
+        PeerError: It does not start, or loading fails.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class PeerProcess:
         """Let it run, send a request, wait for the answer, and stop it again.
 
         Raises:
-            PeerFailure: It failed, ended, or did not answer within ``timeout`` seconds.
+            PeerError: It failed, ended, or did not answer within ``timeout`` seconds.
         """
         self._signal(signal.SIGCONT)
         try:
@@ -154,15 +155,15 @@ class PeerProcess:
             if not self._pipe.poll(timeout):
                 # Its answer may still come, and would be taken for that to a later request.
                 self.usable = False
-                raise PeerFailure(f"{self.name} did not answer {do!r} within {timeout:.0f} s.")
+                raise PeerError(f"{self.name} did not answer {do!r} within {timeout:.0f} s.")
             reply: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError) as error:
             self.usable = False
-            raise PeerFailure(f"{self.name} ended while asked to {do}: {self._last_words()}") from error
+            raise PeerError(f"{self.name} ended while asked to {do}: {self._last_words()}") from error
         finally:
             self._signal(signal.SIGSTOP)
         if "error" in reply:
-            raise PeerFailure(f"{self.name} could not {do}: {reply['error']}")
+            raise PeerError(f"{self.name} could not {do}: {reply['error']}")
         return reply
 
     def cpu_seconds(self) -> float:
@@ -215,7 +216,7 @@ def interleave(
     peers: Sequence[PeerProcess],
     rounds: Rounds,
     *,
-    failed: Callable[[PeerProcess, PeerFailure], None],
+    failed: Callable[[PeerProcess, PeerError], None],
     record: Callable[[Turn], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
@@ -232,25 +233,26 @@ def interleave(
     """
     alive = list(peers)
 
-    def attempt(peer: PeerProcess, work: Callable[[], None]) -> None:
+    def attempt(peer: PeerProcess, work: Callable[[], object]) -> None:
         try:
             work()
-        except PeerFailure as failure:
+        except PeerError as failure:
             alive.remove(peer)
             failed(peer, failure)
 
+    def take(peer: PeerProcess, number: int) -> None:
+        record(_turn(peer, [other for other in alive if other is not peer], number, rounds))
+
     if rounds.warmups:
         for peer in peers:
-            attempt(peer, lambda peer=peer: _run(peer, rounds.warmups, 0))  # type: ignore[misc]
+            attempt(peer, partial(_run, peer, rounds.warmups, 0))
     began = clock()
     for number in range(rounds.most):
-        if number >= rounds.least and clock() - began > rounds.seconds:
+        if not alive or (number >= rounds.least and clock() - began > rounds.seconds):
             break
-        order = list(alive)
-        shift = number % len(order) if order else 0
-        for peer in order[shift:] + order[:shift]:
-            others = [other for other in alive if other is not peer]
-            attempt(peer, lambda peer=peer, others=others: record(_turn(peer, others, number, rounds)))  # type: ignore[misc]
+        shift = number % len(alive)
+        for peer in alive[shift:] + alive[:shift]:
+            attempt(peer, partial(take, peer, number))
 
 
 def _run(peer: PeerProcess, unrecorded: int, times: int) -> Mapping[str, Any]:

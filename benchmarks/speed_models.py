@@ -17,14 +17,17 @@ from fastspan.bundle import Bundle, sha256_of
 from fastspan.errors import BundleError, InputError
 from fastspan.variants import VariantName
 
-__all__ = ["ROOT", "SpeedModel", "bundled_model", "random_model"]
+__all__ = ["BUNDLED", "RANDOM", "ROOT", "SpeedModel", "bundled_model", "random_model"]
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's folder."""
 
+BUNDLED, RANDOM = "minilm-l6-squad2", "bert-base-random"
+"""The models' names."""
+
 _CACHE = ROOT / "models" / ".cache" / "benchmarks"
-_CHECKPOINT = ROOT / "models" / "minilm-l6-squad2"
-_BUNDLE = ROOT / "models" / "exported" / "minilm-l6-squad2"
+_CHECKPOINT = ROOT / "models" / BUNDLED
+_BUNDLE = ROOT / "models" / "exported" / BUNDLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +72,11 @@ def bundled_model() -> SpeedModel:
     if not (_BUNDLE / "fastspan.json").is_file():
         raise InputError(f"{_BUNDLE} is missing: run `make export` first.")
     return SpeedModel(
-        name="minilm-l6-squad2",
+        name=BUNDLED,
         title="the bundled checkpoint: MiniLM, 6 layers of width 384, trained on SQuAD 2.0",
         checkpoint=_CHECKPOINT,
         bundle=_BUNDLE,
-        cache=_CACHE / f"minilm-l6-squad2-{_digest(_CHECKPOINT)}",
+        cache=_CACHE / f"{BUNDLED}-{_digest(_CHECKPOINT)}",
         trained=True,
     )
 
@@ -84,8 +87,8 @@ def random_model(variants: Sequence[VariantName]) -> SpeedModel:
     Args:
         variants: Which variants its bundle needs.
     """
-    checkpoint = random_checkpoint(_CACHE / "bert-base-random", BERT_BASE_CASED, _CHECKPOINT)
-    cache = _CACHE / f"bert-base-random-{_digest(checkpoint)}"
+    checkpoint = random_checkpoint(_CACHE / RANDOM, BERT_BASE_CASED, _CHECKPOINT)
+    cache = _CACHE / f"{RANDOM}-{_digest(checkpoint)}"
     bundle = cache / f"bundle-{'-'.join(variants)}-{_exporter_digest()}"
     if not _is_whole(bundle):
         from fastspan.export.exporter import export
@@ -96,7 +99,7 @@ def random_model(variants: Sequence[VariantName]) -> SpeedModel:
             checkpoint, bundle, progress=LineProgress(sys.stderr), variants=variants, allow_parity_loss=True
         )
     return SpeedModel(
-        name="bert-base-random",
+        name=RANDOM,
         title="bert-base-cased's geometry (12 layers of width 768) with random weights",
         checkpoint=checkpoint,
         bundle=bundle,

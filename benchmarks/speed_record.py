@@ -1,4 +1,4 @@
-"""What a speed measurement leaves behind: one JSON file that describes it, one JSONL file with every sample."""
+"""What a speed measurement leaves behind: a JSON file that describes it, a JSONL file with every sample."""
 
 from __future__ import annotations
 
@@ -178,7 +178,9 @@ class SpeedRecord:
             record["failures"] = tuple(record["failures"])
             return cls(**record)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is no record of a speed measurement ({error}); measure again.") from error
+            raise DataError(
+                f"{path} is no record of a speed measurement ({error}); measure again."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,5 +241,5 @@ def sample_line(model: str, workload: str, turn: Turn) -> str:
 
 def _sampled(record: dict[str, Any]) -> Sampled:
     model, workload = record.pop("model"), record.pop("workload")
-    times = {name: tuple(record.pop(name)) for name in ("seconds", "cpu_seconds")}
+    times: dict[str, Any] = {name: tuple(record.pop(name)) for name in ("seconds", "cpu_seconds")}
     return Sampled(model=model, workload=workload, turn=Turn(**record, **times))

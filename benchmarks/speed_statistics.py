@@ -1,8 +1,8 @@
 """Medians of interleaved samples, and ratios of two systems' medians, with bootstrap intervals.
 
 Samples of one turn share whatever the machine did meanwhile, so whole rounds are drawn, not single samples
-(a cluster bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13). For a
-ratio, both systems' turns of a drawn round are taken, so that what slowed both cancels out.
+(a cluster bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13). For
+a ratio, both systems' turns of a drawn round are taken, so that what slowed both cancels out.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def median_interval(rounds: Rounds, *, seed: int = 0) -> Interval:
         seed: Seed of the random draws.
     """
     numbers = sorted(rounds)
-    drawn = _draws(len(numbers), seed)
-    medians = _medians(rounds, numbers, drawn)
-    return _interval(float(np.median(np.concatenate([rounds[number] for number in numbers]))), medians)
+    return _interval(_median(rounds, numbers), _medians(rounds, numbers, _draws(len(numbers), seed)))
 
 
 def ratio_interval(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Interval:
@@ -87,10 +85,11 @@ def ratio_interval(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Interval
         raise DataError("The two systems were never measured in the same round.")
     drawn = _draws(len(numbers), seed)
     ratios = _medians(slower, numbers, drawn) / _medians(faster, numbers, drawn)
-    first, second = (
-        float(np.median(np.concatenate([rounds[number] for number in numbers]))) for rounds in (slower, faster)
-    )
-    return _interval(first / second, ratios)
+    return _interval(_median(slower, numbers) / _median(faster, numbers), ratios)
+
+
+def _median(rounds: Rounds, numbers: Sequence[int]) -> float:
+    return float(np.median(np.concatenate([np.asarray(rounds[number]) for number in numbers])))
 
 
 def _draws(count: int, seed: int) -> NDArray[np.intp]:

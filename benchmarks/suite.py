@@ -21,8 +21,9 @@ from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_p
 from fastspan.benchmarks.report import write_report
 from fastspan.benchmarks.results import make_folder
 from fastspan.benchmarks.runner import Rounds, Turn
-from fastspan.benchmarks.speed_models import ROOT, SpeedModel, bundled_model, random_model
+from fastspan.benchmarks.speed_models import BUNDLED, RANDOM, ROOT, SpeedModel, bundled_model, random_model
 from fastspan.benchmarks.speed_record import (
+    Device,
     MeasuredPeer,
     MeasuredWorkload,
     Part,
@@ -37,6 +38,7 @@ from fastspan.cpu import cpu_features, usable_cores
 from fastspan.encoding import Encoder
 from fastspan.errors import FastSpanError, InferenceError, InputError, ProviderError
 from fastspan.providers import available_providers
+from fastspan.variants import VariantName
 
 __all__ = ["main"]
 
@@ -47,8 +49,8 @@ _DEFAULT_PRICE = 0.10
 
 _QUICK = Rounds(least=3, most=7, seconds=12, per_turn=3, unrecorded=1)
 _FULL = Rounds(least=5, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
-# Questions of the throughput workload, quick and full. A question takes the large model about eight times as long.
-_QUESTIONS = {"minilm-l6-squad2": (64, 400), "bert-base-random": (8, 64)}
+# Questions of the throughput workload, quick and full. The large model takes about eight times as long.
+_QUESTIONS = {BUNDLED: (64, 400), RANDOM: (8, 64)}
 # What quick mode asks the large model: its long workloads alone would take half of the ten minutes.
 _QUICK_LARGE = ("single-32", "single-128", "single-384", "throughput")
 
@@ -102,7 +104,7 @@ class _Suite:
         self._options = options
         self._folder = folder
         self._quick: bool = options.quick
-        self._device = "gpu" if options.gpu else "cpu"
+        self._device: Device = "gpu" if options.gpu else "cpu"
         self._began = time.monotonic()
         rounds = _QUICK if options.quick else _FULL
         if options.rounds is not None:
@@ -118,8 +120,8 @@ class _Suite:
         """Measure everything and write the record."""
         if self._options.gpu and (gpu_name() is None or "CUDAExecutionProvider" not in available_providers()):
             raise ProviderError(
-                "No NVIDIA GPU, or no onnxruntime that runs on it, is at hand: run `make bench-gpu` on a machine "
-                "with one; `fastspan doctor` shows what is missing."
+                "No NVIDIA GPU, or no onnxruntime that runs on it, is at hand: run `make bench-gpu` on a "
+                "machine with one; `fastspan doctor` shows what is missing."
             )
         models = self._models()
         environment = capture(models, default_command())
@@ -151,16 +153,14 @@ class _Suite:
 
     def _models(self) -> list[SpeedModel]:
         self._say("preparing the models")
-        made = [
-            bundled_model,
-            lambda: random_model(("fp32", "fp16") if self._options.gpu else ("fp32", "int8")),
-        ]
-        names = list(_QUESTIONS)
-        chosen = [
-            make() for name, make in zip(names, made, strict=True) if self._options.models in name
-        ]
+        variants: tuple[VariantName, ...] = ("fp32", "fp16") if self._options.gpu else ("fp32", "int8")
+        chosen = []
+        if self._options.models in BUNDLED:
+            chosen.append(bundled_model())
+        if self._options.models in RANDOM:
+            chosen.append(random_model(variants))
         if not chosen:
-            raise InputError(f"--models {self._options.models!r} leaves none of {', '.join(names)}.")
+            raise InputError(f"--models {self._options.models!r} leaves neither {BUNDLED} nor {RANDOM}.")
         return chosen
 
     def _specs(self) -> list[PeerSpec]:

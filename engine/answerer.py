@@ -235,7 +235,7 @@ class QuestionAnswerer:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_again, (type(self), self._loaded.bundle.folder.absolute(), self._loaded.options)
+        return _load_again, (type(self), self._loaded.bundle.folder, self._loaded.options)
 
     def __repr__(self) -> str:
         state = (

@@ -111,7 +111,7 @@ def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
     if folder.exists() or not isinstance(source, str) or not _looks_like_hub_id(source):
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
-        return Bundle.open(folder, links_into=_blobs_of(folder))
+        return _opened(folder)
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -126,7 +126,13 @@ def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
         raise BundleError(
             f"{os.fspath(source)!r} is no folder here and could not be had from the hub: {reason}"
         ) from error
-    return Bundle.open(snapshot, links_into=_blobs_of(snapshot))
+    return _opened(snapshot)
+
+
+def _opened(folder: Path) -> Bundle:
+    bundle = Bundle.open(folder, links_into=_blobs_of(folder))
+    # Pickles and forked children load it again, maybe from another working directory.
+    return replace(bundle, folder=folder.absolute())
 
 
 def _blobs_of(folder: Path) -> Path | None:

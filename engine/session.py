@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +68,7 @@ class Session:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._session = self._create()
+        _sessions.add(self)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -165,6 +168,22 @@ class Session:
                 self._process = os.getpid()
         return self._session
 
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _keep_what_was_inherited() -> None:
+    """Let a forked child never destroy the ONNX Runtime sessions it inherited, not even at its exit.
+
+    Their threads did not survive the fork, and a session's destructor would wait for them for ever. One
+    reference more than anyone will ever give back keeps it from being called.
+    """
+    for session in _sessions:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_what_was_inherited)
 
 _TOO_LATE = (
     "The deadline passed before the model had run: allow more time, or ask for fewer or shorter texts."

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,8 @@ from fastspan.export.third_party import reported, undisturbed
 from fastspan.variants import Graph, Target, Variant, VariantName
 
 __all__ = ["lower_with_optimum"]
+
+Floats = npt.NDArray[np.float32]
 
 # Differences of logits, as ``Probe.difference`` measures them. What a trace froze by mistake shows in the
 # first digits; another order of summation shows in fp32's last.
@@ -111,13 +112,8 @@ def _lower(
     variants: frozenset[VariantName],
     progress: Callable[[str], None],
 ) -> list[Variant]:
-    progress("loading the model into PyTorch")
-    model = load_model(checkpoint)
-    progress("tracing the model with optimum")
     traced, plain = workshop.folder / "traced.onnx", workshop.done / "model.onnx"
-    origin = trace(checkpoint, model, traced)
-    probe = _probe(model.config, traced)
-    expected = [model_logits(model, batch) for batch in probe.batches]
+    origin, probe, expected = _traced(checkpoint, traced, progress)
     progress("lowering to fp32")
     with reported(
         "The graph that optimum traced does not run on batches of every shape",
@@ -152,27 +148,33 @@ def _lower(
         progress("lowering to int8")
         path = workshop.done / "model_int8.onnx"
         with reported("ONNX Runtime's tools cannot quantize the graph", "leave the int8 variant out"):
-            layers = to_int8(base, path, workshop.folder / "quantized.onnx")
-            what = f"{layers} linear layers in u8 per channel, exact also on x86 without VNNI"
-            kept = "embeddings, attention and QA head in fp32"
+            what = to_int8(base, path, workshop.folder / "quantized.onnx")
+            kept = "attention and QA head in fp32"
             made.append(workshop.variant("int8", path, "any CPU", origin, fused, what, kept))
             probe.logits(path)
     return made
 
 
-def _probe(config: Any, graph: Path) -> Probe:
-    """Batches for a model of this configuration, at most half as long as it takes."""
-    return Probe.of(
-        [value.name for value in onnx.load(graph, load_external_data=False).graph.input],
+def _traced(
+    checkpoint: Checkpoint, target: Path, progress: Callable[[str], None]
+) -> tuple[str, Probe, list[Floats]]:
+    """Trace the model. What made the graph, the batches to compare it on, and the model's logits for them."""
+    progress("loading the model into PyTorch")
+    model = load_model(checkpoint)
+    progress("tracing the model with optimum")
+    origin = trace(checkpoint, model, target)
+    config = model.config
+    probe = Probe.of(
+        [value.name for value in onnx.load(target, load_external_data=False).graph.input],
         vocabulary=config.vocab_size,
         padding_id=getattr(config, "pad_token_id", None) or 0,
+        # Models that number positions from behind the padding id take less than their configuration says.
         longest=max(2, (getattr(config, "max_position_embeddings", None) or 512) // 2),
     )
+    return origin, probe, [model_logits(model, batch) for batch in probe.batches]
 
 
-def _fused(
-    plain: Path, target: Path, probe: Probe, logits: Sequence[npt.NDArray[np.float32]]
-) -> tuple[Path, str]:
+def _fused(plain: Path, target: Path, probe: Probe, logits: Sequence[Floats]) -> tuple[Path, str]:
     """The graph that fp16 and int8 are made from, and what was fused in it, for people."""
     fused = fuse(plain, target)
     if not fused:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fastspan.benchmarks.workloads import Workload
 
-__all__ = ["Job", "MAX_ANSWER_TOKENS", "MAX_LENGTH", "OVERLAP", "Peer", "Staged"]
+__all__ = ["MAX_ANSWER_TOKENS", "MAX_LENGTH", "OVERLAP", "Job", "Peer", "Staged"]
 
 # Every peer is asked for the same work: these windows, answers of at most so many tokens, one answer, and
 # "no answer" among the choices.

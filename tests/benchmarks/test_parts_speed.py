@@ -1,4 +1,4 @@
-"""Speed of the engine's parts on their own. Skipped by ``make test``; ``make bench`` runs them and keeps baselines."""
+"""Speed of the engine's parts on their own: skipped by ``make test``, run and kept by ``make bench``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestB
 OPTIONS = AnswerOptions()
 QUESTION = "Who was the last keeper of the lighthouse?"
 CONTEXT = " ".join(
-    f"In the year {year} the lighthouse was painted again, and {year - 1700} ships passed the rocks without harm."
+    f"In the year {year} the lighthouse was painted again, and {year - 1700} ships passed without harm."
     for year in range(1801, 1814)
 )
 generator = np.random.default_rng(0)

@@ -284,6 +284,29 @@ class TestOutput:
         assert table(("a", "b"), [("long", "x")], Style(io.StringIO())) == "a     b\nlong  x"
 
 
+class TestProgress:
+    def test_on_a_terminal_a_step_that_took_long_leaves_a_line(self, monkeypatch):
+        monkeypatch.setenv("TERM", "xterm")
+        progress = pytest.importorskip("fastspan.export.progress")
+        monkeypatch.setattr(progress, "_WORTH_A_LINE_S", 0.0)
+        stream = Terminal()
+        with progress.progress_on(stream) as shown:
+            shown.stage("reading")
+            with shown.bar("running", 3) as step:
+                step()
+        assert "reading" in stream.getvalue()
+        assert stream.getvalue().rstrip().endswith("\x1b[?25h"), "the cursor is shown again"
+
+    def test_elsewhere_plain_lines_say_what_begins(self):
+        progress = pytest.importorskip("fastspan.export.progress")
+        stream = io.StringIO()
+        with progress.progress_on(stream) as shown:
+            shown.stage("reading")
+            with shown.bar("running", 3) as step:
+                step()
+        assert stream.getvalue() == "reading\nrunning (3)\n"
+
+
 class TestHelp:
     @pytest.mark.parametrize("module", modules(), ids=lambda module: module.NAME)
     def test_shows_two_examples_that_parse(self, module, capsys):

@@ -90,7 +90,7 @@ def test_a_child_answers_as_its_parent(tiny_bundle: Path, kind: str, mode: str) 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

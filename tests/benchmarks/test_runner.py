@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
+
+from fastspan.benchmarks.runner import PeerError, PeerProcess, Rounds, interleave
+from fastspan.benchmarks.workloads import Workload, save_workload
+
+ONE = Workload(name="one", title="one question", group="single", pairs=(("Who?", "Ada."),), tokens=(7,))
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts made-up peers with a workload prepared, and ends them."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    workload = tmp_path / "workload.json"
+    save_workload(ONE, workload)
+    with ExitStack() as stack:
+
+        def started(behaviour):
+            job = {
+                "checkpoint": "",
+                "bundle": "",
+                "cache": "",
+                "threads": 1,
+                "options": {"behaviour": behaviour},
+            }
+            log = tmp_path / f"{behaviour}.log"
+            peer = PeerProcess(
+                behaviour, python=sys.executable, module="fake", job=job, log=log, worker="fake_worker"
+            )
+            stack.enter_context(peer)
+            peer.ask("prepare", path=str(workload))
+            return peer
+
+        yield started
+
+
+def measured(peers, rounds, **options):
+    turns, failures = [], []
+    interleave(
+        peers,
+        rounds,
+        failed=lambda peer, failure: failures.append((peer.name, str(failure))),
+        record=turns.append,
+        **options,
+    )
+    return turns, failures
+
+
+def test_peers_take_turns_and_the_order_turns_with_the_rounds(start):
+    peers = [start("a"), start("b"), start("c")]
+    turns, failures = measured(peers, Rounds(least=3, most=3, seconds=0, per_turn=2, unrecorded=1))
+    assert [turn.peer for turn in turns] == [*"abc", *"bca", *"cab"]
+    assert [turn.round for turn in turns] == [0] * 3 + [1] * 3 + [2] * 3
+    assert all(len(turn.seconds) == len(turn.cpu_seconds) == 2 and min(turn.seconds) > 0 for turn in turns)
+    assert not failures
+
+
+def test_after_the_least_rounds_time_decides(start):
+    peers = [start("a")]
+    ticks = iter([0.0, 5.0, 11.0])
+    turns, _ = measured(peers, Rounds(least=2, most=9, seconds=10), clock=lambda: next(ticks))
+    # The clock is asked at the start and, from the third round on, before each.
+    assert len(turns) == 3
+
+
+def test_spinning_threads_of_a_peer_do_not_run_while_another_answers(start):
+    spinning, sleeping = start("spins"), start("sleeps")
+    turns, _ = measured([spinning, sleeping], Rounds(least=2, most=2, seconds=0, warmups=1))
+    stopped = [turn.stopped_cpu_seconds for turn in turns if turn.peer == "sleeps"]
+    assert len(stopped) == 2
+    # A thread that spins through a sleep of 0.3 s would use about as much.
+    assert max(stopped) < 0.05
+    # And it does spin when it is let run: its runs are over at once, yet it uses time.
+    before = spinning.cpu_seconds()
+    for _ in range(200):
+        spinning.ask("run", unrecorded=0, times=1)
+    assert spinning.cpu_seconds() > before
+
+
+def test_a_peer_that_fails_is_reported_and_the_others_go_on(start):
+    turns, failures = measured([start("a"), start("raises later")], Rounds(least=3, most=3, seconds=0))
+    assert failures == [("raises later", "raises later could not run: RuntimeError: broke on purpose")]
+    assert [turn.peer for turn in turns] == ["a", "raises later", "a", "a"]
+
+
+def test_a_peer_that_ends_leaves_its_last_words(start):
+    peer = start("dies")
+    with pytest.raises(PeerError, match="ended while asked to run: last words"):
+        peer.ask("run", unrecorded=0, times=1)
+    assert not peer.usable
+
+
+def test_a_peer_that_does_not_answer_is_not_waited_for(start):
+    peer = start("hangs")
+    with pytest.raises(PeerError, match="did not answer 'run' within 0 s"):
+        peer.ask("run", timeout=0.1, unrecorded=0, times=1)
+    assert not peer.usable
+
+
+def test_a_peer_that_cannot_load_says_why(start):
+    with pytest.raises(PeerError, match="cannot load could not load: ValueError: no such model"):
+        start("cannot load")
+
+
+def test_closing_ends_the_process(start):
+    import psutil
+
+    peer = start("spins")
+    peer.ask("run", unrecorded=0, times=1)
+    assert peer.memory() > 1_000_000
+    peer.close()
+    assert not psutil.pid_exists(peer.pid)
+
+
+def test_an_unknown_request_is_an_error_and_not_the_end(start):
+    peer = start("a")
+    with pytest.raises(PeerError, match="'dance' is no request"):
+        peer.ask("dance")
+    assert peer.ask("answers")["answers"] == ["answer"]
+    assert peer.ask("stages", times=1) == {"stages": {}}

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastspan.benchmarks.speed_statistics import ratio_interval, summarize
+from fastspan.errors import DataError
+
+generator = np.random.default_rng(0)
+
+
+def rounds(count, per_turn, scale=1.0):
+    return {number: (scale * generator.normal(10, 1, per_turn)).tolist() for number in range(count)}
+
+
+def test_the_median_of_all_samples_lies_in_its_interval():
+    taken = rounds(20, 5)
+    latency = summarize(taken)
+    assert latency.samples == 100
+    assert latency.median.estimate == np.median(np.concatenate(list(taken.values())))
+    assert latency.median.low < latency.median.estimate < latency.median.high
+
+
+@pytest.mark.parametrize(("count", "p95", "p99"), [(19, False, False), (20, True, False), (100, True, True)])
+def test_a_percentile_is_given_only_where_the_samples_can_show_it(count, p95, p99):
+    latency = summarize(rounds(count, 1))
+    assert (latency.p95 is not None, latency.p99 is not None) == (p95, p99)
+
+
+def test_samples_that_stray_by_round_widen_the_interval():
+    by_round = {number: [float(10 + number % 2)] * 5 for number in range(10)}
+    mixed = {number: [10.0, 10.0, 11.0, 11.0, 10.5] for number in range(10)}
+    wide, narrow = summarize(by_round).median, summarize(mixed).median
+    assert wide.high - wide.low > narrow.high - narrow.low == 0
+
+
+def test_what_slows_both_systems_of_a_round_cancels_out():
+    speed = generator.uniform(1, 5, 30)
+    slower = {number: [2.0 * factor] for number, factor in enumerate(speed)}
+    faster = {number: [1.0 * factor] for number, factor in enumerate(speed)}
+    ratio = ratio_interval(slower, faster)
+    assert ratio.estimate == ratio.low == ratio.high == 2.0
+
+
+def test_only_rounds_that_both_took_part_in_are_compared():
+    assert ratio_interval({0: [4.0], 1: [100.0]}, {0: [2.0]}).estimate == 2.0
+    with pytest.raises(DataError, match="same round"):
+        ratio_interval({0: [1.0]}, {1: [1.0]})
+
+
+def test_there_must_be_samples():
+    with pytest.raises(DataError, match="no samples"):
+        summarize({})
