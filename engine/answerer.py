@@ -366,9 +366,10 @@ class QuestionAnswerer:
             raise Closed("This answerer was closed; load the bundle again.")
 
 
-def _columns(texts: Sequence[tuple[str, str]], first_index: int | None) -> tuple[list[str], list[str]]:
+def _columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str], list[str]]:
     """Split pairs into questions and contexts, refusing what is no pair of strings."""
-    questions, contexts = [], []
+    questions: list[str] = []
+    contexts: list[str] = []
     for number, pair in enumerate(texts):
         index = None if first_index is None else first_index + number
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:

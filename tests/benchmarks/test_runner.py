@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("psutil")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
-
 from fastspan.benchmarks.runner import PeerError, PeerProcess, Rounds, interleave
 from fastspan.benchmarks.workloads import Workload, save_workload
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
 
 ONE = Workload(name="one", title="one question", group="single", pairs=(("Who?", "Ada."),), tokens=(7,))
 

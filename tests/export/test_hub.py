@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import socket
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from stand_in_hub import ID, MAIN, OLD, Hub, serve
 
 from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.hub import resolve_source
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
-
-MAIN, OLD = "a" * 40, "b" * 40
-ID = "owner/tiny-qa"
 
 CONFIG = json.dumps({"model_type": "bert", "architectures": ["BertForQuestionAnswering"]}).encode()
 WEIGHTS = safetensors.numpy.save(
@@ -49,85 +42,14 @@ UNWANTED = {
 }
 
 
-@dataclass
-class Hub:
-    """What the stand-in serves, and what it was asked for."""
-
-    endpoint: str = ""
-    revisions: dict[str, str] = field(default_factory=lambda: {"main": MAIN, "v1": OLD})
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    refusal: tuple[int, dict[str, str]] | None = None
-    refused_files: set[str] = field(default_factory=set)
-    requested: list[str] = field(default_factory=list)
-
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Answer the routes that ``snapshot_download`` asks: the model, its tree, and its files."""
-        if self.refusal is not None:
-            return (*self.refusal, b"")
-        if match := re.fullmatch(rf"/api/models/{ID}(?:/(revision|tree)/([^/]+))?", path):
-            commit = self.commit(match[2] or "main")
-            if commit is None:
-                return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-            names = self.files[commit]
-            if match[1] == "tree":
-                tree = [
-                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for name, data in names.items()
-                ]
-                return 200, {}, json.dumps(tree).encode()
-            info = {"id": ID, "modelId": ID, "sha": commit, "siblings": [{"rfilename": n} for n in names]}
-            return 200, {}, json.dumps(info).encode()
-        if match := re.fullmatch(rf"/{ID}/resolve/([^/]+)/(.+)", path):
-            commit = self.commit(match[1])
-            if commit is None or match[2] not in self.files[commit]:
-                return 404, {"X-Error-Code": "EntryNotFound"}, b""
-            if match[2] in self.refused_files:
-                return 403, {"X-Error-Code": "GatedRepo"}, b""
-            data = self.files[commit][match[2]]
-            return 200, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit}, data
-        return 404, {"X-Error-Code": "RepoNotFound"}, b""
-
-    def commit(self, revision: str) -> str | None:
-        revision = unquote(revision)
-        return revision if revision in self.files else self.revisions.get(revision)
-
-    def fetched(self) -> set[str]:
-        return {path.split(f"/resolve/{MAIN}/")[1] for path in self.requested if "/resolve/" in path}
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    state = Hub()
-    state.files[MAIN] = {**SMALL, "model.safetensors": WEIGHTS, **UNWANTED}
-    state.files[OLD] = {"config.json": CONFIG, "model.safetensors": WEIGHTS}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = urlsplit(self.path).path
-            if self.command == "GET":
-                state.requested.append(path)
-            status, headers, data = state.answer(path)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    state.endpoint = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    files = {
+        MAIN: {**SMALL, "model.safetensors": WEIGHTS, **UNWANTED},
+        OLD: {"config.json": CONFIG, "model.safetensors": WEIGHTS},
+    }
+    with serve(Hub(files=files)) as state:
+        yield state
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_splitting_lowers_the_largest_magnitude_as_far_as_it_can(peaks, limit):
     for channel in np.flatnonzero(copies > 1):
         assert peak[channel] / (copies[channel] - 1) >= largest * (1 - 1e-6)
     if used < limit:
-        assert largest <= 1.5 * float(np.median(peak)) * (1 + 1e-6)
+        assert largest <= 1.2 * float(np.median(peak)) * (1 + 1e-6)
 
 
 def test_without_statistics_weights_are_rounded_to_nearest():

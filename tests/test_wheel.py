@@ -1,0 +1,105 @@
+"""The built wheel: what is in it, and that it works with the sources out of sight."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+pytest.importorskip("setuptools", minversion="77")
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"engine": "fastspan", "export": "fastspan/export", "benchmarks": "fastspan/benchmarks"}
+
+
+def pip(*arguments: str | Path, cwd: Path) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a copy, so that building leaves nothing beside the sources."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for folder in FOLDERS:
+        leave_out = shutil.ignore_patterns("__pycache__", ".*", "results")
+        shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", out, source, cwd=out)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def names(wheel: Path) -> set[str]:
+    with ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+def test_the_wheel_is_for_every_platform_and_holds_one_package(wheel: Path) -> None:
+    assert wheel.name.startswith("fastspan-")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    top = {name.split("/")[0] for name in names(wheel)}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"fastspan"}
+
+
+def test_every_module_and_all_data_are_in_it(wheel: Path) -> None:
+    expected = {
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")
+        if (path.suffix == ".py" or path.parent == ROOT / folder / "data" or path.name == "py.typed")
+        and not any(part.startswith(".") or part == "results" for part in path.relative_to(ROOT).parts)
+        and path.is_file()
+    }
+    assert {"fastspan/py.typed", "fastspan/export/data/calibration.jsonl"} <= expected
+    assert "fastspan/benchmarks/data/fastspan-eval.json" in expected
+    assert expected <= names(wheel), sorted(expected - names(wheel))
+
+
+def test_the_license_and_the_dependencies_are_in_it(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (metadata,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        text = archive.read(metadata).decode()
+    assert any(name.endswith("/licenses/LICENSE") for name in names(wheel))
+    needed = {
+        line for line in text.splitlines() if line.startswith("Requires-Dist: ") and "extra" not in line
+    }
+    assert {line.split()[1].split(">")[0] for line in needed} == {"numpy", "tokenizers"}
+
+
+USE = """
+import sys
+from importlib import resources
+from pathlib import Path
+import fastspan, fastspan.cli
+assert Path(fastspan.__file__).is_relative_to(sys.argv[1]), fastspan.__file__
+assert (resources.files("fastspan") / "py.typed").is_file()
+for package in ("export", "benchmarks"):
+    assert any((resources.files(f"fastspan.{package}") / "data").iterdir())
+with fastspan.QuestionAnswerer.load(sys.argv[2], variant="fp32") as qa:
+    assert qa.answer("who built the tower", "the norse built the tower").answers
+"""
+
+
+def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    pip("install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
+    # -S: without the environment's own packages, among them the editable installation.
+    packages = os.pathsep.join({str(Path(path).resolve()) for path in sys.path if "site-packages" in path})
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", USE, target, tiny_bundle],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(target), packages])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

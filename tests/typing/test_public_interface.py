@@ -1,0 +1,33 @@
+"""Runs the type checker over what users write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mypy")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_users_see_the_promised_types(tmp_path: Path) -> None:
+    # A type checker wants to see one package; the sources lie in several folders.
+    package = tmp_path / "fastspan"
+    package.mkdir()
+    for source in (ROOT / "engine").iterdir():
+        (package / source.name).symlink_to(source)
+    user = Path(__file__).with_name("public_interface.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--no-incremental", user],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
