@@ -129,16 +129,16 @@ class _Suite:
         with samples_file(self._folder, self._device).open("w", encoding="utf-8") as samples:
             for model in models:
 
-                def record(workload: str, turn: Turn, model: SpeedModel = model) -> None:
+                def keep(workload: str, turn: Turn, model: SpeedModel = model) -> None:
                     samples.write(sample_line(model.name, workload, turn))
                     samples.flush()
 
-                self._measure_model(model, record)
+                self._measure_model(model, keep)
         if not self._options.gpu:
             # The machine may have been slowed meanwhile; its best is what counts as its peak.
             again = self._measure_peaks()
             peaks = {kind: max(value, again[kind]) for kind, value in peaks.items()}
-        SpeedRecord(
+        record = SpeedRecord(
             device=self._device,
             quick=self._quick,
             environment=environment,
@@ -147,8 +147,12 @@ class _Suite:
             peers=tuple(self._peers),
             failures=tuple(self._failures),
             peaks=peaks,
-            parts=self._measure_parts(),
-        ).write(self._folder)
+            parts=(),
+        )
+        # Written before the parts as well: what took longest to measure is not to be lost with them.
+        record.write(self._folder)
+        parts = self._measure_parts()
+        replace(record, parts=parts, failures=tuple(self._failures)).write(self._folder)
         self._say(f"measured in {(time.monotonic() - self._began) / 60:.1f} min")
 
     def _models(self) -> list[SpeedModel]:

@@ -4,7 +4,7 @@ Text in, the answering span out, with a calibrated confidence, or the finding th
 answer the question.
 """
 
-from fastspan.answerer import Info, QuestionAnswerer
+from fastspan.answerer import QuestionAnswerer
 from fastspan.config import AnswerOptions, LoadOptions
 from fastspan.errors import (
     BundleError,
@@ -22,7 +22,7 @@ from fastspan.errors import (
     ParityError,
     ProviderError,
 )
-from fastspan.types import Answer, Prediction
+from fastspan.types import Answer, Info, Prediction
 
 __version__ = "0.1.0"
 

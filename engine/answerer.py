@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,60 +16,22 @@ from typing import TYPE_CHECKING, Any
 from fastspan.batching import SHORT_BATCH_TOKENS, plan_equal_lengths, plan_padded
 from fastspan.config import AnswerOptions, AnswerOverrides, LoadOptions
 from fastspan.decoding import decode_squad
-from fastspan.encoding import EncodedPair, Encoder, Window, check_pair
+from fastspan.encoding import EncodedPair, Encoder, Window
 from fastspan.errors import Closed, DeadlineExceeded, InputError
+from fastspan.inputs import columns, deadline_in
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.pipeline_decoding import predict_pipeline
 from fastspan.session import Logits
-from fastspan.types import Prediction
+from fastspan.types import Info, Prediction
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-__all__ = ["Info", "QuestionAnswerer"]
+__all__ = ["QuestionAnswerer"]
 
 # Pairs that answer_many encodes, runs and decodes together: enough for the tokenizer's threads and for
 # windows of equal length to meet, few enough that memory stays small and the first answers come soon.
 _CHUNK = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
-    """What an answerer is and runs on.
-
-    Attributes:
-        bundle: The bundle's folder.
-        name: Its name.
-        variant: Which variant runs, and in ``reason`` why.
-        reason: A sentence.
-        graph: The file of the graph that runs.
-        providers: Full names of the execution providers that run it, the first one first.
-        threads: Threads that compute.
-        optimize_for: ``"latency"`` or ``"throughput"``.
-        max_length: Longest window, in tokens, unless a call says otherwise.
-        overlap: Context tokens shared by neighbouring windows, unless a call says otherwise.
-        no_answer_threshold: Where "no answer" begins, unless a call says otherwise.
-        calibrated: Whether confidences are calibrated.
-        onnxruntime: Its version.
-    """
-
-    bundle: str
-    name: str
-    variant: str
-    reason: str
-    graph: str
-    providers: tuple[str, ...]
-    threads: int
-    optimize_for: str
-    max_length: int
-    overlap: int
-    no_answer_threshold: float
-    calibrated: bool
-    onnxruntime: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as built-in types."""
-        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -164,7 +125,7 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        deadline = _deadline_in(timeout)
+        deadline = deadline_in(timeout)
         chosen = self._options(options, overrides)
         self._check_open()
         chunk = self._start([(question, context)], chosen, None, deadline)
@@ -282,7 +243,7 @@ class QuestionAnswerer:
         deadline: float | None,
     ) -> _Chunk:
         """Encode pairs, plan their windows into batches, and start the runs."""
-        questions, contexts = _columns(texts, first_index)
+        questions, contexts = columns(texts, first_index)
         pairs = self._encoder.encode(questions, contexts, options, first_index)
         windows = [window for pair in pairs for window in pair.windows]
         places = [(row, column) for row, pair in enumerate(pairs) for column in range(len(pair.windows))]
@@ -343,9 +304,9 @@ class QuestionAnswerer:
         """The pairs before the first that cannot be used, and what is wrong with that one."""
         for number, pair in enumerate(texts):
             try:
-                questions, contexts = _columns([pair], first_index + number)
+                questions, contexts = columns([pair], first_index + number)
                 self._encoder.encode(questions, contexts, options, first_index + number)
-            except InputError as error:  # noqa: PERF203 - each pair is tried alone
+            except InputError as error:
                 return list(texts[:number]), error
         raise InputError("the pairs changed while they were read")
 
@@ -364,32 +325,6 @@ class QuestionAnswerer:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("This answerer was closed; load the bundle again.")
-
-
-def _columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str], list[str]]:
-    """Split pairs into questions and contexts, refusing what is no pair of strings."""
-    questions: list[str] = []
-    contexts: list[str] = []
-    for number, pair in enumerate(texts):
-        index = None if first_index is None else first_index + number
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
-            raise InputError(
-                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}."
-            )
-        check_pair(pair[0], pair[1], index)
-        questions.append(pair[0])
-        contexts.append(pair[1])
-    return questions, contexts
-
-
-def _deadline_in(timeout: float | None) -> float | None:
-    """When a call gives up, on ``time.monotonic``'s clock."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
-        raise InputError(f"timeout must be a number of seconds or None, not {timeout!r}.")
-    return time.monotonic() + timeout
 
 
 def _load_again(kind: type[QuestionAnswerer], folder: Path, options: LoadOptions) -> QuestionAnswerer:

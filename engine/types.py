@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Answer", "Prediction"]
+__all__ = ["Answer", "Info", "Prediction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +57,43 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as built-in types, ready for ``json.dumps``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What an answerer is and runs on.
+
+    Attributes:
+        bundle: The bundle's folder.
+        name: Its name.
+        variant: Which variant runs, and in ``reason`` why.
+        reason: A sentence.
+        graph: The file of the graph that runs.
+        providers: Full names of the execution providers that run it, the first one first.
+        threads: Threads that compute.
+        optimize_for: ``"latency"`` or ``"throughput"``.
+        max_length: Longest window, in tokens, unless a call says otherwise.
+        overlap: Context tokens shared by neighbouring windows, unless a call says otherwise.
+        no_answer_threshold: Where "no answer" begins, unless a call says otherwise.
+        calibrated: Whether confidences are calibrated.
+        onnxruntime: Its version.
+    """
+
+    bundle: str
+    name: str
+    variant: str
+    reason: str
+    graph: str
+    providers: tuple[str, ...]
+    threads: int
+    optimize_for: str
+    max_length: int
+    overlap: int
+    no_answer_threshold: float
+    calibrated: bool
+    onnxruntime: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as built-in types."""
         return asdict(self)

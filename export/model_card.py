@@ -20,6 +20,7 @@ def model_card(manifest: Manifest, source_card: str | None) -> str:
     """
     source = manifest.source
     revision = f" at revision `{source.revision}`" if source.revision else ""
+    inputs = ", ".join(f"`{name}`" for name in manifest.variants["fp32"].graph_for("other").inputs)
     rows = "\n".join(_row(variant) for variant in manifest.variants.values())
     return f"""{_front_matter(source_card)}
 # {manifest.name}: a FastSpan bundle
@@ -39,9 +40,9 @@ qa = QuestionAnswerer.load("FOLDER")  # this folder
 print(qa.answer("Who wrote it?", "Ada wrote it."))
 ```
 
-`onnx/model.onnx` takes `input_ids`, `attention_mask`{", `token_type_ids`" if manifest.model.segment_ids else ""} and
-returns `start_logits` and `end_logits`; any ONNX runtime loads it. `fastspan.json` holds every file's checksum,
-the no-answer threshold and the calibration of the confidence.
+`onnx/model.onnx` takes {inputs} and returns `start_logits` and
+`end_logits`; any ONNX runtime loads it. `fastspan.json` holds every file's checksum, the no-answer
+threshold and the calibration of the confidence.
 """
 
 

@@ -14,9 +14,8 @@ from fastspan.commands.terminal import Style, one_line, write, write_json
 from fastspan.errors import InputError
 
 if TYPE_CHECKING:
-    from fastspan.answerer import Info
     from fastspan.config import AnswerOverrides
-    from fastspan.types import Answer, Prediction
+    from fastspan.types import Answer, Info, Prediction
 
 NAME = "answer"
 HELP = "answer a question from a text"

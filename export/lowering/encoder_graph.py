@@ -98,7 +98,7 @@ class Lowering:
             return graph.add(
                 "Slice", table, graph.integers(0), length, graph.integers(0), name="embeddings.position"
             )
-        # RoBERTa counts the tokens that are not padding, from padding_id + 1; padding itself keeps padding_id.
+        # RoBERTa counts tokens other than padding, from padding_id + 1; padding itself keeps padding_id.
         padding = graph.constant("padding_id", np.array(encoder.padding_id, np.int64))
         real = graph.add(
             "Cast", graph.add("Not", graph.add("Equal", self.ids, padding)), to=TensorProto.INT64

@@ -30,7 +30,8 @@ def test_make_targets_named_in_the_documentation_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page in PAGES:
-        named = re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(blocks(page.read_text(encoding="utf-8"), "sh")))
+        shell = "\n".join(blocks(page.read_text(encoding="utf-8"), "sh"))
+        named = re.findall(r"\bmake ([a-z][a-z-]*)", shell)
         assert set(named) <= targets, f"{page.name} names {set(named) - targets}"
     assert {"help", "setup", "export", "demo", "test", "lint", "bench", "serve", "clean"} <= targets
 

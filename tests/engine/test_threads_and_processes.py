@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -85,15 +86,19 @@ def test_a_child_answers_as_its_parent(tiny_bundle: Path, kind: str, mode: str) 
         pytest.skip("no fork on this system")
     # As users run it: they know of no variable of onnxruntime's.
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", SCRIPT, tiny_bundle, kind, mode],
         env=environment,
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+        start_new_session=True,
+    ) as program:
+        try:
+            _, complaint = program.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)  # a child that hangs outlives its parent
+            raise
+    assert program.returncode == 0, complaint
 
 
 def test_a_pickled_answerer_keeps_its_options_and_answers(
