@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 
 from fastspan.config import AnswerOptions
 from fastspan.encoding import Encoder as TextEncoder
@@ -17,6 +16,7 @@ from fastspan.errors import DataError
 from fastspan.export.architecture import Encoder, Linear
 from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import InputStatistics
+from fastspan.providers import import_onnxruntime
 
 __all__ = ["calibration_windows", "observe_inputs"]
 
@@ -65,6 +65,7 @@ def observe_inputs(encoder: Encoder, windows: Iterable[Window], threads: int) ->
     model = lowering.lower()
     for value in dict.fromkeys(lowering.taps.values()):
         model.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # The values to be observed must not be fused away.

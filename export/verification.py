@@ -23,6 +23,7 @@ __all__ = ["GraphCheck", "Progress", "measure", "misses", "parity_of", "verify_b
 # Verification runs each window through the reference and every graph. About so many multiplications are
 # affordable: small models are compared on many questions, large ones on fewer.
 _WORK = 1.3e11
+_MOST_TOKENS = 13_000  # however small the model: more questions would say no more
 
 Reference = Literal["pytorch", "fp32"]
 
@@ -84,7 +85,7 @@ def measure(
     cores = threads or usable_cores()
     encoder = Encoder.from_folder(folder, segment_ids=model.segment_ids, max_positions=model.max_positions)
     size = max(1, 12 * model.layers * model.hidden_size**2)
-    pairs = encode(encoder, int(_WORK / size), manifest.max_length, manifest.overlap)
+    pairs = encode(encoder, min(int(_WORK / size), _MOST_TOKENS), manifest.max_length, manifest.overlap)
     run = _Runner(folder, pairs, cores, progress)
 
     interchange = _interchange(folder, manifest)
