@@ -221,13 +221,13 @@ class _Section:
         yield Heading(self._level, self._title("Where FastSpan's time goes"))
         yield Paragraph(
             "Milliseconds of a run by stage, the stages' own functions wrapped in clocks: text to windows, "
-            "windows to batches, ONNX Runtime, the search for spans, and making answers of them. In "
-            "throughput mode several runs overlap, so theirs add up to more than passes on a clock."
+            "windows to batches, ONNX Runtime, the search for spans, and making answers of them. In latency "
+            "mode only: where runs overlap, stages do not add up to what passes on a clock."
         )
         bars = {
             f"{row.workload.model} {row.peer.variant}, {row.workload.name}": stages
             for row in self._rows
-            if row.peer.mode == "latency" and (stages := row.peer.stages.get(row.workload.name))
+            if (stages := row.peer.stages.get(row.workload.name))
         }
         if bars:
             file = self._file("stages")

@@ -104,18 +104,17 @@ def ratio_table(rows: Sequence[Row], *, ours: str | None) -> Table:
 def stage_table(rows: Sequence[Row]) -> Table:
     """Milliseconds of a run by stage, for the systems that can say."""
     return Table(
-        headers=("Workload", "Variant", "Mode", *_STAGES, "share of run"),
+        headers=("Workload", "Variant", *_STAGES, "share of run"),
         rows=[
             (
                 row.workload.name,
                 row.peer.variant,
-                row.peer.mode,
                 *(f"{stages[stage] * 1e3:.3f}" for stage in _STAGES),
                 f"{stages['run'] / sum(stages.values()):.1%}",
             )
             for row, stages in _staged(rows)
         ],
-        texts=3,
+        texts=2,
     )
 
 
@@ -127,8 +126,8 @@ def start_table(peers: Sequence[MeasuredPeer]) -> Table:
             "System",
             "Variant",
             "Mode",
-            "process to ready s",
-            "of it loading s",
+            "ready after s",
+            "loading s",
             "peak memory MB",
         ),
         rows=[
@@ -214,12 +213,14 @@ def _ratio(other: Row | None, mine: Row | None) -> str:
     if other is None or mine is None or not other.rounds.keys() & mine.rounds.keys():
         return _NONE
     ratio = ratio_interval(other.rounds, mine.rounds)
-    return f"{ratio.estimate:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+    interval = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low < ratio.high else ""
+    return f"{ratio.estimate:.2f}×{interval}"
 
 
 def _milliseconds(interval: Interval) -> str:
     middle, low, high = (_figure(1e3 * value) for value in (interval.estimate, interval.low, interval.high))
-    return f"{middle} [{low}, {high}]"
+    # A single round shows no spread, and an interval of no width would claim that there is none.
+    return f"{middle} [{low}, {high}]" if interval.low < interval.high else middle
 
 
 def _ms(seconds: float | None) -> str:

@@ -92,7 +92,6 @@ def write_bundle(destination: str | os.PathLike[str], *, overwrite: bool = False
     """
     target = Path(destination).resolve()
     with _reporting(target):
-        _check_destination(target, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock_beside(target):
             _clear_stale(target)

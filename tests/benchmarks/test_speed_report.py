@@ -101,6 +101,12 @@ def test_without_a_gpu_the_report_says_so_and_how_to_fill_the_section(reports, t
     assert "Summary (GPU)" in filled
 
 
+def test_one_round_shows_no_interval(tmp_path):
+    text, _ = report_on(write_recorded(tmp_path, rounds=1))
+    assert "×" in text
+    assert "× [" not in text
+
+
 def test_a_busy_machine_is_called_one(reports, tmp_path):
     assert "busy with other work" not in reports[0]
     assert "busy with other work" in report_on(write_recorded(tmp_path, background=0.8))[0]
