@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +61,8 @@ def _darwin_flags(machine: str) -> frozenset[str]:
     if machine == "arm64":
         # Every Mac with an Apple CPU has the dot product.
         return frozenset({"asimddp"})
+    import subprocess  # slow to import, and needed on macOS alone
+
     try:
         found = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "machdep.cpu.leaf7_features"],

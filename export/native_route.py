@@ -32,7 +32,7 @@ class Int8Recipe:
     """
 
     texts: Path | None = None
-    windows: int = 24
+    windows: int = 16
     keep: Collection[str] = ()
 
 
