@@ -7,7 +7,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,8 @@ from fastspan.session import Logits
 from fastspan.types import Info, Prediction
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from typing_extensions import Self, Unpack
 
 __all__ = ["QuestionAnswerer"]
@@ -249,6 +250,8 @@ class QuestionAnswerer:
         places = [(row, column) for row, pair in enumerate(pairs) for column in range(len(pair.windows))]
         groups = self._plan([len(window.input_ids) for window in windows])
         workers = self._working()
+        from concurrent.futures import Future
+
         runs: list[Future[tuple[Logits, Logits]]] = []
         for group in groups:
             batch = [windows[index] for index in group]
@@ -313,6 +316,8 @@ class QuestionAnswerer:
     def _make_workers(self) -> ThreadPoolExecutor | None:
         if not self._throughput:
             return None
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and needed for throughput alone
+
         return ThreadPoolExecutor(self._loaded.threads, thread_name_prefix="fastspan")
 
     def _working(self) -> ThreadPoolExecutor | None:
