@@ -4,7 +4,8 @@ Text in, the answering span out, with a calibrated confidence, or the finding th
 answer the question.
 """
 
-from fastspan.answerer import QuestionAnswerer
+import typing
+
 from fastspan.config import AnswerOptions, LoadOptions
 from fastspan.errors import (
     BundleError,
@@ -23,6 +24,9 @@ from fastspan.errors import (
     ProviderError,
 )
 from fastspan.types import Answer, Info, Prediction
+
+if typing.TYPE_CHECKING:
+    from fastspan.answerer import QuestionAnswerer
 
 __version__ = "0.1.0"
 
@@ -49,3 +53,18 @@ __all__ = [
     "QuestionAnswerer",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    # numpy and tokenizers take longer to import than everything else; who only catches an error or asks for
+    # help does not wait for them.
+    if name == "QuestionAnswerer":
+        from fastspan.answerer import QuestionAnswerer
+
+        globals()[name] = QuestionAnswerer
+        return QuestionAnswerer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -45,8 +45,8 @@ def test_all_is_sorted_complete_and_importable() -> None:
     assert len(set(fastspan.__all__)) == len(fastspan.__all__)
     public = {
         name
-        for name, value in vars(fastspan).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(fastspan)
+        if not name.startswith("_") and not inspect.ismodule(getattr(fastspan, name))
     }
     assert public | {"__version__"} == set(fastspan.__all__)
 
