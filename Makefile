@@ -16,7 +16,7 @@ SOURCES := $(shell find engine export benchmarks -name '*.py')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev export demo test lint parity bench bench-full bench-gpu serve clean
+.PHONY: help setup dev export demo test test-gpu lint parity bench bench-full bench-gpu serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,14 +79,22 @@ bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers (unde
 bench-full: .venv/.dev $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	$(BIN)/python -m fastspan.benchmarks.suite
 
-bench-gpu: .venv/bin/python  ## Measure on an NVIDIA GPU and fill the report's GPU section.
-	$(PIP) -e '.[gpu,export,bench]'
-	$(BIN)/python -m fastspan.benchmarks.suite --gpu
+# onnxruntime and onnxruntime-gpu overwrite each other's files, so the GPU has an environment of its own.
+.venv-gpu/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[gpu,export,bench]' hypothesis pytest
+	@touch $@
+
+bench-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Measure on an NVIDIA GPU and fill the report's GPU section.
+	.venv-gpu/bin/python -m fastspan.benchmarks.suite --gpu
+
+test-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Run the tests that need an NVIDIA GPU.
+	.venv-gpu/bin/python -m pytest -m gpu tests/engine/test_cuda.py $(ARGS)
 
 serve: $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on PORT (8080).
 	$(PIP) -e '.[serve]'
 	$(BIN)/fastspan serve $(BUNDLED) --port $(PORT)
 
 clean:  ## Remove what was built and exported, and .venv.
-	rm -rf .venv build dist models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu build dist models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -250,6 +250,7 @@ def _newton(z: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float
     penalty = np.array([_RIDGE, 0.0])
 
     def loss(weights: NDArray[np.float64]) -> float:
+        """The penalized log-loss: -Σ t·log p + (1 - t)·log(1 - p), written so that no logit overflows."""
         logits = design @ weights
         return float((np.logaddexp(0.0, logits) - targets * logits).sum() + (penalty * weights**2).sum() / 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -25,6 +26,8 @@ _TELLING_FLAGS = (
     "amx_bf16", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
 
+_THREAD_PREFIXES = ("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOMP_", "RAYON_", "TOKENIZERS_")
+
 
 def capture(models: Sequence[SpeedModel], command: Sequence[str]) -> dict[str, str]:
     """Describe what is about to be measured, as name → value for people.
@@ -41,6 +44,9 @@ def capture(models: Sequence[SpeedModel], command: Sequence[str]) -> dict[str, s
         **control_group_limits(),
         "memory": _memory(),
         "frequency governor": governor or "unknown",
+        "virtual machine": "yes" if "hypervisor" in flags else "not known to be one",
+        "load average before": _load_average(),
+        "variables that set threads": _thread_variables(),
         "C library": " ".join(platform.libc_ver()).strip() or "unknown",
         "GPU": gpu_name() or "none",
         "execution providers offered": ", ".join(available_providers()),
@@ -77,6 +83,20 @@ def gpu_name() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.splitlines()[0] if found else None
+
+
+def _load_average() -> str:
+    """Processes that ran or wanted to, on average over the last 1, 5 and 15 minutes."""
+    try:
+        return ", ".join(f"{load:.2f}" for load in os.getloadavg())
+    except (AttributeError, OSError):
+        return "unknown"
+
+
+def _thread_variables() -> str:
+    """Environment variables that the peers' runtimes take their threads from."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(_THREAD_PREFIXES)}
+    return ", ".join(f"{name}={value}" for name, value in sorted(found.items())) or "none"
 
 
 def _memory() -> str:

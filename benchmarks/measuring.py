@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastspan.benchmarks.interleaving import Rounds, Turn, interleave
+from fastspan.benchmarks.peer_process import PeerError, PeerProcess
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job
-from fastspan.benchmarks.runner import PeerError, PeerProcess, Rounds, Turn, interleave
 from fastspan.benchmarks.speed_models import SpeedModel
 from fastspan.benchmarks.speed_record import Accuracy, MeasuredPeer
 from fastspan.benchmarks.squad_data import Question
@@ -29,13 +30,18 @@ class Plan:
     Attributes:
         rounds: How often workloads of one question are asked.
         threads: Threads every peer computes with.
+        timeout: Seconds that a peer may take over one request, a whole turn for one.
     """
 
     rounds: Rounds
     threads: int
+    timeout: float = 600.0
 
     def for_workload(self, group: str) -> Rounds:
-        """Short runs are repeated within a turn, behind one that is not recorded; long ones need neither."""
+        """Return how often a workload of this group is asked.
+
+        Short runs are repeated within a turn, behind one that is not recorded; long ones need neither.
+        """
         if group == "single":
             return self.rounds
         return Rounds(least=self.rounds.least, most=self.rounds.most, seconds=self.rounds.seconds)
@@ -67,6 +73,7 @@ class Measurement:
         self._say = say
         self._folder = folder
         self._alive: dict[str, tuple[PeerSpec, PeerProcess]] = {}
+        self._prepared: set[str] = set()
         self.peers: dict[str, MeasuredPeer] = {}
         self.failures: list[str] = []
 
@@ -115,6 +122,7 @@ class Measurement:
                 continue
             self.peers[process.name].batching[workload.name] = batching
             ready.append(process)
+        self._prepared = {process.name for process in ready}
         self._say(f"{self._model.name}: {workload.title}, {len(ready)} peers")
         interleave(
             ready,
@@ -128,14 +136,16 @@ class Measurement:
                 self._stages(process, workload)
 
     def score(self, workload: Workload, questions: Sequence[Question]) -> None:
-        """Score what every peer answers to a workload made of ``questions``, in their order."""
-        path = self._folder / "workload.json"
-        save_workload(workload, path)
+        """Score what every peer answers to the workload that was run last.
+
+        Args:
+            workload: That workload.
+            questions: What it asks, in its order, with reference answers.
+        """
         for spec, process in list(self._alive.values()):
-            if workload.group not in spec.groups:
+            if process.name not in self._prepared:
                 continue
             try:
-                process.ask("prepare", path=str(path))
                 answers = process.ask("answers")["answers"]
             except PeerError as failure:
                 self._failed(process, workload, failure)
@@ -154,12 +164,21 @@ class Measurement:
         self._alive.clear()
 
     def _started(self, spec: PeerSpec, log: Path) -> PeerProcess:
-        """Start a peer; again where it first made something of the checkpoint, which took time and memory."""
+        """Start a peer.
+
+        Start it again where it first made something of the checkpoint, which took time and memory that no
+        later start takes.
+        """
         python = interpreter(spec.environment)
         before = self._made()
         while True:
             process = PeerProcess(
-                spec.name, python=python, module=spec.module, job=self._job(spec).to_json(), log=log
+                spec.name,
+                python=python,
+                module=spec.module,
+                job=self._job(spec).to_json(),
+                log=log,
+                timeout=self._plan.timeout,
             )
             made = self._made()
             if made == before:

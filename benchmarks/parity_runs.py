@@ -191,15 +191,12 @@ class _RecordingSession(Session):
 
 def _culprit(encoder: Encoder, questions: Sequence[Question], options: AnswerOptions) -> str:
     """Name the first question that cannot be encoded."""
-
-    def fits(question: Question) -> bool:
+    for question in questions:
         try:
             encoder.encode([question.question], [question.context], options)
         except InputError:
-            return False
-        return True
-
-    return next((f"question {question.id!r}" for question in questions if not fits(question)), "a question")
+            return f"question {question.id!r}"
+    return "a question"
 
 
 def _key(window: Window) -> bytes:

@@ -26,10 +26,20 @@ def measure_parts(storage: Path, *, quick: bool) -> tuple[Part, ...]:
         quick: Measure each part for a shorter time.
 
     Raises:
-        DataError: pytest failed; the message has its last words.
+        DataError: pytest failed, which the message has the last words of, or took too long.
     """
-    seconds = "0.3" if quick else "2"
-    done = subprocess.run(
+    try:
+        done = _run_pytest(storage, "0.3" if quick else "2")
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"The parts could not be measured within {_TIMEOUT_S} s.") from error
+    if done.returncode:
+        words = " ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
+        raise DataError(f"The parts could not be measured: {words}")
+    return read_parts(storage)
+
+
+def _run_pytest(storage: Path, seconds: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [
             sys.executable, "-m", "pytest", str(_TESTS), "--override-ini=addopts=", "--benchmark-only", "-q",
             f"--benchmark-storage=file://{storage}", "--benchmark-autosave", "--benchmark-warmup=on",
@@ -41,18 +51,18 @@ def measure_parts(storage: Path, *, quick: bool) -> tuple[Part, ...]:
         timeout=_TIMEOUT_S,
         check=False,
     )  # fmt: skip
-    if done.returncode:
-        words = " ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-        raise DataError(f"The parts could not be measured: {words}")
-    return read_parts(storage)
 
 
 def read_parts(storage: Path) -> tuple[Part, ...]:
-    """Read the newest baseline, compared with the one before it; nothing where there is none."""
-    files = sorted(storage.glob("*/*.json"), key=lambda path: path.name)
+    """Read the newest baseline, compared with the one before it; nothing where there is none.
+
+    Each kind of machine and Python has a folder of its own, and is compared with itself only.
+    """
+    files = sorted(storage.glob("*/*.json"), key=lambda path: path.stat().st_mtime)
     if not files:
         return ()
-    *earlier, newest = files
+    newest = files[-1]
+    earlier = sorted(path for path in newest.parent.glob("*.json") if path.name < newest.name)
     before = _medians(earlier[-1]) if earlier else {}
     return tuple(
         Part(

@@ -24,6 +24,8 @@ __all__ = ["BERT_BASE_CASED", "Geometry", "random_checkpoint"]
 
 _COPIED = "tokenizer_config.json"
 
+Named = tuple[str, NDArray[np.float32]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
@@ -77,7 +79,7 @@ def random_checkpoint(folder: Path, geometry: Geometry, tokenizer: Path, *, seed
         _write_json(draft / "tokenizer.json", _cut(pieces, geometry.vocabulary))
         shutil.copyfile(tokenizer / _COPIED, draft / _COPIED)
         _write_json(draft / "config.json", _config(geometry))
-        weights = dict(_weights(geometry, np.random.default_rng(seed)))
+        weights = dict(_Initializer(geometry, np.random.default_rng(seed)).weights())
         safetensors.numpy.save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
         draft.rename(folder)
     finally:
@@ -117,31 +119,37 @@ def _config(geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _weights(geometry: Geometry, generator: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Weights as BERT initializes them: normal with a deviation of 0.02, biases 0, norms 1."""
-    hidden = geometry.hidden
+class _Initializer:
+    """Draws weights as BERT initializes them: normal with a deviation of 0.02, biases 0, norms 1."""
 
-    def normal(*shape: int) -> NDArray[np.float32]:
-        return generator.standard_normal(shape, np.float32) * np.float32(0.02)
+    def __init__(self, geometry: Geometry, generator: np.random.Generator) -> None:
+        self._geometry = geometry
+        self._generator = generator
 
-    def linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        yield f"{name}.weight", normal(outputs, inputs)
+    def weights(self) -> Iterator[Named]:
+        """Every weight of the model, by name."""
+        hidden, inner = self._geometry.hidden, self._geometry.inner
+        rows = {"word": self._geometry.vocabulary, "position": self._geometry.positions, "token_type": 2}
+        for kind, count in rows.items():
+            yield f"bert.embeddings.{kind}_embeddings.weight", self._normal(count, hidden)
+        yield from self._norm("bert.embeddings.LayerNorm")
+        for layer in range(self._geometry.layers):
+            prefix = f"bert.encoder.layer.{layer}"
+            for part in ("self.query", "self.key", "self.value", "output.dense"):
+                yield from self._linear(f"{prefix}.attention.{part}", hidden, hidden)
+            yield from self._norm(f"{prefix}.attention.output.LayerNorm")
+            yield from self._linear(f"{prefix}.intermediate.dense", hidden, inner)
+            yield from self._linear(f"{prefix}.output.dense", inner, hidden)
+            yield from self._norm(f"{prefix}.output.LayerNorm")
+        yield from self._linear("qa_outputs", hidden, 2)
+
+    def _normal(self, *shape: int) -> NDArray[np.float32]:
+        return self._generator.standard_normal(shape, np.float32) * np.float32(0.02)
+
+    def _linear(self, name: str, inputs: int, outputs: int) -> Iterator[Named]:
+        yield f"{name}.weight", self._normal(outputs, inputs)
         yield f"{name}.bias", np.zeros(outputs, np.float32)
 
-    def norm(name: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        yield f"{name}.weight", np.ones(hidden, np.float32)
-        yield f"{name}.bias", np.zeros(hidden, np.float32)
-
-    rows = {"word": geometry.vocabulary, "position": geometry.positions, "token_type": 2}
-    for kind, count in rows.items():
-        yield f"bert.embeddings.{kind}_embeddings.weight", normal(count, hidden)
-    yield from norm("bert.embeddings.LayerNorm")
-    for layer in range(geometry.layers):
-        prefix = f"bert.encoder.layer.{layer}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            yield from linear(f"{prefix}.attention.{part}", hidden, hidden)
-        yield from norm(f"{prefix}.attention.output.LayerNorm")
-        yield from linear(f"{prefix}.intermediate.dense", hidden, geometry.inner)
-        yield from linear(f"{prefix}.output.dense", geometry.inner, hidden)
-        yield from norm(f"{prefix}.output.LayerNorm")
-    yield from linear("qa_outputs", hidden, 2)
+    def _norm(self, name: str) -> Iterator[Named]:
+        yield f"{name}.weight", np.ones(self._geometry.hidden, np.float32)
+        yield f"{name}.bias", np.zeros(self._geometry.hidden, np.float32)

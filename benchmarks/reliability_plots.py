@@ -1,40 +1,22 @@
-"""Two plots for a report: the reliability diagram, and precision against coverage. SVG, for screen and print.
-
-The same data gives the same bytes under the same version of matplotlib, so a plot changes in version control
-only when its data does. matplotlib is imported when a plot is drawn.
-"""
+"""A calibration's plots, as SVG: the reliability diagram, and precision against coverage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastspan.benchmarks.calibration import ReliabilityBin
+from fastspan.benchmarks.plot_style import COLOURS, FAINT, make_figure, plot_style, write_figure
 from fastspan.benchmarks.thresholds import PrecisionCoverage
-from fastspan.errors import InputError, MissingDependency
+from fastspan.errors import InputError
 
 __all__ = ["precision_coverage_plot", "reliability_diagram"]
 
-# Okabe and Ito's palette: told apart with any colour vision, and in grey.
-_BLUE, _VERMILION, _INK, _FAINT = "#0072B2", "#D55E00", "#333333", "#9A9A9A"
-
-_STYLE = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "fastspan",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
+_BLUE, _VERMILION = COLOURS[:2]
 
 # The reliability diagram's size, in inches.
 _WIDTH, _HEIGHT = 4.0, 4.84
@@ -62,12 +44,12 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], path: str | Path) -> Non
     error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
     low, high = _wilson(accuracy, counts)
 
-    with _style():
-        figure = _figure(_WIDTH, _HEIGHT)
+    with plot_style():
+        figure = make_figure(_WIDTH, _HEIGHT, layout=None)
         # Placed by hand: automatic layout would shrink a square panel, and no longer align the two.
         top = figure.add_axes((0.62 / _WIDTH, 1.48 / _HEIGHT, 3.2 / _WIDTH, 3.2 / _HEIGHT))
         bottom = figure.add_axes((0.62 / _WIDTH, 0.50 / _HEIGHT, 3.2 / _WIDTH, 0.8 / _HEIGHT), sharex=top)
-        top.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle="--", label="perfectly calibrated")
+        top.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--", label="perfectly calibrated")
         # Rounding can put a bound a hair inside the point it belongs to, and errorbar refuses that.
         spread = np.maximum([accuracy - low, high - accuracy], 0.0)
         points = top.errorbar(confidence, accuracy, spread, color=_BLUE, fmt="o", markersize=5)
@@ -83,7 +65,7 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], path: str | Path) -> Non
         bottom.bar(left, counts, width, align="edge", color=_BLUE, edgecolor="white", linewidth=0.8)
         bottom.set(xlabel="Confidence", ylabel="Questions")
         figure.align_ylabels([top, bottom])
-        _write(figure, path)
+        write_figure(figure, path)
 
 
 def precision_coverage_plot(
@@ -106,10 +88,10 @@ def precision_coverage_plot(
     coverage, precision = curve.coverage[shown], curve.precision[shown]
     low, high = _wilson(precision, curve.answers[shown])
 
-    with _style():
+    with plot_style():
         from matplotlib.ticker import PercentFormatter
 
-        figure = _figure(4.8, 3.4, layout="constrained")
+        figure = make_figure(4.8, 3.4)
         axes = figure.subplots()
         axes.fill_between(coverage, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="95% interval")
         axes.plot(coverage, precision, color=_BLUE, linewidth=1.6, label="precision")
@@ -133,9 +115,9 @@ def precision_coverage_plot(
         )
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.grid(axis="y", color=_FAINT, alpha=0.35, linewidth=0.6)
+        axes.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
         axes.legend(frameon=False, loc="upper right", fontsize=8)
-        _write(figure, path)
+        write_figure(figure, path)
 
 
 def _wilson(
@@ -146,22 +128,3 @@ def _wilson(
     center = (share + z2 / (2 * counts)) / (1 + z2 / counts)
     half = np.sqrt(z2 * (share * (1 - share) / counts + z2 / (4 * counts**2))) / (1 + z2 / counts)
     return center - half, center + half
-
-
-def _style() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependency('Plots need matplotlib: pip install "fastspan[bench]".') from error
-    return matplotlib.rc_context(_STYLE)
-
-
-def _figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Any:
-    # Not through pyplot, which would keep every figure alive and choose a window system.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout=layout, facecolor="white")
-
-
-def _write(figure: Any, path: str | Path) -> None:
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

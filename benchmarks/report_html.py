@@ -97,20 +97,22 @@ def _html(block: Block, folder: Path, ours: str, number: int) -> str:
 
 
 def _table(table: Table, ours: str) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        made = []
-        for column, cell in enumerate(cells):
-            names = ["text"] if column < table.texts else []
-            if len(cell) > _LONG_CELL and tag == "td":
-                names.append("long")
-            kind = f' class="{" ".join(names)}"' if names else ""
-            made.append(f"<{tag}{kind}>{_inline(cell)}</{tag}>")
-        return "".join(made)
-
     opening = {True: '<tr class="ours">', False: "<tr>"}
-    rows = "\n".join(f"{opening[ours in row]}{line('td', row)}</tr>" for row in table.rows)
-    head = f"<thead><tr>{line('th', table.headers)}</tr></thead>"
+    rows = "\n".join(f"{opening[ours in row]}{_cells('td', row, table.texts)}</tr>" for row in table.rows)
+    head = f"<thead><tr>{_cells('th', table.headers, table.texts)}</tr></thead>"
     return f'<div class="table" tabindex="0"><table>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _cells(tag: str, cells: Sequence[str], texts: int) -> str:
+    """A row's cells, of which the first ``texts`` are aligned as texts."""
+    made = []
+    for column, cell in enumerate(cells):
+        names = ["text"] if column < texts else []
+        if len(cell) > _LONG_CELL and tag == "td":
+            names.append("long")
+        kind = f' class="{" ".join(names)}"' if names else ""
+        made.append(f"<{tag}{kind}>{_inline(cell)}</{tag}>")
+    return "".join(made)
 
 
 def _svg(text: str, prefix: str, caption: str) -> str:

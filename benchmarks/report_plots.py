@@ -1,8 +1,4 @@
-"""The speed report's plots, as SVG: latency against throughput, accuracy against latency, time by stage.
-
-The same data gives the same bytes under the same version of matplotlib. matplotlib is imported when a plot is
-drawn.
-"""
+"""The speed report's plots, as SVG: systems as points in a plane, and time by stage as bars."""
 
 from __future__ import annotations
 
@@ -12,28 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.benchmarks.peers.catalogue import OURS
-from fastspan.errors import MissingDependency
+from fastspan.benchmarks.plot_style import COLOURS, FAINT, make_figure, plot_style, write_figure
 
 __all__ = ["Point", "scatter", "stacked_bars"]
 
-# Okabe and Ito's palette: told apart with any colour vision; markers tell them apart in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Markers tell systems apart in grey.
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_INK, _FAINT = "#333333", "#9A9A9A"
-
-_STYLE = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "fastspan",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +50,12 @@ def scatter(
         MissingDependency: matplotlib is not installed.
     """
     systems = list(dict.fromkeys(point.system for point in points))
-    with _style():
-        figure, axes = _axes(6.4, 4.2)
+    with plot_style():
+        figure = make_figure(6.4, 4.2)
+        axes = figure.add_subplot()
         for number, system in enumerate(systems):
             own = [point for point in points if point.system == system]
-            colour = _COLOURS[number % len(_COLOURS)]
+            colour = COLOURS[number % len(COLOURS)]
             axes.plot(
                 [point.x for point in own],
                 [point.y for point in own],
@@ -92,11 +73,11 @@ def scatter(
         _plain_numbers(axes, log_x=log_x, log_y=log_y)
         axes.margins(0.16)
         axes.set(xlabel=x, ylabel=y)
-        axes.grid(color=_FAINT, alpha=0.35, linewidth=0.6)
+        axes.grid(color=FAINT, alpha=0.35, linewidth=0.6)
         figure.canvas.draw()
         _label(axes, points)
         figure.legend(frameon=False, loc="outside lower center", ncols=5, fontsize=8)
-        _write(figure, path)
+        write_figure(figure, path)
 
 
 def stacked_bars(
@@ -114,21 +95,20 @@ def stacked_bars(
         MissingDependency: matplotlib is not installed.
     """
     names = list(bars)
-    with _style():
-        figure, axes = _axes(6.4, 1.1 + 0.34 * len(names))
+    with plot_style():
+        figure = make_figure(6.4, 1.1 + 0.34 * len(names))
+        axes = figure.add_subplot()
         left = [0.0] * len(names)
         for number, stage in enumerate(stages):
             shares = [100 * bars[name][stage] / sum(bars[name].values()) for name in names]
-            axes.barh(
-                names, shares, left=left, color=_COLOURS[number % len(_COLOURS)], label=stage, height=0.7
-            )
+            axes.barh(names, shares, left=left, color=COLOURS[number % len(COLOURS)], label=stage, height=0.7)
             left = [begin + share for begin, share in zip(left, shares, strict=True)]
         axes.invert_yaxis()
         axes.set(xlim=(0, 100), xlabel=x)
         axes.legend(
             frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(stages), fontsize=8
         )
-        _write(figure, path)
+        write_figure(figure, path)
 
 
 def _label(axes: Any, points: Sequence[Point]) -> None:
@@ -161,23 +141,3 @@ def _plain_numbers(axes: Any, *, log_x: bool, log_y: bool) -> None:
             axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
-
-
-def _style() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependency('Plots need matplotlib: pip install "fastspan[bench]".') from error
-    return matplotlib.rc_context(_STYLE)
-
-
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    # Not through pyplot, which would keep every figure alive and choose a window system.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    return figure, figure.add_subplot()
-
-
-def _write(figure: Any, path: Path) -> None:
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

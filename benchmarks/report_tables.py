@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fastspan.benchmarks.bootstrap import Interval
 from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.report_accuracy import Difference
 from fastspan.benchmarks.report_document import Table
 from fastspan.benchmarks.speed_record import Measured, MeasuredPeer, MeasuredWorkload
-from fastspan.benchmarks.speed_statistics import Latency, ratio_interval, summarize
+from fastspan.benchmarks.speed_statistics import Latency, Spread, ratio_spread, summarize
 
 __all__ = [
+    "STAGES",
     "Row",
     "cost_table",
     "peak_table",
@@ -23,7 +23,9 @@ __all__ = [
     "summary_table",
 ]
 
-_STAGES = ("encode", "plan", "run", "decode", "objects", "other")
+STAGES = ("encode", "plan", "run", "decode", "objects", "other")
+"""What FastSpan says its time goes to, in the order of a run."""
+
 _NONE = "–"
 
 
@@ -57,8 +59,8 @@ def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str], Differ
     """One row a system and workload of one model."""
     return Table(
         headers=(
-            "Workload", "System", "Variant", "Mode", "Batch", "Threads", "p50 ms [95% interval]", "p95 ms",
-            "p99 ms", "Questions/s", "Memory MB", "Δ EM", "Δ F1",
+            "Workload", "System", "Variant", "Mode", "Batch", "Threads", "p50 ms", "p95 ms", "p99 ms",
+            "runs (rounds)", "Questions/s", "Memory MB", "Δ EM", "Δ F1",
         ),
         rows=[
             (
@@ -71,8 +73,9 @@ def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str], Differ
                 _milliseconds(row.latency.median),
                 _ms(row.latency.p95),
                 _ms(row.latency.p99),
+                f"{row.latency.samples} ({row.latency.median.rounds})",
                 _figure(row.questions_per_second),
-                f"{row.peer.memory_bytes / 1e6:.0f}",
+                _megabytes(row.peer),
                 *_points(accuracy.get((row.peer.model, row.peer.name))),
             )
             for row in rows
@@ -104,12 +107,12 @@ def ratio_table(rows: Sequence[Row], *, ours: str | None) -> Table:
 def stage_table(rows: Sequence[Row]) -> Table:
     """Milliseconds of a run by stage, for the systems that can say."""
     return Table(
-        headers=("Workload", "Variant", *_STAGES, "share of run"),
+        headers=("Workload", "Variant", *STAGES, "share of run"),
         rows=[
             (
                 row.workload.name,
                 row.peer.variant,
-                *(f"{stages[stage] * 1e3:.3f}" for stage in _STAGES),
+                *(f"{stages[stage] * 1e3:.3f}" for stage in STAGES),
                 f"{stages['run'] / sum(stages.values()):.1%}",
             )
             for row, stages in _staged(rows)
@@ -138,7 +141,7 @@ def start_table(peers: Sequence[MeasuredPeer]) -> Table:
                 peer.mode,
                 f"{peer.start_seconds:.2f}",
                 f"{peer.load_seconds:.2f}",
-                f"{peer.memory_bytes / 1e6:.0f}",
+                _megabytes(peer),
             )
             for peer in peers
             if peer.status == "measured"
@@ -212,19 +215,29 @@ def _faster_modes(rows: Sequence[Row], workload: str) -> dict[tuple[str, str], R
 def _ratio(other: Row | None, mine: Row | None) -> str:
     if other is None or mine is None or not other.rounds.keys() & mine.rounds.keys():
         return _NONE
-    ratio = ratio_interval(other.rounds, mine.rounds)
-    interval = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low < ratio.high else ""
-    return f"{ratio.estimate:.2f}×{interval}"
+    ratio = ratio_spread(other.rounds, mine.rounds)
+    return f"{ratio.estimate:.2f}×{_ends(ratio, f'{ratio.low:.2f}', f'{ratio.high:.2f}')}"
 
 
-def _milliseconds(interval: Interval) -> str:
-    middle, low, high = (_figure(1e3 * value) for value in (interval.estimate, interval.low, interval.high))
-    # A single round shows no spread, and an interval of no width would claim that there is none.
-    return f"{middle} [{low}, {high}]" if interval.low < interval.high else middle
+def _milliseconds(median: Spread) -> str:
+    middle, low, high = (_figure(1e3 * value) for value in (median.estimate, median.low, median.high))
+    return f"{middle}{_ends(median, low, high)}"
+
+
+def _ends(spread: Spread, low: str, high: str) -> str:
+    """An interval in square brackets; a mere range in round ones."""
+    if spread.rounds == 1:
+        # One round shows no spread, and a range of no width would claim that there is none.
+        return ""
+    return f" [{low}, {high}]" if spread.is_interval else f" ({low}–{high})"
 
 
 def _ms(seconds: float | None) -> str:
     return _NONE if seconds is None else _figure(1e3 * seconds)
+
+
+def _megabytes(peer: MeasuredPeer) -> str:
+    return f"{peer.memory_bytes / 1e6:.0f}" if peer.memory_bytes else _NONE
 
 
 def _figure(value: float) -> str:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fastspan.benchmarks.interleaving import Turn
 from fastspan.benchmarks.results import write_text
-from fastspan.benchmarks.runner import Turn
 from fastspan.errors import DataError
 
 __all__ = [
@@ -81,12 +81,12 @@ class MeasuredPeer:
         system: Whose it is.
         variant: Its precision.
         mode: ``"latency"`` or ``"throughput"``.
-        status: ``"missing"``: it cannot be installed here. ``"left out"``: on purpose. ``"failed"``: it
-            does not load.
+        status: ``"measured"``: it loaded, and what it failed at is among the failures. ``"missing"``: it
+            cannot be installed here. ``"left out"``: on purpose. ``"failed"``: it does not load.
         reason: Why it was not measured; empty where it was.
         start_seconds: From starting its process until it was loaded.
         load_seconds: Loading alone, without starting the interpreter.
-        memory_bytes: The most it held resident.
+        memory_bytes: The most it held resident; 0 where that is not known.
         threads: Threads it was told to compute with.
         description: What ran.
         batching: Workload → how it was batched.
@@ -136,7 +136,8 @@ class SpeedRecord:
 
     Attributes:
         device: What was measured.
-        quick: Whether it was cut short.
+        quick: Whether it was a quick run.
+        finished: Whether it came to its end; False where it was interrupted, or still goes on.
         environment: Name → value.
         models: Name → what it is.
         workloads: What was asked.
@@ -148,6 +149,7 @@ class SpeedRecord:
 
     device: Device
     quick: bool
+    finished: bool
     environment: Mapping[str, str]
     models: Mapping[str, str]
     workloads: tuple[MeasuredWorkload, ...]

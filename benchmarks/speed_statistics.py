@@ -3,6 +3,10 @@
 Samples of one turn share whatever the machine did meanwhile, so whole rounds are drawn, not single samples
 (a cluster bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13). For
 a ratio, both systems' turns of a drawn round are taken, so that what slowed both cancels out.
+
+A few rounds cannot make an interval of 95%, whatever is done with them: a median lies outside the range of
+n independent measurements of it with a probability of 2 / 2ⁿ, which is below 5% from six on. With fewer, what
+is given is that range, and called one.
 """
 
 from __future__ import annotations
@@ -13,16 +17,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.benchmarks.bootstrap import Interval
 from fastspan.errors import DataError
 
-__all__ = ["Latency", "median_interval", "ratio_interval", "summarize"]
+__all__ = ["ENOUGH_ROUNDS", "Latency", "Spread", "median_spread", "ratio_spread", "summarize"]
 
 Rounds = Mapping[int, Sequence[float]]
 """Round → the seconds of its recorded runs."""
 
+ENOUGH_ROUNDS = 6
+"""From so many rounds on there is an interval of 95%."""
+
 _LEVEL = 0.95
 _RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A median in seconds, or the ratio of two, and how far it strayed.
+
+    Attributes:
+        estimate: Over the samples of all rounds.
+        low: Lower end of the 95% bootstrap interval; with fewer than ``ENOUGH_ROUNDS`` rounds, the least that
+            a single round gives.
+        high: Upper end; with fewer rounds, the greatest.
+        rounds: How many rounds it rests on.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    rounds: int
+
+    @property
+    def is_interval(self) -> bool:
+        """Whether ``low`` and ``high`` are a 95% interval, and not a mere range."""
+        return self.rounds >= ENOUGH_ROUNDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +60,13 @@ class Latency:
 
     Attributes:
         samples: How many.
-        median: The median, with its 95% interval.
+        median: The median.
         p95: What 95% of the runs stay below; None with fewer than 20 samples, which cannot show it.
         p99: The same for 99%; None with fewer than 100 samples.
     """
 
     samples: int
-    median: Interval
+    median: Spread
     p95: float | None
     p99: float | None
 
@@ -55,10 +84,10 @@ def summarize(rounds: Rounds) -> Latency:
         float(np.quantile(seconds, share)) if seconds.size >= round(1 / (1 - share)) else None
         for share in (0.95, 0.99)
     )
-    return Latency(samples=seconds.size, median=median_interval(rounds), p95=p95, p99=p99)
+    return Latency(samples=seconds.size, median=median_spread(rounds), p95=p95, p99=p99)
 
 
-def median_interval(rounds: Rounds, *, seed: int = 0) -> Interval:
+def median_spread(rounds: Rounds, *, seed: int = 0) -> Spread:
     """Estimate the median.
 
     Args:
@@ -66,10 +95,11 @@ def median_interval(rounds: Rounds, *, seed: int = 0) -> Interval:
         seed: Seed of the random draws.
     """
     numbers = sorted(rounds)
-    return _interval(_median(rounds, numbers), _medians(rounds, numbers, _draws(len(numbers), seed)))
+    drawn = _draws(len(numbers), seed)
+    return _spread(_median(rounds, numbers), _medians(rounds, numbers, drawn), len(numbers))
 
 
-def ratio_interval(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Interval:
+def ratio_spread(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Spread:
     """Estimate median of ``slower`` ÷ median of ``faster``: how many times as fast the latter is.
 
     Args:
@@ -85,7 +115,7 @@ def ratio_interval(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Interval
         raise DataError("The two systems were never measured in the same round.")
     drawn = _draws(len(numbers), seed)
     ratios = _medians(slower, numbers, drawn) / _medians(faster, numbers, drawn)
-    return _interval(_median(slower, numbers) / _median(faster, numbers), ratios)
+    return _spread(_median(slower, numbers) / _median(faster, numbers), ratios, len(numbers))
 
 
 def _median(rounds: Rounds, numbers: Sequence[int]) -> float:
@@ -93,6 +123,9 @@ def _median(rounds: Rounds, numbers: Sequence[int]) -> float:
 
 
 def _draws(count: int, seed: int) -> NDArray[np.intp]:
+    """Places of the rounds that each resample takes; of too few rounds, each round once by itself."""
+    if count < ENOUGH_ROUNDS:
+        return np.arange(count)[:, None]
     return np.random.default_rng(seed).integers(count, size=(_RESAMPLES, count))
 
 
@@ -102,6 +135,7 @@ def _medians(rounds: Rounds, numbers: Sequence[int], drawn: NDArray[np.intp]) ->
     return np.array([np.median(np.concatenate([samples[i] for i in row])) for row in drawn.tolist()])
 
 
-def _interval(estimate: float, resampled: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(resampled, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Interval(estimate=estimate, low=float(low), high=float(high), level=_LEVEL)
+def _spread(estimate: float, resampled: NDArray[np.float64], rounds: int) -> Spread:
+    shares = [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2] if rounds >= ENOUGH_ROUNDS else [0.0, 1.0]
+    low, high = np.quantile(resampled, shares)
+    return Spread(estimate=estimate, low=float(low), high=float(high), rounds=rounds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["SHORT_BATCH_TOKENS", "plan_equal_lengths", "plan_padded"]
+__all__ = ["SHORT_BATCH_TOKENS", "plan_equal_lengths", "plan_packed", "plan_padded"]
 
 # Up to about this many tokens, windows of equal length gain from sharing one matrix product.
 SHORT_BATCH_TOKENS = 128
@@ -56,4 +56,27 @@ def plan_padded(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
         else:
             groups.append([index])
             longest = lengths[index]
+    return groups
+
+
+def plan_packed(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group windows of any lengths, to be joined end to end without padding.
+
+    Args:
+        lengths: Tokens in each window.
+        token_budget: Most tokens in a group; a longer window is a group of its own.
+
+    Returns:
+        Indexes into ``lengths``, each exactly once, longest first: attention's work in a group is divided
+        by its longest window, so windows of similar length go together.
+    """
+    groups: list[list[int]] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups and tokens + lengths[index] <= token_budget:
+            groups[-1].append(index)
+            tokens += lengths[index]
+        else:
+            groups.append([index])
+            tokens = lengths[index]
     return groups

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from fastspan.errors import InputError
 
-__all__ = ["AnswerOptions", "AnswerOverrides", "Decoding", "LoadOptions", "OptimizeFor"]
+__all__ = ["AnswerOptions", "AnswerOverrides", "Decoding", "LoadOptions", "LoadOverrides", "OptimizeFor"]
 
 Decoding = Literal["squad", "pipeline"]
 OptimizeFor = Literal["latency", "throughput"]
@@ -30,6 +30,13 @@ def _flag(name: str, value: object) -> None:
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+
+
+def _known(call: str, options: AnswerOptions | LoadOptions, changes: Mapping[str, Any]) -> None:
+    known = [f.name for f in fields(options)]
+    for name in changes:
+        if name not in known:
+            raise InputError(f"{name!r} is not an option of {call}(); the options are {', '.join(known)}.")
 
 
 class AnswerOverrides(TypedDict, total=False):
@@ -115,13 +122,22 @@ class AnswerOptions:
         """
         if not changes:
             return self
-        known = [f.name for f in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise InputError(
-                    f"{name!r} is not an option of answer(); the options are {', '.join(known)}."
-                )
+        _known("answer", self, changes)
         return replace(self, **changes)
+
+
+class LoadOverrides(TypedDict, total=False):
+    """The keyword arguments of ``load``; see ``LoadOptions``."""
+
+    variant: str
+    provider: str
+    provider_options: Mapping[str, str]
+    optimize_for: OptimizeFor
+    threads: int | None
+    spinning: bool | None
+    token_budget: int
+    gpu_memory_limit: int | None
+    profile: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +148,18 @@ class LoadOptions:
         variant: ``"fp32"``, ``"fp16"``, ``"int8"`` or ``"auto"``: what suits provider and CPU best.
         provider: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"tensorrt"`` … or the full name of an
             ONNX Runtime execution provider. What is asked for is what runs.
-        provider_options: Passed to the execution provider as they are.
+        provider_options: Passed to the execution provider as they are; each goes before FastSpan's own
+            choice for that provider.
         optimize_for: ``"latency"``: one run at a time on all threads. ``"throughput"``: runs of one
             thread each, as many at once as there are threads.
-        threads: Threads to compute with; None: the cores this process may use.
-        spinning: Let idle threads spin. Lower latency, busier cores. None: on for latency.
+        threads: Threads to compute with; None: what the profile says, else the cores this process may use.
+        spinning: Let idle threads spin. Lower latency, busier cores. None: what the profile says, else on for
+            latency.
         token_budget: Most tokens in one batch, where batches are padded or packed (GPU).
+        gpu_memory_limit: Bytes that the provider may take on an NVIDIA GPU; None: all there are. A batch that
+            does not fit is run again in halves.
+        profile: Use what ``fastspan tune`` measured on this machine, where it did; ``Info.profile`` says
+            whether. What is given here goes before it.
     """
 
     variant: str = "auto"
@@ -147,6 +169,8 @@ class LoadOptions:
     threads: int | None = None
     spinning: bool | None = None
     token_budget: int = 16384
+    gpu_memory_limit: int | None = None
+    profile: bool = True
 
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
@@ -165,3 +189,15 @@ class LoadOptions:
         if self.spinning is not None:
             _flag("spinning", self.spinning)
         _whole("token_budget", self.token_budget, 1)
+        if self.gpu_memory_limit is not None:
+            _whole("gpu_memory_limit", self.gpu_memory_limit, 1)
+        _flag("profile", self.profile)
+
+    def override(self, changes: Mapping[str, Any]) -> LoadOptions:
+        """Return these options with ``changes`` made.
+
+        Raises:
+            InputError: A name is unknown or a value is unusable.
+        """
+        _known("load", self, changes)
+        return replace(self, **changes)

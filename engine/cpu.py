@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CpuFeatures", "cpu_features", "usable_cores"]
+__all__ = ["CpuFeatures", "cpu_features", "cpu_name", "usable_cores"]
 
 # One instruction that multiplies 8-bit numbers and sums the products in 32 bits, under the names that
 # Linux gives the instruction sets: VNNI on x86 (EVEX and VEX encoded), the dot product of arm64.
 _INT8_DOT_PRODUCT = {"x86_64": ("avx512_vnni", "avx_vnni"), "arm64": ("asimddp",)}
+# Those that decide how fast a model runs: vector width, half precision, 8-bit products, matrix units.
+_DECISIVE = {
+    "x86_64": (
+        *("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16"),
+        *("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    ),
+    "arm64": ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+}
 _MACHINES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
 
 
@@ -34,6 +44,11 @@ class CpuFeatures:
         """The instruction set that makes int8 fast and exact; None where none is known."""
         names = _INT8_DOT_PRODUCT.get(self.machine, ())
         return next((name for name in names if name in self.flags), None)
+
+    @property
+    def decisive(self) -> Mapping[str, bool]:
+        """Name → whether it is there, for the instruction sets that decide how fast a model runs."""
+        return {name: name in self.flags for name in _DECISIVE.get(self.machine, ())}
 
 
 def cpu_features(*, cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuFeatures:
@@ -61,19 +76,34 @@ def _darwin_flags(machine: str) -> frozenset[str]:
     if machine == "arm64":
         # Every Mac with an Apple CPU has the dot product.
         return frozenset({"asimddp"})
+    found = _sysctl("machdep.cpu.leaf7_features")
+    return frozenset({"avx512_vnni"}) if "AVX512VNNI" in found.split() else frozenset()
+
+
+def _sysctl(name: str) -> str:
+    """What macOS says of itself, empty where it does not."""
     import subprocess  # slow to import, and needed on macOS alone
 
     try:
-        found = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", "machdep.cpu.leaf7_features"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return frozenset()
-    return frozenset({"avx512_vnni"}) if "AVX512VNNI" in found.split() else frozenset()
+        return ""
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the CPU's name as the system gives it; Linux on arm64 gives none, and the machine's stands in.
+
+    Args:
+        cpuinfo: The file in which Linux describes its CPUs.
+    """
+    if sys.platform == "darwin":
+        named = _sysctl("machdep.cpu.brand_string")
+    else:
+        found = re.search(r"^model name\s*:\s*(.+)$", _read(cpuinfo), re.MULTILINE)
+        named = found[1] if found else ""
+    return named or platform.processor() or platform.machine() or "unknown"
 
 
 def usable_cores(

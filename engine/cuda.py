@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-__all__ = ["CudaFindings", "cuda_runs", "find_cuda"]
+__all__ = ["CudaFindings", "cuda_runs", "find_cuda", "preload_cuda", "why_cuda_fails"]
 
 # An ONNX model of one node, y = Relu(x): what it takes to learn whether the provider starts.
 _PROBE = bytes.fromhex(
@@ -53,16 +53,15 @@ def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
         onnxruntime: The installed ONNX Runtime; None: the libraries of the newest CUDA are looked for.
     """
     built_for = _built_for(onnxruntime)
-    if onnxruntime is not None and built_for is not None and hasattr(onnxruntime, "preload_dlls"):
-        # The libraries may have come as wheels, where only ONNX Runtime looks. It prints what it lacks.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
-            onnxruntime.preload_dlls()
+    if onnxruntime is not None and built_for is not None:
+        preload_cuda(onnxruntime)
     major = int(built_for.split(".")[0]) if built_for else _NEWEST
     versions = _LIBRARIES.get(major, _LIBRARIES[_NEWEST])
     files = [_file_name(name, version) for name, version in versions.items()]
-    driver_file = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    driver = _load(driver_file)
-    missing = [*([driver_file] if driver is None else []), *(file for file in files if _load(file) is None)]
+    driver = _load(_driver_file())
+    missing = [file for file in files if _load(file) is None]
+    if driver is None:
+        missing.insert(0, _driver_file())
     return CudaFindings(
         driver=_driver_version(driver) if driver is not None else None,
         devices=tuple(_devices(driver)) if driver is not None else (),
@@ -71,12 +70,55 @@ def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
     )
 
 
+def preload_cuda(onnxruntime: ModuleType) -> None:
+    """Load CUDA and cuDNN from NVIDIA's wheels where they are installed: only ONNX Runtime looks there.
+
+    What does not load is found out when a session starts.
+
+    Args:
+        onnxruntime: The installed ONNX Runtime.
+    """
+    if hasattr(onnxruntime, "preload_dlls"):
+        # It prints what it lacks.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            onnxruntime.preload_dlls()
+
+
+def why_cuda_fails(onnxruntime: ModuleType) -> str | None:
+    """Say what a provider that needs CUDA lacks on this machine, and how to mend it; None: nothing is found.
+
+    Args:
+        onnxruntime: An ONNX Runtime that offers such a provider.
+    """
+    found = find_cuda(onnxruntime)
+    if found.driver is None:
+        return (
+            f"NVIDIA's driver ({_driver_file()}) is missing or does not load: install it, or start the "
+            "container with its GPUs (--gpus all)."
+        )
+    if not found.devices:
+        return "NVIDIA's driver shows no GPU: check `nvidia-smi`, and CUDA_VISIBLE_DEVICES."
+    if found.missing:
+        cuda = found.built_for or _NEWEST
+        return (
+            f"{', '.join(found.missing)} of CUDA {cuda} and cuDNN did not load: run pip install "
+            "'onnxruntime-gpu[cuda,cudnn]', or install them system-wide."
+        )
+    if found.built_for is not None and _newer(found.built_for, found.driver):
+        return (
+            f"this ONNX Runtime was built for CUDA {found.built_for}, and NVIDIA's driver runs CUDA up to "
+            f"{found.driver}: install a newer driver, or an older onnxruntime-gpu."
+        )
+    return None
+
+
 def cuda_runs(onnxruntime: ModuleType) -> bool:
     """Whether ONNX Runtime's CUDA provider starts on this machine: known only by starting it.
 
     Args:
         onnxruntime: An ONNX Runtime that offers the provider.
     """
+    preload_cuda(onnxruntime)
     options = onnxruntime.SessionOptions()
     # What is missing is told in one place, not also in ONNX Runtime's log.
     options.log_severity_level = 4
@@ -92,6 +134,15 @@ def _built_for(onnxruntime: ModuleType | None) -> str | None:
         return None
     version = str(getattr(onnxruntime, "cuda_version", "") or "")
     return version if re.match(r"\d+", version) else str(_NEWEST)
+
+
+def _newer(built_for: str, driver: str) -> bool:
+    """Whether the major version of the one is beyond the other's; minor versions go together."""
+    return int(built_for.split(".")[0]) > int(driver.split(".")[0])
+
+
+def _driver_file() -> str:
+    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def _file_name(name: str, version: int) -> str:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +33,7 @@ Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Indexes = NDArray[np.intp]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Windows:
-    """All windows of a batch, padded to the longest with ``-inf``. *Shapes:* ``(windows, length)``."""
-
-    start: Scores
-    end: Scores
-    may_start: Mask
-    may_end: Mask
-
-    def take(self, rows: Sequence[int]) -> _Windows:
-        index = list(rows)
-        return _Windows(self.start[index], self.end[index], self.may_start[index], self.may_end[index])
+_NOTHING = np.float32(-np.inf)
 
 
 def decode_squad(
@@ -78,13 +65,11 @@ def decode_squad(
     """
     if options.no_answer_threshold is not None:
         threshold = options.no_answer_threshold
-    windows = _stack(pairs, start_logits, end_logits, options.n_best)
-    null_scores = windows.start[:, 0] + windows.end[:, 0]
+    logits, candidates = _stack(pairs, start_logits, end_logits, options.n_best)
+    null_scores = iter((logits[0, :, 0] + logits[1, :, 0]).tolist())
     predictions = []
-    row = 0
-    for pair, answers in zip(pairs, _best_answers(pairs, windows, options), strict=True):
-        null_score = float(null_scores[row : row + len(pair.windows)].min())
-        row += len(pair.windows)
+    for pair, answers in zip(pairs, _best_answers(pairs, candidates, options), strict=True):
+        null_score = min(islice(null_scores, len(pair.windows)))
         best = answers[0].score if answers else -math.inf
         answered = bool(answers) and not null_score - best > threshold
         predictions.append(
@@ -104,29 +89,35 @@ def _stack(
     start_logits: Sequence[Sequence[Scores]],
     end_logits: Sequence[Sequence[Scores]],
     n_best: int,
-) -> _Windows:
+) -> tuple[Scores, Scores]:
+    """Return the logits, and the same with ``-inf`` where no span may start or end.
+
+    *Shapes:* ``(2, windows, length)`` both, starts before ends, padded to the longest window with ``-inf``.
+    """
+    # Starts and ends lie in one array, because on so few numbers most of numpy's time goes into being called.
     windows = [window for pair in pairs for window in pair.windows]
     lengths = [len(window.input_ids) for window in windows]
-    start, end = (np.full((len(windows), max(lengths, default=1)), -np.inf, np.float32) for _ in range(2))
-    for table, logits in ((start, start_logits), (end, end_logits)):
-        for padded, length, scores in zip(table, lengths, chain.from_iterable(logits), strict=True):
-            padded[:length] = scores
-    if not (start.max(initial=0) < np.inf and end.max(initial=0) < np.inf):
+    longest = max(lengths, default=1)
+    logits = np.full((2, len(windows), longest), _NOTHING)
+    allowed = np.zeros(logits.shape[1:], np.bool_)
+    for table, given in zip(logits, (start_logits, end_logits), strict=True):
+        for row, length, scores in zip(table, lengths, chain.from_iterable(given), strict=True):
+            row[:length] = scores
+    if not logits.max(initial=0) < np.inf:
         raise InferenceError(
             "The model returned a logit that is not a number, or infinite; if it runs in float16, "
             "load the bundle with variant='fp32'."
         )
-    positions = np.arange(start.shape[1])
-    first = np.array([[window.first] for window in windows], np.intp).reshape(-1, 1)
-    count = np.array([[window.count] for window in windows], np.intp).reshape(-1, 1)
-    in_context = (positions >= first) & (positions < first + count)
-    may_start = in_context & best_positions(start, n_best)
-    row = 0
+    for may_answer, window in zip(allowed, windows, strict=True):
+        may_answer[window.first : window.first + window.count] = True
+    chosen = best_positions(logits.reshape(-1, longest), n_best).reshape(logits.shape)
+    chosen &= allowed
+    row_number = 0
     for pair in pairs:
         if len(pair.windows) > 1:
-            _keep_most_context(pair.windows, may_start[row : row + len(pair.windows)])
-        row += len(pair.windows)
-    return _Windows(start, end, may_start, in_context & best_positions(end, n_best))
+            _keep_most_context(pair.windows, chosen[0, row_number : row_number + len(pair.windows)])
+        row_number += len(pair.windows)
+    return logits, np.where(chosen, logits, _NOTHING)
 
 
 def _keep_most_context(windows: Sequence[Window], may_start: Mask) -> None:
@@ -151,27 +142,21 @@ def _keep_most_context(windows: Sequence[Window], may_start: Mask) -> None:
 
 
 def _best_answers(
-    pairs: Sequence[EncodedPair], windows: _Windows, options: AnswerOptions
+    pairs: Sequence[EncodedPair], candidates: Scores, options: AnswerOptions
 ) -> list[tuple[Answer, ...]]:
     """Return the ``top_k`` best spans of every pair that differ in where they stand."""
     bounds = [0, *accumulate(len(pair.windows) for pair in pairs)]
     answers: list[tuple[Answer, ...]] = [()] * len(pairs)
-    length = windows.start.shape[1]
+    length = candidates.shape[2]
     # One more than any window has: a list of that many is never full.
     most = min(min(options.n_best, length) ** 2, length * min(options.span_tokens, length)) + 1
     k = min(options.top_k, most)
-    pending = list(range(len(pairs)))
+    pending: Sequence[int] = range(len(pairs))
     while pending:
-        rows = [row for p in pending for row in range(bounds[p], bounds[p + 1])]
-        searched = windows if len(pending) == len(pairs) else windows.take(rows)
-        starts, ends, scores = top_spans(
-            searched.start,
-            searched.end,
-            searched.may_start,
-            k,
-            options.span_tokens,
-            end_mask=searched.may_end,
-        )
+        searched = candidates
+        if len(pending) < len(pairs):
+            searched = candidates[:, [row for p in pending for row in range(bounds[p], bounds[p + 1])]]
+        starts, ends, scores = top_spans(searched[0], searched[1], None, k, options.span_tokens)
         short = []
         row = 0
         for p in pending:
@@ -193,21 +178,23 @@ def _distinct(
         no characters, or the same ones (the bytes of one character), may have used them up.
     """
     k = starts.shape[1]
+    first, last, score = (table.ravel().tolist() for table in (starts, ends, scores))
     found: dict[tuple[int, int], Answer] = {}
-    for flat in np.argsort(-scores, axis=None, kind="stable").tolist():
-        number, rank = divmod(flat, k)
-        if starts[number, rank] < 0:
+    # Sorting keeps equals in their order.
+    for flat in sorted(range(len(score)), key=lambda flat: -score[flat]):
+        if first[flat] < 0:
             break
+        number, rank = divmod(flat, k)
         window = pair.windows[number]
         shift = window.origin - window.first
-        start, _ = pair.token_span(int(starts[number, rank]) + shift)
-        _, end = pair.token_span(int(ends[number, rank]) + shift)
+        start, _ = pair.token_span(first[flat] + shift)
+        _, end = pair.token_span(last[flat] + shift)
         text = pair.context[start:end]
         start += len(text) - len(text.lstrip())
         text = text.strip()
         end = start + len(text)
         if text and (start, end) not in found:
-            found[start, end] = Answer(text, start, end, float(scores[number, rank]))
+            found[start, end] = Answer(text, start, end, score[flat])
             if len(found) == top_k:
                 break
         if rank == k - 1:

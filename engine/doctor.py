@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+from fastspan.bundle import Bundle
 from fastspan.choice import choose_variant
-from fastspan.cpu import cpu_features, usable_cores
+from fastspan.cpu import cpu_features, cpu_name, usable_cores
 from fastspan.cuda import CudaFindings, cuda_runs, find_cuda
 from fastspan.errors import FastSpanError, MissingDependency
 from fastspan.manifest import Manifest, Model, Source
+from fastspan.profile import find_profile
 from fastspan.providers import import_onnxruntime, provider_kind
 from fastspan.variants import Graph, Variant, VariantName
 
-__all__ = ["AutoProvider", "Diagnosis", "auto_provider", "diagnose"]
+__all__ = ["AutoProvider", "Diagnosis", "auto_provider", "diagnose", "profile_state"]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PACKAGES = (
@@ -46,14 +44,6 @@ _RUNTIME_WHEELS = (
     "onnxruntime-rocm",
     "onnxruntime-migraphx",
 )
-# Those that decide how fast a model runs: vector width, half precision, 8-bit products, matrix units.
-_INSTRUCTION_SETS = {
-    "x86_64": (
-        *("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16"),
-        *("avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
-    ),
-    "arm64": ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +77,7 @@ class Diagnosis:
         auto: The provider that ``auto`` comes to.
         auto_variant: The variant that ``auto`` takes from a bundle that holds all three.
         auto_variant_reason: Why, for people.
+        profile: Whether what ``fastspan tune`` measured for the bundle at hand is used, or why not.
         problems: What is broken and how to mend it, a sentence each.
     """
 
@@ -103,6 +94,7 @@ class Diagnosis:
     auto: AutoProvider
     auto_variant: str | None
     auto_variant_reason: str
+    profile: str
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,8 +102,12 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose() -> Diagnosis:
-    """Look at this machine and this installation."""
+def diagnose(bundle: str | None = None) -> Diagnosis:
+    """Look at this machine and this installation.
+
+    Args:
+        bundle: The folder of the bundle whose profile is looked for; None: there is none at hand.
+    """
     problems: list[str] = []
     runtime: ModuleType | None = None
     try:
@@ -130,21 +126,21 @@ def diagnose() -> Diagnosis:
         problems.append(f"ONNX Runtime was built for CUDA {cuda.built_for}, but {auto.reason}")
     variant, reason = _auto_variant(auto)
     features = cpu_features()
-    known = _INSTRUCTION_SETS.get(features.machine, ())
     return Diagnosis(
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         platform=f"{platform.system()} {platform.release()} {features.machine}",
         packages={name: _version(name) for name in _PACKAGES},
         runtime_wheels=wheels,
         providers=tuple(runtime.get_available_providers()) if runtime is not None else (),
-        cpu=_cpu_name(),
-        instruction_sets={name: name in features.flags for name in known},
+        cpu=cpu_name(),
+        instruction_sets=features.decisive,
         cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
         cuda=cuda,
         auto=auto,
         auto_variant=variant,
         auto_variant_reason=reason,
+        profile=_profile(bundle),
         problems=tuple(problems),
     )
 
@@ -170,6 +166,24 @@ def auto_provider(cuda: CudaFindings | None = None) -> AutoProvider:
     if not found.devices:
         return AutoProvider(provider=_CPU, reason="CUDA does not run here, its driver shows no GPU.")
     return AutoProvider(provider=_CPU, reason="CUDA does not run here, though its driver and libraries load.")
+
+
+def profile_state(bundle: Bundle) -> str:
+    """Say whether what ``fastspan tune`` measured for a bundle holds here, or why not."""
+    try:
+        runtime = import_onnxruntime()
+    except MissingDependency as error:
+        return f"not looked for: {error}"
+    return find_profile(bundle, str(runtime.__version__)).state
+
+
+def _profile(folder: str | None) -> str:
+    if folder is None:
+        return "not looked for: no bundle was named."
+    try:
+        return f"{folder}: {profile_state(Bundle.open(folder))}"
+    except FastSpanError as error:
+        return f"not looked for: {error}"
 
 
 def _auto_variant(auto: AutoProvider) -> tuple[str | None, str]:
@@ -211,17 +225,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's name as the system gives it; Linux on arm64 gives none."""
-    try:
-        if sys.platform == "darwin":
-            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(
-                command, capture_output=True, text=True, timeout=5, check=True
-            ).stdout.strip()
-        named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
-    except (OSError, subprocess.SubprocessError):
-        named = None
-    return named[1] if named else platform.processor() or platform.machine() or "unknown"

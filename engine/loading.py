@@ -7,16 +7,20 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastspan.batching import SHORT_BATCH_TOKENS
 from fastspan.bundle import Bundle
 from fastspan.choice import Choice, choose_variant
 from fastspan.config import LoadOptions
 from fastspan.cpu import cpu_features, usable_cores
 from fastspan.encoding import Encoder
 from fastspan.errors import BundleError, InputError, MissingDependency, ProviderError
+from fastspan.profile import RunSettings, find_profile
+from fastspan.provider_options import default_options, engine_cache, make_cache_folders
 from fastspan.providers import import_onnxruntime, provider_kind, resolve_provider
 from fastspan.session import Session, SessionSettings
+from fastspan.variants import Graph, ProviderKind, VariantName
 
-__all__ = ["LoadedBundle", "load_bundle"]
+__all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,8 @@ class LoadedBundle:
         choice: The variant that runs, and why.
         encoder: Text to windows.
         session: Windows to logits.
-        threads: Threads that compute.
+        settings: How windows are run.
+        profile: Whether ``settings`` come from a profile, and why or why not; a sentence.
         onnxruntime: The version of ONNX Runtime.
     """
 
@@ -38,7 +43,8 @@ class LoadedBundle:
     choice: Choice
     encoder: Encoder
     session: Session
-    threads: int
+    settings: RunSettings
+    profile: str
     onnxruntime: str
 
 
@@ -54,6 +60,10 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
     runtime = import_onnxruntime()
     bundle = _open(source, revision)
     provider = resolve_provider(options.provider)
+    if options.provider == "auto" and not _has_graph(bundle, options.variant, provider_kind(provider)):
+        loaded = _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
+        reason = f"{loaded.choice.reason} On the CPU, because {options.variant} has no graph for {provider}."
+        return replace(loaded, choice=replace(loaded.choice, reason=reason))
     try:
         return _load(bundle, options, provider, str(runtime.__version__))
     except ProviderError as error:
@@ -65,21 +75,19 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
         return replace(loaded, choice=replace(loaded.choice, reason=reason))
 
 
+def _has_graph(bundle: Bundle, variant: str, kind: ProviderKind) -> bool:
+    """Whether a provider could run what was asked for; another one mends nothing that the bundle lacks."""
+    held = bundle.manifest.variants.get(variant)
+    return held is None or held.runs_on(kind)
+
+
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
     kind = provider_kind(provider)
     cpu = cpu_features()
     choice = choose_variant(bundle.manifest, options.variant, kind, cpu)
     graph = choice.variant.graph_for(kind, dot_product=cpu.int8_dot_product is not None)
     bundle.verified(bundle.files_for(graph))
-    threads = options.threads or usable_cores()
-    latency = options.optimize_for == "latency"
-    settings = SessionSettings(
-        provider=provider,
-        provider_options=options.provider_options,
-        threads=threads if latency else 1,
-        spinning=latency if options.spinning is None else options.spinning,
-        padding_id=_padding_id(bundle),
-    )
+    settings, profile = _settle(bundle, options, choice.variant.name, kind, runtime_version)
     model = bundle.manifest.model
     encoder = Encoder.from_folder(
         bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
@@ -89,10 +97,102 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
         options=options,
         choice=choice,
         encoder=encoder,
-        session=Session(bundle.folder, graph, settings),
-        threads=threads,
+        session=_session(bundle, choice.variant.name, graph, provider, options, settings),
+        settings=settings,
+        profile=profile,
         onnxruntime=runtime_version,
     )
+
+
+def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:
+    """Return the same bundle, verified already, with a session of its own that runs with other settings."""
+    provider = loaded.session.settings.provider
+    variant = loaded.choice.variant.name
+    session = _session(loaded.bundle, variant, loaded.session.graph, provider, loaded.options, settings)
+    return replace(loaded, session=session, settings=settings)
+
+
+def default_settings(options: LoadOptions, variant: VariantName) -> RunSettings:
+    """Return how windows are run where no profile says better.
+
+    Args:
+        options: ``optimize_for``, ``threads`` and ``spinning`` are used.
+        variant: What runs. A dynamic int8 scale spans the batch: alone, a window's answer cannot depend on
+            its company.
+    """
+    threads = options.threads or usable_cores()
+    latency = options.optimize_for == "latency"
+    return RunSettings(
+        threads=threads if latency else 1,
+        workers=1 if latency else threads,
+        spinning=latency if options.spinning is None else options.spinning,
+        block_base=0,
+        batch_tokens=1 if variant == "int8" else SHORT_BATCH_TOKENS,
+    )
+
+
+def _settle(
+    bundle: Bundle, options: LoadOptions, variant: VariantName, kind: str, runtime_version: str
+) -> tuple[RunSettings, str]:
+    """Choose between the defaults and the profile; what was asked for goes before both."""
+    settings = default_settings(options, variant)
+    if not options.profile:
+        return settings, "none: profile=False was asked for."
+    if kind != "cpu":
+        return settings, "none: what fastspan tune measures is for the CPU."
+    found = find_profile(bundle, runtime_version)
+    if found.profile is None:
+        return settings, found.state
+    tuned = found.profile.variants.get(variant)
+    if tuned is None:
+        return settings, f"{found.state[:-1]}, not for {variant}."
+    measured = tuned.latency if options.optimize_for == "latency" else tuned.throughput
+    compute = measured.threads * measured.workers
+    if options.threads is not None and options.threads != compute:
+        # Its other figures were measured with that many threads.
+        return settings, f"{found.state[:-1]}, with {compute} threads; {options.threads} were asked for."
+    if options.spinning is not None:
+        measured = replace(measured, spinning=options.spinning)
+    # However the file came by another figure, an answer must not depend on it.
+    if settings.batch_tokens == 1:
+        measured = replace(measured, batch_tokens=1)
+    return measured, f"in use: {found.state}"
+
+
+def _session(
+    bundle: Bundle,
+    variant: VariantName,
+    graph: Graph,
+    provider: str,
+    options: LoadOptions,
+    settings: RunSettings,
+) -> Session:
+    packed = graph.layout == "packed"
+    # A replayed run is one launch instead of hundreds, which is what a single window waits for.
+    longest = bundle.manifest.max_length if packed and options.optimize_for == "latency" else 0
+    defaults = default_options(
+        provider,
+        half=variant == "fp16",
+        capture=longest > 0,
+        memory_limit=options.gpu_memory_limit,
+        cache=engine_cache(bundle.manifest.files[path].sha256 for path in (graph.file, *graph.data)),
+    )
+    provider_options = {**defaults, **options.provider_options}
+    make_cache_folders(provider_options)
+    chosen = SessionSettings(
+        provider=provider,
+        provider_options=provider_options,
+        threads=settings.threads,
+        spinning=settings.spinning,
+        block_base=settings.block_base,
+        padding_id=_padding_id(bundle),
+        capture_up_to=longest,
+    )
+    if packed:
+        from fastspan.cuda_session import CudaSession  # a CPU never needs it
+
+        return CudaSession(bundle.folder, graph, chosen)
+    return Session(bundle.folder, graph, chosen)
 
 
 def _padding_id(bundle: Bundle) -> int:

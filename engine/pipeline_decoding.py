@@ -19,9 +19,9 @@ where an answer may start, and its offsets in the question for offsets in the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +62,11 @@ def decode_pipeline(
     lengths = [len(window.input_ids) for pair in pairs for window in pair.windows]
     wanted = options.top_k * 2 + 10 if options.align_to_words else options.top_k
     candidates = _candidates(start, end, lengths, wanted, options.span_tokens)
+    nulls = iter(null_scores)
     found = []
-    row = 0
     for pair in pairs:
-        own = slice(row, row := row + len(pair.windows))
-        found.append(_merge(pair, candidates[own], min(null_scores[own]), options))
+        count = len(pair.windows)
+        found.append(_merge(pair, islice(candidates, count), min(islice(nulls, count)), options))
     return found
 
 
@@ -142,19 +142,24 @@ def _softmax(logits: Scores, may_answer: NDArray[np.bool_]) -> Scores:
 
 def _candidates(
     start: Scores, end: Scores, lengths: Sequence[int], wanted: int, max_answer_length: int
-) -> list[list[Candidate]]:
-    """Return for each window its ``wanted`` best spans as (first token, last token, score), best first."""
-    starts, ends, scores = top_products(start, end, wanted + 1, max_answer_length)
-    # One score more shows whether the cut falls between equals. Without ties the order is no choice.
+) -> Iterator[list[Candidate]]:
+    """Yield for each window its ``wanted`` best spans as (first token, last token, score), best first.
+
+    Where more are wanted than a window has pairs of tokens, they are all its pairs. Those are many, so they
+    are listed for one window at a time.
+    """
+    length = start.shape[1]
+    # One score more shows whether the cut falls between equals. Without ties the order is no choice. More
+    # than all spans there are need not be looked for: the rest would be zeros, which are ties.
+    sought = min(wanted, length * min(max_answer_length, length)) + 1
+    starts, ends, scores = top_products(start, end, sought, max_answer_length)
     settled: NDArray[np.bool_]
     settled = scores[:, 0] > 0 if wanted == 1 else np.all(scores[:, :-1] > scores[:, 1:], axis=1)
-    candidates = []
-    for row, length in enumerate(lengths):
+    for row, tokens in enumerate(lengths):
         found = starts[row, :wanted], ends[row, :wanted], scores[row, :wanted]
         if not settled[row]:
-            found = _candidates_of_ties(start[row, :length], end[row, :length], wanted, max_answer_length)
-        candidates.append(list(zip(*(part.tolist() for part in found), strict=True)))
-    return candidates
+            found = _candidates_of_ties(start[row, :tokens], end[row, :tokens], wanted, max_answer_length)
+        yield list(zip(*(part.tolist() for part in found), strict=True))
 
 
 def _candidates_of_ties(
@@ -173,11 +178,9 @@ def _candidates_of_ties(
 
 
 def _merge(
-    pair: EncodedPair, candidates: Sequence[Sequence[Candidate]], null_score: float, options: AnswerOptions
+    pair: EncodedPair, candidates: Iterable[Sequence[Candidate]], null_score: float, options: AnswerOptions
 ) -> tuple[Answer, ...]:
-    """Turn the candidates of a pair's windows into answers, one a text."""
-    if not any(window.count for window in pair.windows):
-        return ()
+    """Turn the candidates of a pair's windows, which are read to their end, into answers, one a text."""
     places: dict[str, tuple[int, int]] = {}
     scores: dict[str, float] = {}
     for window, of_window in zip(pair.windows, candidates, strict=True):
@@ -188,6 +191,8 @@ def _merge(
             key = pair.context[start:end].lower()
             places.setdefault(key, (start, end))
             scores[key] = scores.get(key, 0.0) + score
+    if not any(window.count for window in pair.windows):
+        return ()
     answers = [
         Answer(pair.context[start:end], start, end, scores[key]) for key, (start, end) in places.items()
     ]

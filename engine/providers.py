@@ -12,7 +12,7 @@ from typing import Final
 from fastspan.errors import MissingDependency, ProviderError
 from fastspan.variants import ProviderKind
 
-__all__ = ["available_providers", "import_onnxruntime", "provider_kind", "resolve_provider"]
+__all__ = ["available_providers", "import_onnxruntime", "needs_cuda", "provider_kind", "resolve_provider"]
 
 _FULL_NAMES: Final = {
     "cpu": "CPUExecutionProvider",
@@ -106,6 +106,11 @@ def resolve_provider(name: str) -> str:
         f"provider {name!r} was asked for, but the installed onnxruntime offers only "
         f"{', '.join(available)}: {mend}, or load with provider='cpu'."
     )
+
+
+def needs_cuda(full_name: str) -> bool:
+    """Whether a provider needs NVIDIA's driver and libraries."""
+    return full_name in {_FULL_NAMES[name] for name in ("cuda", "tensorrt", "tensorrt-rtx")}
 
 
 def provider_kind(full_name: str) -> ProviderKind:

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastspan.cuda import preload_cuda, why_cuda_fails
 from fastspan.encoding import Window
 from fastspan.errors import DeadlineExceeded, InferenceError, ProviderError
-from fastspan.providers import import_onnxruntime
+from fastspan.providers import import_onnxruntime, needs_cuda
+from fastspan.termination import TOO_LATE, terminated_at
 from fastspan.variants import Graph
 
-__all__ = ["Session", "SessionSettings"]
+__all__ = ["OUTPUTS", "Logits", "Session", "SessionSettings"]
 
 Logits = NDArray[np.float32]
 
+OUTPUTS = ("start_logits", "end_logits")
+"""The outputs of every graph."""
+
 # Fusions that replace fast operators by slow ones: SkipLayerNormalization is a scalar loop on CPUs.
 _HARMFUL_ON_CPU = ["SkipLayerNormFusion"]
+
+# What ONNX Runtime's arena, CUDA, cuBLAS and cuDNN say when memory ran out.
+_OUT_OF_MEMORY = (
+    "Failed to allocate memory",
+    "is smaller than requested bytes",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +51,23 @@ class SessionSettings:
         provider_options: Its options.
         threads: Threads that one run computes with.
         spinning: Whether idle threads spin for more work instead of sleeping.
+        block_base: ``session.dynamic_block_base``: about how many blocks a thread an operator's work is cut
+            into; 0 leaves one block a thread.
         padding_id: Token id that fills padded batches.
+        capture_up_to: Longest window, in tokens, whose runs are captured as CUDA graphs; 0: none are.
     """
 
     provider: str
     provider_options: Mapping[str, str] = field(default_factory=dict)
     threads: int
     spinning: bool
+    block_base: int = 0
     padding_id: int = 0
+    capture_up_to: int = 0
+
+
+class _OutOfMemory(InferenceError):
+    """A run did not fit into memory."""
 
 
 class Session:
@@ -65,6 +87,7 @@ class Session:
         self.graph = graph
         self.settings = settings
         self._path = folder / graph.file
+        self._retries = 0
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._session = self._create()
@@ -75,8 +98,13 @@ class Session:
         """Full names of the providers the session runs on, the first one first."""
         return tuple(self._session.get_providers())
 
+    @property
+    def out_of_memory_retries(self) -> int:
+        """How many batches did not fit into memory and were run again in halves."""
+        return self._retries
+
     def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[Logits, Logits]:
-        """Run windows as one batch.
+        """Run windows as one batch; in two halves where the whole does not fit into memory.
 
         Args:
             windows: Of equal length where the graph's layout is ``exact``; else the shorter ones are padded.
@@ -90,24 +118,41 @@ class Session:
             DeadlineExceeded: The deadline passed first.
             InferenceError: ONNX Runtime failed.
         """
+        try:
+            return self._run(windows, deadline)
+        except _OutOfMemory:
+            if len(windows) == 1:
+                raise
+        with self._lock:
+            self._retries += 1
+        middle = len(windows) // 2
+        halves = [self._run(half, deadline) for half in (windows[:middle], windows[middle:])]
+        start, end = (_one_below_the_other(side) for side in zip(*halves, strict=True))
+        return start, end
+
+    def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
         feeds = self._feeds(windows)
         session = self._session if os.getpid() == self._process else self._after_fork()
         try:
-            if deadline is None:
-                start, end = session.run(["start_logits", "end_logits"], feeds)
-            else:
-                with _terminated_at(deadline) as run_options:
-                    start, end = session.run(["start_logits", "end_logits"], feeds, run_options)
+            with nullcontext() if deadline is None else terminated_at(deadline) as run_options:
+                start, end = session.run(OUTPUTS, feeds, run_options)
         except DeadlineExceeded:
             raise
         except Exception as error:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineExceeded(_TOO_LATE) from error
-            raise InferenceError(
-                f"ONNX Runtime failed on {len(windows)} windows of up to "
-                f"{max(len(w.input_ids) for w in windows)} tokens: {error}"
-            ) from error
+            raise self._failure(windows, deadline, error) from error
         return start, end
+
+    def _failure(
+        self, windows: Sequence[Window], deadline: float | None, error: Exception
+    ) -> DeadlineExceeded | InferenceError:
+        """What is raised instead of what ONNX Runtime raised."""
+        if deadline is not None and time.monotonic() >= deadline:
+            return DeadlineExceeded(TOO_LATE)
+        longest = max(len(window.input_ids) for window in windows)
+        message = f"ONNX Runtime failed on {len(windows)} windows of up to {longest} tokens: {error}"
+        if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+            return InferenceError(message)
+        return _OutOfMemory(f"{message} (a smaller token_budget or a higher gpu_memory_limit may mend it)")
 
     def _feeds(self, windows: Sequence[Window]) -> dict[str, NDArray[np.int64]]:
         if len(windows) == 1:
@@ -139,7 +184,16 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+        if settings.block_base:
+            options.add_session_config_entry("session.dynamic_block_base", str(settings.block_base))
         on_cpu = settings.provider == "CPUExecutionProvider"
+        if needs_cuda(settings.provider):
+            preload_cuda(ort)
+        if self.graph.layout == "packed":
+            # It was made to run on the GPU as a whole: an operator that went elsewhere would go unnoticed,
+            # and could not be captured. Shapes differ from run to run, so there is no pattern to learn.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            options.enable_mem_pattern = False
         try:
             session = ort.InferenceSession(
                 str(self._path),
@@ -149,24 +203,41 @@ class Session:
             )
         except Exception as error:
             kind = InferenceError if on_cpu else ProviderError
-            raise kind(f"ONNX Runtime cannot load {self._path} on {settings.provider}: {error}") from error
+            lacking = why_cuda_fails(ort) if needs_cuda(settings.provider) else None
+            reason = f"{error} ({lacking})" if lacking else str(error)
+            raise kind(f"ONNX Runtime cannot load {self._path} on {settings.provider}: {reason}") from error
         # Where a provider's library does not load, ONNX Runtime only logs it and takes the CPU.
         running = session.get_providers()
         if running[:1] != [settings.provider]:
+            lacking = why_cuda_fails(ort) if needs_cuda(settings.provider) else None
             raise ProviderError(
                 f"{settings.provider} was asked for, but ONNX Runtime put {', '.join(running) or 'nothing'} "
-                "in its place: a driver or library is missing; `fastspan doctor` shows which."
+                f"in its place: {lacking or 'a library of its own is missing.'} `fastspan doctor` shows more."
             )
         session.disable_fallback()
         return session
 
     def _after_fork(self) -> Any:
         """A forked child has the session's memory but none of its threads: it makes a session of its own."""
+        if needs_cuda(self.settings.provider):
+            raise InferenceError(
+                f"{self.settings.provider} does not survive a fork: load the bundle in the child process, or "
+                "start processes with multiprocessing's 'spawn' method."
+            )
         with self._lock:
             if os.getpid() != self._process:
                 self._session = self._create()
                 self._process = os.getpid()
         return self._session
+
+    def _inherited(self) -> tuple[Any, ...]:
+        """What a forked child must never destroy."""
+        return (self._session,)
+
+
+def _one_below_the_other(halves: Sequence[Logits]) -> Logits:
+    width = max(half.shape[1] for half in halves)
+    return np.concatenate([np.pad(half, ((0, 0), (0, width - half.shape[1]))) for half in halves])
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -179,32 +250,9 @@ def _keep_what_was_inherited() -> None:
     reference more than anyone will ever give back keeps it from being called.
     """
     for session in _sessions:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+        for kept in session._inherited():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keep_what_was_inherited)
-
-_TOO_LATE = (
-    "The deadline passed before the model had run: allow more time, or ask for fewer or shorter texts."
-)
-
-
-@contextmanager
-def _terminated_at(deadline: float) -> Iterator[Any]:
-    """Run options that a timer terminates at the deadline; one object a call, so no other run is touched."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise DeadlineExceeded(_TOO_LATE)
-    run_options = import_onnxruntime().RunOptions()
-
-    def terminate() -> None:
-        run_options.terminate = True
-
-    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), terminate)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield run_options
-    finally:
-        timer.cancel()

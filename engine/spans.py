@@ -26,7 +26,7 @@ Combine = Callable[[Any, Any], Any]
 def top_spans(
     start_logits: Scores,
     end_logits: Scores,
-    mask: Mask,
+    mask: Mask | None,
     k: int,
     max_answer_length: int,
     *,
@@ -37,7 +37,8 @@ def top_spans(
     Args:
         start_logits: *Shape:* ``(windows, length)``, float32; finite or ``-inf``.
         end_logits: The same for the ends.
-        mask: Where a span may start and end. *Shape:* ``(windows, length)``, bool.
+        mask: Where a span may start and end. *Shape:* ``(windows, length)``, bool. None: wherever its logit
+            is above ``-inf``.
         k: How many spans to return per window, at least 1.
         max_answer_length: Longest span, in tokens, at least 1.
         end_mask: Where a span may end, where that differs; ``mask`` then holds for starts alone.
@@ -48,8 +49,10 @@ def top_spans(
         score is ``-inf`` counts as none.
     """
     nothing = np.float32(-np.inf)
-    starts = np.where(mask, start_logits, nothing)
-    ends = np.where(mask if end_mask is None else end_mask, end_logits, nothing)
+    if end_mask is None:
+        end_mask = mask
+    starts = start_logits if mask is None else np.where(mask, start_logits, nothing)
+    ends = end_logits if end_mask is None else np.where(end_mask, end_logits, nothing)
     with np.errstate(over="ignore"):
         return _top(starts, ends, np.add, nothing, k, max_answer_length)
 

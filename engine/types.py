@@ -72,7 +72,9 @@ class Info:
         graph: The file of the graph that runs.
         providers: Full names of the execution providers that run it, the first one first.
         threads: Threads that compute.
+        workers: Runs at once; each has ``threads`` / ``workers`` of the threads.
         optimize_for: ``"latency"`` or ``"throughput"``.
+        profile: Whether what ``fastspan tune`` measured is in use, and why or why not; a sentence.
         max_length: Longest window, in tokens, unless a call says otherwise.
         overlap: Context tokens shared by neighbouring windows, unless a call says otherwise.
         no_answer_threshold: Where "no answer" begins, unless a call says otherwise.
@@ -87,7 +89,9 @@ class Info:
     graph: str
     providers: tuple[str, ...]
     threads: int
+    workers: int
     optimize_for: str
+    profile: str
     max_length: int
     overlap: int
     no_answer_threshold: float

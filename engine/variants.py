@@ -8,12 +8,16 @@ from typing import Literal
 from fastspan.errors import BundleError
 from fastspan.strict_json import require
 
-__all__ = ["Graph", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
+__all__ = ["Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
 
 ProviderKind = Literal["cpu", "cuda", "other"]
 # "cpu-dot": CPUs that sum products of 8-bit integers in one instruction, exactly.
 Target = Literal["any", "cpu", "cpu-dot", "cuda"]
+Layout = Literal["padded", "exact", "packed"]
 VariantName = Literal["fp32", "fp16", "int8"]
+
+# Where a target has graphs of several layouts: the one without padding or restrictions first.
+_BEST_FIRST: tuple[Layout, ...] = ("packed", "exact", "padded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,8 @@ class Graph:
         target: The kind of provider, or of CPU, it was made for.
         layout: ``"padded"``: ``input_ids``, ``attention_mask`` and, with segment ids,
             ``token_type_ids``, each (batch, length). ``"exact"``: the same without a mask, for windows
-            of equal length. ``"packed"``: windows joined without padding, for CUDA.
+            of equal length. ``"packed"``: windows joined end to end, for CUDA; (tokens,) in and out, with
+            the inputs that ``fastspan.packing`` prepares.
         inputs: The names of its inputs, in order.
         data: Paths of the external data files it reads.
         opset: Version of the default operator set.
@@ -35,7 +40,7 @@ class Graph:
 
     file: str
     target: Target
-    layout: Literal["padded", "exact", "packed"]
+    layout: Layout
     inputs: tuple[str, ...]
     data: tuple[str, ...] = ()
     opset: int
@@ -81,11 +86,11 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One precision of the model, as one graph per target.
+    """One precision of the model, as one graph per target and layout.
 
     Attributes:
         name: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        graphs: Its graphs, no two for the same target.
+        graphs: Its graphs, no two for the same target in the same layout.
         parity: How close it is to its reference; None if it was not compared.
         target: The instruction set or compute capability it was made for, for people.
         bytes: Size of its graphs with their external data.
@@ -98,9 +103,12 @@ class Variant:
     bytes: int = 0
 
     def __post_init__(self) -> None:
-        targets = [graph.target for graph in self.graphs]
-        require(bool(targets), f"variant {self.name} must have a graph")
-        require(len(set(targets)) == len(targets), f"variant {self.name} has two graphs for one target")
+        purposes = [(graph.target, graph.layout) for graph in self.graphs]
+        require(bool(purposes), f"variant {self.name} must have a graph")
+        require(
+            len(set(purposes)) == len(purposes),
+            f"variant {self.name} must not have two graphs for one target in one layout",
+        )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -114,6 +122,8 @@ class Variant:
     def graph_for(self, provider_kind: ProviderKind, *, dot_product: bool = False) -> Graph:
         """Return the graph made for this kind of provider, else the one for any.
 
+        Of several layouts, ``"packed"`` is preferred, then ``"exact"``.
+
         Args:
             provider_kind: Where it will run.
             dot_product: Whether the CPU has an 8-bit dot product (see ``CpuFeatures``).
@@ -121,12 +131,13 @@ class Variant:
         Raises:
             BundleError: There is neither.
         """
-        by_target: dict[str, Graph] = {graph.target: graph for graph in self.graphs}
         wanted = ["cpu-dot"] if dot_product and provider_kind == "cpu" else []
         for target in (*wanted, provider_kind, "any"):
-            if target in by_target:
-                return by_target[target]
+            made = [graph for graph in self.graphs if graph.target == target]
+            if made:
+                return min(made, key=lambda graph: _BEST_FIRST.index(graph.layout))
+        targets = sorted({graph.target for graph in self.graphs})
         raise BundleError(
-            f"Variant {self.name} was exported for {', '.join(sorted(by_target))} only: choose another "
+            f"Variant {self.name} was exported for {', '.join(targets)} only: choose another "
             "variant or provider, or export the checkpoint again for this one."
         )

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from fastspan.config import AnswerOptions
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.encoding import Window
 from fastspan.errors import DataError
-from fastspan.export.architecture import Encoder, Linear
+from fastspan.export.architecture import Encoder, Linear, Norm
 from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import InputStatistics
 from fastspan.providers import import_onnxruntime
 
 __all__ = ["calibration_windows", "observe_inputs"]
 
+_ROWS = 768  # tokens observed together
+
 
 class _Tapped(CpuLowering):
-    """The fp32 graph with every linear layer's input as a further output."""
+    """The fp32 graph; knows every linear layer's input, and the sum that its output is normalized in."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
         self.taps: dict[str, str] = {}
+        self.sums: dict[str, str] = {}
 
     def linear(self, name: str, linear: Linear, rows: str) -> str:
         # Query, key and value are one layer once quantized, and read the same rows.
-        self.taps[name.replace(".attention.query", ".attention.projection")] = rows
+        if not name.endswith((".attention.key", ".attention.value")):
+            self.taps[name.replace(".attention.query", ".attention.projection")] = rows
         return super().linear(name, linear, rows)
+
+    def add_norm(self, name: str, norm: Norm, rows: str, residual: str) -> str:
+        """``rows`` is the output of a linear layer, and its name is the layer's."""
+        self.sums[rows] = f"{name}.sum"
+        return super().add_norm(name, norm, rows, residual)
 
 
 def calibration_windows(text_encoder: TextEncoder, limit: int, source: Path | None = None) -> list[Window]:
@@ -63,7 +73,8 @@ def observe_inputs(encoder: Encoder, windows: Iterable[Window], threads: int) ->
     """
     lowering = _Tapped(encoder)
     model = lowering.lower()
-    for value in dict.fromkeys(lowering.taps.values()):
+    values = list(dict.fromkeys([*lowering.taps.values(), *lowering.sums.values()]))
+    for value in values:
         model.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -71,13 +82,30 @@ def observe_inputs(encoder: Encoder, windows: Iterable[Window], threads: int) ->
     # The values to be observed must not be fused away.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values = list(dict.fromkeys(lowering.taps.values()))
     seen: dict[str, InputStatistics] = {}
+    for group in _groups(windows):
+        runs = []
+        for window in group:
+            feeds = {"input_ids": window.input_ids[None]}
+            if encoder.takes_segment_ids:
+                feeds["token_type_ids"] = window.type_ids[None]
+            runs.append(session.run(values, feeds))
+        found = {
+            value: np.concatenate(rows) for value, rows in zip(values, zip(*runs, strict=True), strict=True)
+        }
+        for name, value in lowering.taps.items():
+            now = InputStatistics.of(found[value], found.get(lowering.sums.get(name, "")))
+            seen[name] = seen[name].joined(now) if name in seen else now
+    return seen
+
+
+def _groups(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    """Windows whose second moments are worth one matrix product, few enough to keep their activations."""
+    group: list[Window] = []
     for window in windows:
-        feeds = {"input_ids": window.input_ids[None]}
-        if encoder.takes_segment_ids:
-            feeds["token_type_ids"] = window.type_ids[None]
-        for value, rows in zip(values, session.run(values, feeds), strict=True):
-            now = InputStatistics.of(rows)
-            seen[value] = seen[value].joined(now) if value in seen else now
-    return {name: seen[value] for name, value in lowering.taps.items() if value in seen}
+        group.append(window)
+        if sum(len(each.input_ids) for each in group) >= _ROWS:
+            yield group
+            group = []
+    if group:
+        yield group

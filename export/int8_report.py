@@ -15,12 +15,12 @@ from fastspan.encoding import EncodedPair
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.errors import CheckpointError
 from fastspan.export.architecture import Encoder, describe, unsupported_reason
-from fastspan.export.calibration import calibration_windows, observe_inputs
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.hub import resolve_source
 from fastspan.export.lowering.builder import WeightFile
 from fastspan.export.lowering.encoder_graph import Lowering
-from fastspan.export.lowering.targets import CpuLowering, Int8Lowering, quantize_encoder
+from fastspan.export.lowering.int8_target import Int8Lowering
+from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.native_route import Int8Recipe
 from fastspan.export.parity import Logits, compare, encode, logits_of
 from fastspan.export.quantization import QuantizedLinear
@@ -44,6 +44,7 @@ class Sensitivity:
         largest: The largest of them.
         equal_answers: Share of the questions with the same answer, in [0, 1].
         splits: Outlier channels' extra copies in its input.
+        passes: How often the layer's input is multiplied; for ``"all"``, the most of any layer.
     """
 
     layer: str
@@ -51,6 +52,7 @@ class Sensitivity:
     largest: float
     equal_answers: float
     splits: int
+    passes: int
 
 
 def int8_sensitivity(
@@ -80,8 +82,7 @@ def int8_sensitivity(
         texts = TextEncoder.from_folder(
             folder, segment_ids=encoder.takes_segment_ids, max_positions=encoder.max_positions
         )
-        windows = calibration_windows(texts, recipe.windows, recipe.texts)
-        quantized = quantize_encoder(encoder, observe_inputs(encoder, windows, cores), recipe.keep)
+        quantized = recipe.quantize(encoder, texts, cores)
         longest = min(384, encoder.max_positions)
         pairs = encode(texts, _TOKENS, longest, min(128, longest // 3))
         reference = _run(CpuLowering(encoder), folder, pairs, cores)
@@ -147,4 +148,5 @@ def _sensitivity(
         largest=comparison.largest_difference,
         equal_answers=comparison.equal_answers,
         splits=sum(linear.extra.size for linear in quantized.values()),
+        passes=max(linear.passes for linear in quantized.values()),
     )

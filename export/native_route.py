@@ -13,11 +13,22 @@ from fastspan.encoding import Encoder as TextEncoder
 from fastspan.export.architecture import Encoder
 from fastspan.export.calibration import calibration_windows, observe_inputs
 from fastspan.export.lowering.builder import IR_VERSION, OPSET, WeightFile
+from fastspan.export.lowering.cuda_targets import CudaLowering, PackedCudaLowering
 from fastspan.export.lowering.encoder_graph import Lowering
-from fastspan.export.lowering.targets import CpuLowering, HalfLowering, Int8Lowering, quantize_encoder
+from fastspan.export.lowering.int8_target import (
+    SECOND_PASS_SHARE,
+    Int8Lowering,
+    quantize_encoder,
+    quantized_layers,
+)
+from fastspan.export.lowering.targets import CpuLowering, HalfLowering
+from fastspan.export.quantization import QuantizedLinear
 from fastspan.variants import Graph, Target, Variant, VariantName
 
 __all__ = ["Int8Recipe", "lower_natively"]
+
+# Texts × parameters that may be observed: all 64 texts for small models, 16 for large ones.
+_OBSERVED_WORK = 700_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +38,24 @@ class Int8Recipe:
     Attributes:
         texts: JSONL file of ``question`` and ``context`` to observe activations on; None: the
             project's own texts.
-        windows: Most windows to observe.
+        windows: Most texts to observe; None: as many as a model of this size affords, from 16 to 64.
         keep: Names of linear layers that stay fp32.
+        second_pass_share: How many more multiplications second passes may cost (see ``quantize_encoder``);
+            0 makes the fastest graph.
     """
 
     texts: Path | None = None
-    windows: int = 16
+    windows: int | None = None
     keep: Collection[str] = ()
+    second_pass_share: float = SECOND_PASS_SHARE
+
+    def quantize(self, encoder: Encoder, texts: TextEncoder, threads: int) -> dict[str, QuantizedLinear]:
+        """Observe the encoder on the texts and quantize its layers."""
+        parameters = sum(linear.weight.size for linear in quantized_layers(encoder).values())
+        affordable = min(64, max(16, _OBSERVED_WORK // parameters))
+        windows = calibration_windows(texts, self.windows or affordable, self.texts)
+        seen = observe_inputs(encoder, windows, threads)
+        return quantize_encoder(encoder, seen, self.keep, self.second_pass_share)
 
 
 def lower_natively(
@@ -83,14 +105,30 @@ def _fp32(encoder: Encoder, folder: Path) -> Variant:
 
 def _fp16(encoder: Encoder, folder: Path) -> Variant:
     with WeightFile(folder / "model_fp16.onnx_data") as weights:
-        graph = _write(
-            HalfLowering(encoder, weights),
-            "model_fp16.onnx",
-            weights,
-            target="any",
-            note="softmax and QA head in fp32, normalization accumulates in fp32",
+        graphs = (
+            _write(
+                HalfLowering(encoder, weights),
+                "model_fp16.onnx",
+                weights,
+                target="any",
+                note="softmax and QA head in fp32, normalization accumulates in fp32",
+            ),
+            _write(
+                PackedCudaLowering(encoder, weights),
+                "model_fp16_packed.onnx",
+                weights,
+                target="cuda",
+                note="windows of any lengths joined end to end, fused operators; the QA head in fp32",
+            ),
+            _write(
+                CudaLowering(encoder, weights),
+                "model_fp16_cuda.onnx",
+                weights,
+                target="cuda",
+                note="the same for windows of equal length, with the inputs that other programs have",
+            ),
         )
-    return Variant(name="fp16", graphs=(graph,), parity=None, target="GPUs with fp16 arithmetic")
+    return Variant(name="fp16", graphs=graphs, parity=None, target="GPUs with fp16 arithmetic")
 
 
 def _int8(
@@ -102,8 +140,7 @@ def _int8(
     progress: Callable[[str], None],
 ) -> Variant:
     progress("observing activations")
-    windows = calibration_windows(text_encoder, recipe.windows, recipe.texts)
-    quantized = quantize_encoder(encoder, observe_inputs(encoder, windows, threads), recipe.keep)
+    quantized = recipe.quantize(encoder, text_encoder, threads)
     progress("writing int8")
     with ExitStack() as stack:
         weights = stack.enter_context(WeightFile(folder / "model_int8.onnx_data"))
@@ -140,7 +177,7 @@ def _write(lowering: Lowering, name: str, *weights: WeightFile, target: Target, 
     return Graph(
         file=f"{place}/{name}",
         target=target,
-        layout="padded" if lowering.masked else "exact",
+        layout=lowering.layout,
         inputs=tuple(value.name for value in model.graph.input),
         data=tuple(f"{place}/{file.path.name}" for file in weights),
         opset=OPSET,

@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from fastspan.export.architecture import Linear
 
-__all__ = ["InputStatistics", "QuantizedLinear", "quantize_columns", "quantize_linear", "split_outliers"]
+__all__ = [
+    "InputStatistics",
+    "QuantizedLinear",
+    "noise_share",
+    "quantize_columns",
+    "quantize_linear",
+    "split_outliers",
+]
 
 Floats = npt.NDArray[np.float32]
 # Correlations between inputs are kept within blocks of this many channels: almost all of the gain,
@@ -37,25 +44,52 @@ class InputStatistics:
     """What a linear layer's input looked like over the calibration texts.
 
     Attributes:
-        peak: Largest magnitude of each channel, (in,).
+        low: Smallest value of each channel, (in,).
+        high: Largest value of each channel, (in,).
         second_moments: ``sum of xᵀx`` for each block of ``BLOCK`` neighbouring channels.
+        rows: How many rows were seen.
+        precision: ``sum of 1/variance``, over the rows, of the sum that the layer's output goes into and
+            that is normalized next; 0 where the output is not normalized.
     """
 
-    peak: Floats
+    low: Floats
+    high: Floats
     second_moments: tuple[Floats, ...]
+    rows: int
+    precision: float = 0.0
+
+    @property
+    def peak(self) -> Floats:
+        """Largest magnitude of each channel, (in,)."""
+        return np.maximum(-self.low, self.high)
 
     def joined(self, other: InputStatistics) -> InputStatistics:
         """The statistics of both samples together."""
         return InputStatistics(
-            np.maximum(self.peak, other.peak),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
             tuple(a + b for a, b in zip(self.second_moments, other.second_moments, strict=True)),
+            self.rows + other.rows,
+            self.precision + other.precision,
         )
 
     @classmethod
-    def of(cls, rows: Floats) -> InputStatistics:
-        """Observe rows of activations, (rows, in)."""
+    def of(cls, rows: Floats, normalized: Floats | None = None) -> InputStatistics:
+        """Observe rows of activations, (rows, in).
+
+        Args:
+            rows: The layer's input.
+            normalized: The sum its output goes into, normalized next, (rows, out); None: there is none.
+        """
         blocks = (rows[:, at : at + BLOCK] for at in range(0, rows.shape[1], BLOCK))
-        return cls(np.abs(rows).max(axis=0), tuple(block.T @ block for block in blocks))
+        precision = 0.0 if normalized is None else float((1 / normalized.var(axis=1)).sum())
+        return cls(
+            rows.min(axis=0),
+            rows.max(axis=0),
+            tuple(block.T @ block for block in blocks),
+            len(rows),
+            precision,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +102,7 @@ class QuantizedLinear:
         copies: Into how many parts each channel was split, (in,) int; 1 for most.
         extra: The channels whose further copies are appended after the first ``in``, in order.
         bias: (out,) float32.
+        passes: 1, or 2 where what rounding the input leaves over is multiplied too.
     """
 
     weight: npt.NDArray[np.int8]
@@ -75,6 +110,7 @@ class QuantizedLinear:
     copies: npt.NDArray[np.int64]
     extra: npt.NDArray[np.int64]
     bias: Floats
+    passes: int = 1
 
 
 def split_outliers(peak: Floats, limit: int) -> npt.NDArray[np.int64]:
@@ -149,6 +185,24 @@ def quantize_linear(linear: Linear, seen: InputStatistics | None, largest: int =
     return QuantizedLinear(weight, scale, copies, extra, linear.bias)
 
 
+def noise_share(linear: Linear, seen: InputStatistics, copies: npt.NDArray[np.int64]) -> float:
+    """How much noise 8 bits of input bring to the sum that is normalized next, as a share of its variance.
+
+    Rounding to steps of s is noise of s²/12 in every channel; a layer passes it on by its squared weights.
+
+    Args:
+        linear: The layer.
+        seen: Statistics of its input; without a ``precision`` the share is 0.
+        copies: Into how many parts each channel is split, (in,).
+    """
+    if not seen.precision:
+        return 0.0
+    step = float(max((seen.high / copies).max(), 0) - min((seen.low / copies).min(), 0)) / 255
+    # The parts of a split channel are equal, so they are rounded alike and their errors add up.
+    passed_on = float(np.square(copies) @ np.square(linear.weight).mean(axis=1))
+    return step**2 / 12 * passed_on * seen.precision / seen.rows
+
+
 def _scales(weight: Floats, largest: int) -> Floats:
     peak = np.abs(weight).max(axis=0)
     return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
@@ -162,12 +216,13 @@ def _round_with_compensation(
     mean = float(np.trace(moments)) / size
     damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    rest = weight.astype(np.float64)
+    upper = upper.astype(np.float32)
+    rest = weight.copy()
     rounded = np.empty(weight.shape, np.int8)
     step = 64  # rows settled one by one before their error reaches the rows beyond, in one product
     for begin in range(0, size, step):
         end = min(begin + step, size)
-        errors = np.empty((end - begin, weight.shape[1]))
+        errors = np.empty((end - begin, weight.shape[1]), np.float32)
         for row in range(begin, end):
             rounded[row] = np.clip(np.rint(rest[row] / scale), -largest, largest)
             error = (rest[row] - rounded[row] * scale) / upper[row, row]

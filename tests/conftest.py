@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,40 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 import fastspan
 from fastspan.bundle import Bundle
-from fastspan.errors import BundleError
+from fastspan.cuda import cuda_runs, why_cuda_fails
+from fastspan.errors import BundleError, MissingDependency
+from fastspan.providers import import_onnxruntime
 
 # Tests import onnxruntime by themselves too, and send no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# A shell makes what it runs in the background ignore SIGINT, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parents[1]
 MINILM = ROOT / "models" / "minilm-l6-squad2"
 EXPORTED_MINILM = ROOT / "models" / "exported" / "minilm-l6-squad2"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, where all can see it, what needs a GPU that ONNX Runtime's CUDA provider does not run on here."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    try:
+        runtime = import_onnxruntime()
+    except MissingDependency as error:
+        lacking = str(error)
+    else:
+        if "CUDAExecutionProvider" not in runtime.get_available_providers():
+            lacking = "the installed onnxruntime has no CUDA provider"
+        elif cuda_runs(runtime):
+            return
+        else:
+            lacking = why_cuda_fails(runtime) or "CUDA's provider does not start"
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=f"needs an NVIDIA GPU: {lacking}"))
 
 
 class SilentProgress:
@@ -61,6 +88,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle, with the variants fp32 and int8. To be read only: copy it before changing a file."""
     return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-qa", "fp32", "int8")
+
+
+@pytest.fixture(scope="session")
+def tiny_half_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same checkpoint's bundle with fp32 and fp16, so with the graphs for CUDA. To be read only."""
+    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("halves") / "tiny-qa", "fp32", "fp16")
 
 
 @pytest.fixture(scope="session")

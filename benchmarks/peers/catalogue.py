@@ -66,13 +66,18 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
         *(_unusual(name) for name in providers if name != "CPUExecutionProvider"),
         _transformers("fp32", "cpu"),
         _transformers("bf16", "cpu", absent=no_bf16),
-        _transformers("fp32", "cpu", compiled=True, absent=left_out),
-        PeerSpec(system="optimum", variant="fp32", module="optimum_peer", options={"int8": ""}),
+        _transformers("fp32", "cpu", compiled="dynamic", absent=left_out),
+        PeerSpec(
+            system="optimum",
+            variant="fp32",
+            module="optimum_peer",
+            options={"int8": "", "device": "cpu", "half": False},
+        ),
         PeerSpec(
             system="optimum",
             variant="int8 avx512_vnni" if vnni else "int8 avx2",
             module="optimum_peer",
-            options={"int8": "avx512_vnni" if vnni else "avx2"},
+            options={"int8": "avx512_vnni" if vnni else "avx2", "device": "cpu", "half": False},
         ),
         PeerSpec(
             system="Haystack",
@@ -99,7 +104,18 @@ def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
         *(spec for name in wanted if name in providers for spec in _ours(name, ("fp16", "fp32"))),
         _transformers("fp32", "cuda"),
         _transformers("fp16", "cuda"),
-        _transformers("fp16", "cuda", compiled=True),
+        _transformers("fp16", "cuda", compiled="dynamic"),
+        _transformers("fp16", "cuda", compiled="cuda-graphs"),
+        *(
+            PeerSpec(
+                system="optimum",
+                variant=precision,
+                module="optimum_peer",
+                environment="optimum-cuda",
+                options={"int8": "", "device": "cuda", "half": precision == "fp16"},
+            )
+            for precision in ("fp16", "fp32")
+        ),
     ]
 
 
@@ -126,12 +142,10 @@ def _unusual(provider: str) -> PeerSpec:
     return replace(spec, absent=remote) if provider == "AzureExecutionProvider" else spec
 
 
-def _transformers(
-    precision: str, device: str, *, compiled: bool = False, absent: str | None = None
-) -> PeerSpec:
+def _transformers(precision: str, device: str, *, compiled: str = "", absent: str | None = None) -> PeerSpec:
     return PeerSpec(
         system="transformers",
-        variant=precision + (" compiled" if compiled else ""),
+        variant=precision + {"": "", "dynamic": " compiled", "cuda-graphs": " CUDA graphs"}[compiled],
         module="transformers_peer",
         environment="project" if device == "cpu" else "cuda",
         options={"precision": precision, "device": device, "compile": compiled},

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 from unittest.mock import patch
@@ -92,10 +93,8 @@ class _Clock:
     def __init__(self) -> None:
         self.spent = dict.fromkeys(("encode", "plan", "run", "decode", "decode all"), 0.0)
 
-    def around(self, answerer: QuestionAnswerer) -> Any:
+    def around(self, answerer: QuestionAnswerer) -> ExitStack:
         """Wrap the stages for as long as the returned context lasts."""
-        from contextlib import ExitStack
-
         stack = ExitStack()
         places: tuple[tuple[str, Any, str], ...] = (
             ("encode", answerer, "_encoder"),
@@ -116,6 +115,8 @@ class _Clock:
         return stack
 
     def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with what its calls take added to a stage."""
+
         def timed(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
             try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import version
 from typing import Any
 
+from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.protocol import MAX_LENGTH, OVERLAP, Job
 from fastspan.benchmarks.workloads import Workload
 
@@ -33,30 +33,24 @@ class HaystackPeer:
         self._documents = [[self._document(content=context)] for _, context in workload.pairs]
         self._batch_size = _BATCH_SIZES[0]
         if len(workload.tokens) > len(workload.pairs):
-            tried = {size: self._seconds(workload, size) for size in _BATCH_SIZES}
-            self._batch_size = min(tried, key=lambda size: tried[size])
+            longest = max(range(len(workload.pairs)), key=lambda i: len(workload.pairs[i][1]))
+            question = workload.pairs[longest][0]
+            self._batch_size = fastest_batch(
+                _BATCH_SIZES, lambda size: self._answer(question, self._documents[longest], size)
+            )
         return str(self._batch_size)
 
     def run(self, workload: Workload) -> list[str]:
         """Answer question after question."""
         return [
-            self._answer(question, documents)
+            self._answer(question, documents, self._batch_size)
             for (question, _), documents in zip(workload.pairs, self._documents, strict=True)
         ]
 
-    def _answer(self, question: str, documents: list[Any]) -> str:
-        found = self._reader.run(query=question, documents=documents, max_batch_size=self._batch_size)
+    def _answer(self, question: str, documents: list[Any], batch_size: int) -> str:
+        found = self._reader.run(query=question, documents=documents, max_batch_size=batch_size)
         best = found["answers"][0] if found["answers"] else None
         return "" if best is None or best.data is None else str(best.data)
-
-    def _seconds(self, workload: Workload, batch_size: int) -> float:
-        self._batch_size = batch_size
-        longest = max(range(len(workload.pairs)), key=lambda i: len(workload.pairs[i][1]))
-        question = workload.pairs[longest][0]
-        self._answer(question, self._documents[longest])
-        began = time.perf_counter()
-        self._answer(question, self._documents[longest])
-        return time.perf_counter() - began
 
 
 def load(job: Job) -> HaystackPeer:

@@ -79,6 +79,7 @@ class OpenVinoPeer:
         results: list[Any] = [None] * len(windows)
 
         def keep(request: Any, index: int) -> None:
+            """Called in one of the queue's threads when the run of window ``index`` is over."""
             results[index] = _logits(request)
 
         self._queue.set_callback(keep)
@@ -112,6 +113,7 @@ def load(job: Job) -> OpenVinoPeer:
     compiled = core.compile_model(model, "CPU", settings)
     description = {
         "openvino": openvino.__version__,
+        "encoding and decoding": "FastSpan's",
         "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
         "inference precision": str(compiled.get_property("INFERENCE_PRECISION_HINT")),
         "streams": str(compiled.get_property("NUM_STREAMS")),

@@ -1,4 +1,4 @@
-"""optimum's ONNX Runtime model in transformers' pipeline, in fp32 or quantized by optimum."""
+"""optimum's ONNX Runtime model in transformers' pipeline: fp32, fp16 on CUDA, or quantized by optimum."""
 
 from __future__ import annotations
 
@@ -25,14 +25,24 @@ def load(job: Job) -> PipelinePeer:
     recipe = job.options["int8"]
     if recipe:
         folder = _quantized(folder, job.cache / f"optimum-{recipe}", recipe)
+    if job.options["half"]:
+        folder = _halved(folder, job.cache / "optimum-fp16")
+    on_gpu = job.options["device"] == "cuda"
+    if on_gpu:
+        onnxruntime.preload_dlls()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = job.threads
-    model: Any = ORTModelForQuestionAnswering.from_pretrained(folder, session_options=settings)
+    model: Any = ORTModelForQuestionAnswering.from_pretrained(
+        folder,
+        session_options=settings,
+        provider="CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider",
+    )
     pipe = pipeline(
         "question-answering",
         model=model,
         tokenizer=transformers.AutoTokenizer.from_pretrained(job.checkpoint),
         accelerator="ort",
+        device=job.options["device"],
     )
     description = {
         "optimum": optimum.version.__version__,
@@ -42,7 +52,7 @@ def load(job: Job) -> PipelinePeer:
         "graph": "".join(path.name for path in folder.glob("*.onnx")),
         "threads": str(job.threads),
     }
-    return PipelinePeer(pipe, description, (1, 8))
+    return PipelinePeer(pipe, description, (1, 32, 128) if on_gpu else (1, 8))
 
 
 def _exported(job: Job) -> Path:
@@ -67,6 +77,21 @@ def _quantized(source: Path, folder: Path, recipe: str) -> Path:
         # Dynamic scales, one a channel: what optimum's own guide recommends for transformers on CPUs.
         configuration = getattr(AutoQuantizationConfig, recipe)(is_static=False, per_channel=True)
         quantizer.quantize(quantization_config=configuration, save_dir=draft)
+        shutil.copyfile(source / "config.json", draft / "config.json")
+        draft.rename(folder)
+    return folder
+
+
+def _halved(source: Path, folder: Path) -> Path:
+    from optimum.onnxruntime import ORTOptimizer
+    from optimum.onnxruntime.configuration import AutoOptimizationConfig
+
+    if not folder.is_dir():
+        draft = _draft(folder)
+        # O4 is what optimum's guide recommends on GPUs: every fusion, tanh for the Gelu, fp16.
+        ORTOptimizer.from_pretrained(source).optimize(
+            save_dir=draft, optimization_config=AutoOptimizationConfig.O4()
+        )
         shutil.copyfile(source / "config.json", draft / "config.json")
         draft.rename(folder)
     return folder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.protocol import MAX_ANSWER_TOKENS, MAX_LENGTH, OVERLAP
 from fastspan.benchmarks.workloads import Workload
 
@@ -37,21 +37,14 @@ class PipelinePeer:
         """Choose the fastest batch size."""
         self._batch_size = self._batch_sizes[0]
         if len(workload.tokens) > 1:
-            tried = {size: self._seconds(workload, size) for size in self._batch_sizes}
-            self._batch_size = min(tried, key=lambda size: tried[size])
+            self._batch_size = fastest_batch(
+                self._batch_sizes, lambda size: self._answers(workload.pairs[:_TRIED_ON], size)
+            )
         return str(self._batch_size)
 
     def run(self, workload: Workload) -> list[str]:
         """Answer through the pipeline."""
         return self._answers(workload.pairs, self._batch_size)
-
-    def _seconds(self, workload: Workload, batch_size: int) -> float:
-        pairs = workload.pairs[:_TRIED_ON]
-        # The first run of a batch size allocates and, where the model is compiled, compiles.
-        self._answers(pairs, batch_size)
-        began = time.perf_counter()
-        self._answers(pairs, batch_size)
-        return time.perf_counter() - began
 
     def _answers(self, pairs: Sequence[tuple[str, str]], batch_size: int) -> list[str]:
         found = self._pipe(

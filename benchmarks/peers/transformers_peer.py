@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastspan.benchmarks.peers.fixed_lengths import FixedLengths
 from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
 from fastspan.benchmarks.peers.protocol import Job
 
@@ -22,8 +23,13 @@ def load(job: Job) -> PipelinePeer:
         job.checkpoint, dtype=dtype, attn_implementation="sdpa"
     )
     network.eval().to(device)
-    if job.options["compile"]:
+    if job.options["compile"] == "dynamic":
         network.forward = torch.compile(network.forward, dynamic=True)
+    elif job.options["compile"] == "cuda-graphs":
+        # PyTorch captures one graph a shape, so there must be few.
+        torch._dynamo.config.cache_size_limit = 64
+        captured = torch.compile(network.forward, mode="reduce-overhead", dynamic=False)
+        network.forward = FixedLengths(captured)
     pipe = transformers.pipeline(
         "question-answering",
         model=network,

@@ -19,6 +19,7 @@ COMMANDS = (
     "verify",
     "evaluate",
     "calibrate",
+    "tune",
     "info",
     "doctor",
 )

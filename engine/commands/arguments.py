@@ -18,12 +18,14 @@ BUNDLE_VARIABLE = "FASTSPAN_BUNDLE"
 """The environment variable that names the bundle to use."""
 
 
-def add_bundle_option(parser: argparse.ArgumentParser) -> None:
+def add_bundle_option(
+    parser: argparse.ArgumentParser, purpose: str = "the bundle to answer with, or a hub id"
+) -> None:
     """Add ``--bundle``; ``bundle_of`` reads it."""
     parser.add_argument(
         "--bundle",
         metavar="FOLDER",
-        help=f"the bundle to answer with, or a hub id (default: ${BUNDLE_VARIABLE}, else {DEFAULT_BUNDLE})",
+        help=f"{purpose} (default: ${BUNDLE_VARIABLE}, else {DEFAULT_BUNDLE})",
     )
 
 

@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from fastspan.commands.arguments import add_bundle_option, bundle_of
 from fastspan.commands.terminal import Style, labelled, write, write_json
+from fastspan.errors import BundleError
 
 if TYPE_CHECKING:
     from fastspan.doctor import Diagnosis
@@ -15,12 +17,13 @@ NAME = "doctor"
 HELP = "show what this machine and installation offer"
 EXAMPLES = (
     "fastspan doctor",
-    "fastspan doctor --json > machine.json",
+    "fastspan doctor --bundle models/exported/minilm-l6-squad2 --json > machine.json",
 )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan doctor``."""
+    add_bundle_option(parser, "the bundle whose profile is looked for, a folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -28,7 +31,11 @@ def run(arguments: Namespace) -> int:
     """Look around and tell; whatever is missing, that is no failure."""
     from fastspan.doctor import diagnose
 
-    found = diagnose()
+    try:
+        bundle = bundle_of(arguments.bundle)
+    except BundleError:
+        bundle = None
+    found = diagnose(bundle)
     if arguments.json:
         write_json(found.to_dict(), indent=2)
     else:
@@ -60,6 +67,7 @@ def _show(found: Diagnosis) -> None:
     )
     write(labelled("cuda", _cuda(found)))
     write(labelled("auto", _auto(found)))
+    write(labelled("profile", [found.profile]))
     if found.problems:
         write(style.bad(labelled("problems", found.problems)))
     else:

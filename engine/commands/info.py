@@ -31,8 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Show the manifest, and what ``auto`` would choose from it here."""
-    from fastspan.doctor import auto_provider
+    """Show the manifest, what ``auto`` would choose from it here, and whether a profile holds."""
+    from fastspan.doctor import auto_provider, profile_state
 
     bundle = Bundle.open(arguments.bundle)
     auto = auto_provider()
@@ -46,13 +46,14 @@ def run(arguments: Namespace) -> int:
             chosen, reason = choice.variant.name, choice.reason
     if arguments.json:
         here = {"provider": auto.provider, "variant": chosen, "reason": reason}
-        write_json({"folder": str(bundle.folder), **asdict(bundle.manifest), "auto": here}, indent=2)
+        shown = {"folder": str(bundle.folder), **asdict(bundle.manifest), "auto": here}
+        write_json({**shown, "profile": profile_state(bundle)}, indent=2)
     else:
-        _show(bundle, f"{chosen} on {auto.provider}: {reason}" if chosen else reason)
+        _show(bundle, f"{chosen} on {auto.provider}: {reason}" if chosen else reason, profile_state(bundle))
     return 0
 
 
-def _show(bundle: Bundle, auto: str) -> None:
+def _show(bundle: Bundle, auto: str, profile: str) -> None:
     style = Style(sys.stdout)
     manifest = bundle.manifest
     source, model = manifest.source, manifest.model
@@ -76,6 +77,7 @@ def _show(bundle: Bundle, auto: str) -> None:
     write(labelled("no answer", [_threshold(manifest)]))
     write(labelled("confidence", [_confidence(manifest)]))
     write(labelled("auto here", [auto]))
+    write(labelled("profile", [profile]))
     write()
     header = ("variant", "graph", "target", "layout", "made for")
     rows = [row for variant in manifest.variants.values() for row in _graph_rows(variant)]

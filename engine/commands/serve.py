@@ -45,6 +45,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="BYTES",
         help="largest body of a request; a larger one is refused with status 413 (default: 2000000)",
     )
+    parser.add_argument(
+        "--max-windows",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="windows that one question and context may make; more get status 413 (default: 1000)",
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -53,7 +60,9 @@ def run(arguments: Namespace) -> int:
     from fastspan.serving import Limits, Service, listen, run_server
 
     limits = Limits(
-        concurrent_requests=arguments.max_concurrent_requests, payload_bytes=arguments.payload_limit
+        concurrent_requests=arguments.max_concurrent_requests,
+        payload_bytes=arguments.payload_limit,
+        windows=arguments.max_windows,
     )
     with (
         QuestionAnswerer.load(

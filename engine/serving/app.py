@@ -22,9 +22,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import fastspan
-from fastspan.answerer import QuestionAnswerer
 from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InputError, Overloaded
-from fastspan.serving.protocols import MalformedBodyError, Protocol, answer_as_hugging_face, answer_natively
+from fastspan.serving.protocols import (
+    Answerer,
+    BodyProtocol,
+    MalformedBodyError,
+    answer_as_hugging_face,
+    answer_natively,
+)
+from fastspan.serving.window_limit import LimitedAnswerer, TooManyWindowsError
 
 __all__ = ["Limits", "Service"]
 
@@ -40,11 +46,13 @@ class Limits:
     Attributes:
         concurrent_requests: Requests in flight at once, from the first byte of the body to the answer.
         payload_bytes: Largest body, in bytes.
+        windows: The most windows that one request's question and context may make.
         body_seconds: How long a client may take to send a body.
     """
 
     concurrent_requests: int = 512
     payload_bytes: int = 2_000_000
+    windows: int = 1000
     body_seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -66,6 +74,7 @@ _STATUS: tuple[tuple[type[FastSpanError], int, str], ...] = (
     (MalformedBodyError, 400, "not_json"),
     (BodyTimeoutError, 408, "body_timeout"),
     (PayloadTooLargeError, 413, "too_large"),
+    (TooManyWindowsError, 413, "too_many_windows"),
     (InputError, 422, "invalid"),
     (Overloaded, 429, "overloaded"),
     (Closed, 503, "unavailable"),
@@ -78,21 +87,23 @@ class Service:
     """An answerer, its threads, and the ASGI application in front of them.
 
     Args:
-        answerer: What answers; whoever loaded it closes it, after the service.
+        answerer: A ``QuestionAnswerer``; whoever loaded it closes it, after the service.
         limits: What the service takes on.
+
+    Raises:
+        BundleError: The answerer's bundle has no tokenizer any more.
 
     Attributes:
         app: The application. When its lifespan ends, the service is closed.
         limits: As given.
     """
 
-    def __init__(self, answerer: QuestionAnswerer, limits: Limits | None = None) -> None:
+    def __init__(self, answerer: Answerer, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._answerer = answerer
+        self._answerer = LimitedAnswerer(answerer, self.limits.windows)
         info = answerer.info()
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
-        workers = info.threads if info.optimize_for == "throughput" else 1
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="fastspan-serve")
+        self._workers = ThreadPoolExecutor(info.workers, thread_name_prefix="fastspan-serve")
         self._in_flight = 0
         self._draining = False
         self.app = Starlette(
@@ -149,10 +160,11 @@ class Service:
                 **info,
                 "max_concurrent_requests": self.limits.concurrent_requests,
                 "payload_limit": self.limits.payload_bytes,
+                "max_windows": self.limits.windows,
             }
         )
 
-    async def _answer(self, request: Request, protocol: Protocol) -> Response:
+    async def _answer(self, request: Request, protocol: BodyProtocol) -> Response:
         if self._in_flight >= self.limits.concurrent_requests:
             raise Overloaded(
                 f"{self._in_flight} requests are in flight, which is the limit: ask again in a moment, or "

@@ -11,15 +11,44 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from fastspan.answerer import QuestionAnswerer
-from fastspan.config import AnswerOptions
+from fastspan.config import AnswerOptions, AnswerOverrides
 from fastspan.errors import InputError
+from fastspan.types import Info, Prediction
 
-__all__ = ["PIPELINE_NAMES", "MalformedBodyError", "Protocol", "answer_as_hugging_face", "answer_natively"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-Protocol = Callable[[QuestionAnswerer, bytes], Any]
+__all__ = [
+    "PIPELINE_NAMES",
+    "Answerer",
+    "BodyProtocol",
+    "MalformedBodyError",
+    "answer_as_hugging_face",
+    "answer_natively",
+]
+
+
+class Answerer(Protocol):
+    """What the service needs of a ``QuestionAnswerer``."""
+
+    def info(self) -> Info:
+        """As ``QuestionAnswerer.info``."""
+
+    def answer(
+        self,
+        question: str,
+        context: str,
+        *,
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Prediction:
+        """As ``QuestionAnswerer.answer``."""
+
+
+BodyProtocol = Callable[[Answerer, bytes], Any]
+"""From an answerer and a request's body to what the response's body says."""
 
 LARGEST_TOP_K = 100
 """More answers than anyone reads; without a limit, a small request could ask for gigabytes of candidates."""
@@ -44,7 +73,7 @@ class MalformedBodyError(InputError):
     """The body of a request is not one JSON value in UTF-8."""
 
 
-def answer_natively(answerer: QuestionAnswerer, body: bytes) -> dict[str, Any]:
+def answer_natively(answerer: Answerer, body: bytes) -> dict[str, Any]:
     """Answer ``{"question": …, "context": …}``, which may also hold any field of ``AnswerOptions``.
 
     Returns:
@@ -68,7 +97,7 @@ def answer_natively(answerer: QuestionAnswerer, body: bytes) -> dict[str, Any]:
     }
 
 
-def answer_as_hugging_face(answerer: QuestionAnswerer, body: bytes) -> dict[str, Any] | list[dict[str, Any]]:
+def answer_as_hugging_face(answerer: Answerer, body: bytes) -> dict[str, Any] | list[dict[str, Any]]:
     """Answer ``{"inputs": {"question": …, "context": …}, "parameters": {…}}`` with ``pipeline`` decoding.
 
     Parameters that are missing or null have the pipeline's defaults: ``top_k`` 1, ``max_answer_len`` 15,
@@ -97,7 +126,8 @@ def answer_as_hugging_face(answerer: QuestionAnswerer, body: bytes) -> dict[str,
         chosen = _pipeline_options(answerer.info().max_length, options)
         prediction = answerer.answer(inputs["question"], inputs["context"], options=chosen)
     except InputError as error:
-        raise InputError(_in_pipeline_names(str(error))) from error
+        # Of the same class, which decides on the response's status.
+        raise type(error)(_in_pipeline_names(str(error))) from error
     found = [
         {"score": answer.score, "start": answer.start, "end": answer.end, "answer": answer.text}
         for answer in prediction.answers

@@ -19,6 +19,7 @@ from onnx import TensorProto
 
 from fastspan.export.architecture import Encoder, Layer, Linear, Norm
 from fastspan.export.lowering.builder import GraphBuilder, WeightFile
+from fastspan.variants import Layout
 
 __all__ = ["Lowering"]
 
@@ -33,8 +34,10 @@ class Lowering:
         weights: Where large tensors go; None puts them inside the graph.
     """
 
-    masked = True
     dtype: type[np.floating] = np.float32
+    masked = True
+    axes: tuple[str, ...] = ("batch", "length")
+    index_type: int = TensorProto.INT64
 
     def __init__(self, encoder: Encoder, weights: WeightFile | None = None) -> None:
         self.encoder = encoder
@@ -42,6 +45,11 @@ class Lowering:
         self.heads = encoder.heads
         self.head_size = encoder.hidden_size // encoder.heads
         self.float_type = TensorProto.FLOAT16 if self.dtype is np.float16 else TensorProto.FLOAT
+
+    @property
+    def layout(self) -> Layout:
+        """How windows come into the graph; see ``fastspan.variants.Graph``."""
+        return "padded" if self.masked else "exact"
 
     def lower(self) -> onnx.ModelProto:
         """Emit the whole graph.
@@ -51,12 +59,12 @@ class Lowering:
         (batch, length).
         """
         graph = self.graph
-        self.ids = graph.input("input_ids", ("batch", "length"))
+        self.ids = graph.input("input_ids", self.axes, self.index_type)
         if self.masked:
-            self.mask_bias = self.mask(graph.input("attention_mask", ("batch", "length")))
+            self.mask_bias = self.mask(graph.input("attention_mask", self.axes, self.index_type))
         segments = None
         if self.encoder.takes_segment_ids:
-            segments = graph.input("token_type_ids", ("batch", "length"))
+            segments = graph.input("token_type_ids", self.axes, self.index_type)
         hidden = self.embed(segments)
         for number, layer in enumerate(self.encoder.layers):
             hidden = self.layer(f"layer.{number}", layer, hidden)
@@ -171,7 +179,7 @@ class Lowering:
             graph.output(
                 output,
                 graph.add("Reshape", column, self.batch_and_length),
-                ("batch", "length"),
+                self.axes,
                 TensorProto.FLOAT,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from fastspan.benchmarks.runner import Turn
+from fastspan.benchmarks.interleaving import Turn
 from fastspan.benchmarks.speed_record import (
     Accuracy,
     MeasuredPeer,
@@ -57,7 +57,9 @@ def peer_name(system: str, variant: str, mode: str) -> str:
     return f"{system} {variant}" + (", throughput" if mode == "throughput" else "")
 
 
-def write_recorded(folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02) -> Path:
+def write_recorded(
+    folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02, finished=True
+) -> Path:
     """Write a record and its samples; returns ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = random.Random(5)
@@ -91,6 +93,7 @@ def write_recorded(folder: Path, *, device="cpu", rounds=8, per_turn=3, backgrou
     SpeedRecord(
         device=device,
         quick=True,
+        finished=finished,
         environment={"CPU": "a CPU, 2 usable cores", "memory": "8 GiB", "command": "python -m x --quick"},
         models={MODEL: "the bundled checkpoint"},
         workloads=workloads(),
@@ -113,8 +116,9 @@ def write_recorded(folder: Path, *, device="cpu", rounds=8, per_turn=3, backgrou
                         round=number,
                         seconds=seconds,
                         cpu_seconds=tuple(2 * value for value in seconds),
+                        elapsed=sum(seconds),
                         stopped_cpu_seconds=0.0,
-                        background=background,
+                        foreign_cpu_seconds=background * sum(seconds),
                     )
                     file.write(sample_line(MODEL, workload.name, turn))
     return folder

@@ -13,13 +13,14 @@ pytest.importorskip("psutil")
 import fastspan.answerer
 from fastspan.benchmarks import measuring
 from fastspan.benchmarks.eval_data import open_data
+from fastspan.benchmarks.interleaving import Rounds
 from fastspan.benchmarks.measuring import Measurement, Plan
 from fastspan.benchmarks.peers import catalogue, environments, fastspan_peer
+from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_peers
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job, Staged
 from fastspan.benchmarks.random_model import Geometry, random_checkpoint
-from fastspan.benchmarks.runner import Rounds
 from fastspan.benchmarks.speed_models import SpeedModel
 from fastspan.benchmarks.workloads import Workload
 from fastspan.cpu import CpuFeatures
@@ -185,6 +186,20 @@ def test_a_measurement_notes_what_was_measured_missing_and_failed(
     assert measured.accuracy.questions == 3
     assert measured.stages["throughput"]["run"] > 0
     assert measured.start_seconds > measured.load_seconds > 0
+
+
+def test_the_batch_size_whose_better_time_is_least_is_taken():
+    seen, now = [], [0.0]
+    # The first run of each is slow, and one later run of the faster one is disturbed.
+    taken = iter([99, 99, 3, 2, 50, 3])
+
+    def run(size):
+        seen.append(size)
+        now[0] += next(taken)
+
+    assert fastest_batch((1, 8), run, clock=lambda: now[0]) == 8
+    assert seen == [1, 8, 1, 8, 8, 1]
+    assert fastest_batch((4,), pytest.fail) == 4
 
 
 GEOMETRY = Geometry(vocabulary=2000, hidden=24, layers=2, heads=4, inner=48, positions=64)

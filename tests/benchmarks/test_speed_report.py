@@ -96,15 +96,43 @@ def test_without_a_gpu_the_report_says_so_and_how_to_fill_the_section(reports, t
     assert "make bench-gpu" in text
     folder = write_recorded(tmp_path)
     write_recorded(folder, device="gpu")
-    filled, _ = report_on(folder)
+    filled, page = report_on(folder)
     assert "No GPU was at hand" not in filled
     assert "Summary (GPU)" in filled
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_one_round_shows_no_interval(tmp_path):
     text, _ = report_on(write_recorded(tmp_path, rounds=1))
     assert "×" in text
-    assert "× [" not in text
+    assert not re.search(r"× [\[(]", text)
+
+
+def test_few_rounds_show_their_range(reports, tmp_path):
+    assert re.search(r"\d× \[\d", reports[0])
+    assert not re.search(r"\d× \(\d", reports[0])
+    few, _ = report_on(write_recorded(tmp_path, rounds=3))
+    assert re.search(r"\d× \(\d", few)
+    assert not re.search(r"\d× \[\d", few)
+
+
+def test_how_many_runs_figures_rest_on_is_said(reports):
+    assert row(reports[0], "single-128", "optimum", "fp32", "latency")[9] == "24 (8)"
+
+
+def test_a_run_that_was_interrupted_is_called_one(reports, tmp_path):
+    assert "did not come to its end" not in reports[0]
+    assert "did not come to its end" in report_on(write_recorded(tmp_path, finished=False))[0]
+
+
+def test_a_peer_without_samples_is_no_measured_one(tmp_path):
+    folder = write_recorded(tmp_path)
+    samples = folder / "speed-cpu-samples.jsonl"
+    kept = [line for line in samples.read_text().splitlines(keepends=True) if "optimum int8" not in line]
+    samples.write_text("".join(kept))
+    text, _ = report_on(folder)
+    assert row(text, "optimum int8 avx2", "failed")[2] == "it loaded, and no workload was measured with it"
 
 
 def test_a_busy_machine_is_called_one(reports, tmp_path):

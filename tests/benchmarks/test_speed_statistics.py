@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastspan.benchmarks.speed_statistics import ratio_interval, summarize
+from fastspan.benchmarks.speed_statistics import ratio_spread, summarize
 from fastspan.errors import DataError
 
 generator = np.random.default_rng(0)
@@ -38,14 +38,25 @@ def test_what_slows_both_systems_of_a_round_cancels_out():
     speed = generator.uniform(1, 5, 30)
     slower = {number: [2.0 * factor] for number, factor in enumerate(speed)}
     faster = {number: [1.0 * factor] for number, factor in enumerate(speed)}
-    ratio = ratio_interval(slower, faster)
+    ratio = ratio_spread(slower, faster)
     assert ratio.estimate == ratio.low == ratio.high == 2.0
 
 
 def test_only_rounds_that_both_took_part_in_are_compared():
-    assert ratio_interval({0: [4.0], 1: [100.0]}, {0: [2.0]}).estimate == 2.0
+    assert ratio_spread({0: [4.0], 1: [100.0]}, {0: [2.0]}).estimate == 2.0
     with pytest.raises(DataError, match="same round"):
-        ratio_interval({0: [1.0]}, {1: [1.0]})
+        ratio_spread({0: [1.0]}, {1: [1.0]})
+
+
+@pytest.mark.parametrize(("count", "is_interval"), [(5, False), (6, True)])
+def test_too_few_rounds_give_their_range_and_no_interval(count, is_interval):
+    taken = {number: [10.0 + number, 10.5 + number] for number in range(count)}
+    median = summarize(taken).median
+    assert (median.is_interval, median.rounds) == (is_interval, count)
+    if not is_interval:
+        assert (median.low, median.high) == (10.25, 10.25 + count - 1)
+        ratio = ratio_spread(taken, {number: [1.0] for number in taken})
+        assert (ratio.low, ratio.high) == (median.low, median.high)
 
 
 def test_there_must_be_samples():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastspan.batching import plan_equal_lengths, plan_padded
+from fastspan.batching import plan_equal_lengths, plan_packed, plan_padded
 
 LENGTHS = st.lists(st.integers(1, 512), max_size=200) | st.lists(st.sampled_from([16, 17, 384]), max_size=200)
 BUDGET = st.integers(1, 5000)
@@ -52,7 +52,20 @@ def test_padded_groups_are_filled(lengths: list[int], budget: int) -> None:
         assert (len(group) + 1) * longest > budget
 
 
-@pytest.mark.parametrize("plan", [plan_equal_lengths, plan_padded])
+@given(LENGTHS, BUDGET)
+def test_packed_groups_keep_to_the_budget_and_are_filled(lengths: list[int], budget: int) -> None:
+    groups = plan_packed(lengths, budget)
+    assert each_once(groups, lengths)
+    sums = [sum(lengths[index] for index in group) for group in groups]
+    assert all(total <= budget or len(group) == 1 for total, group in zip(sums, groups, strict=True))
+    for total, after in zip(sums, groups[1:], strict=False):
+        assert total + lengths[after[0]] > budget
+    # Sorted by length, so that the longest window of a group is little longer than the others.
+    ordered = [lengths[index] for group in groups for index in group]
+    assert ordered == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("plan", [plan_equal_lengths, plan_packed, plan_padded])
 def test_no_windows_make_no_groups(plan: object) -> None:
     assert plan([], 100) == []  # type: ignore[operator]
 

@@ -10,11 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 from fastspan.bundle import Bundle, sha256_of
 from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
-from fastspan.manifest import MANIFEST, FileRecord, Manifest, Model, Source
-from fastspan.variants import Graph, Variant
+from fastspan.manifest import MANIFEST, Manifest
 
 FILES = {
     "config.json": b'{"model_type": "bert"}',
@@ -25,45 +25,14 @@ FILES = {
     "onnx/model_int8.onnx": b"the int8 graph",
     "README.md": b"# A model card\n",
 }
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
-
-def graph(file, target="any", data=()):
-    return Graph(
-        file=file, target=target, layout="padded", inputs=INPUTS, data=data, opset=20, ir_version=10, note=""
-    )
 
 
 def manifest_of(files):
-    return Manifest(
-        name="tiny",
-        created_with="0.1.0",
-        source=Source(id="tiny", revision=None, sha256={}, format="safetensors"),
-        model=Model(
-            model_type="bert",
-            route="native",
-            max_positions=512,
-            segment_ids=True,
-            hidden_size=32,
-            layers=2,
-            heads=2,
-            vocab_size=99,
-        ),
-        variants={
-            "fp32": Variant(
-                name="fp32",
-                graphs=(graph("onnx/model.onnx", data=("onnx/model.onnx_data",)),),
-                parity=None,
-                target="any",
-                bytes=1,
-            ),
-            "int8": Variant(
-                name="int8", graphs=(graph("onnx/model_int8.onnx"),), parity=None, target="VNNI", bytes=1
-            ),
-        },
-        files={
-            path: FileRecord(sha256=sha256(data).hexdigest(), bytes=len(data)) for path, data in files.items()
-        },
+    fp32 = tiny_graph("onnx/model.onnx", data=("onnx/model.onnx_data",))
+    return tiny_manifest(
+        tiny_variant("fp32", fp32, size=1),
+        tiny_variant("int8", tiny_graph("onnx/model_int8.onnx"), target="VNNI", size=1),
+        files=files,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 from fastspan.choice import choose_variant
 from fastspan.cpu import CpuFeatures
 from fastspan.errors import BundleError
-from fastspan.manifest import Graph, Manifest, Model, Parity, Source, Variant
+from fastspan.manifest import Parity
 
 VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx512_vnni"}))
 AVX_VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx_vnni"}))
@@ -20,40 +21,12 @@ UNKNOWN = CpuFeatures("riscv64", frozenset({"avx512_vnni", "asimddp"}))
 
 
 def variant(name, *targets):
-    graphs = tuple(
-        Graph(
-            file=f"onnx/{name}_{target}.onnx",
-            target=target,
-            layout="padded",
-            inputs=("input_ids",),
-            opset=20,
-            ir_version=10,
-        )
-        for target in targets or ("any",)
-    )
-    return Variant(name=name, graphs=graphs, parity=None, target="")
-
-
-def manifest(*variants):
-    return Manifest(
-        name="tiny",
-        created_with="0.1.0",
-        source=Source(id="tiny", revision=None, sha256={}, format="safetensors"),
-        model=Model(
-            model_type="bert",
-            route="native",
-            max_positions=512,
-            segment_ids=True,
-            hidden_size=8,
-            layers=1,
-            heads=1,
-            vocab_size=9,
-        ),
-        variants={each.name: each for each in variants},
+    return tiny_variant(
+        name, *(tiny_graph(f"onnx/{name}_{target}.onnx", target) for target in targets or ("any",))
     )
 
 
-ALL = manifest(variant("fp32"), variant("fp16"), variant("int8"))
+ALL = tiny_manifest(variant("fp32"), variant("fp16"), variant("int8"))
 
 
 @pytest.mark.parametrize(
@@ -95,13 +68,13 @@ def test_auto_takes_what_suits(provider, cpu, name, because):
     ],
 )
 def test_auto_falls_to_what_the_bundle_has(provider, cpu, held, name, reason):
-    choice = choose_variant(manifest(*map(variant, held)), "auto", provider, cpu)
+    choice = choose_variant(tiny_manifest(*map(variant, held)), "auto", provider, cpu)
     assert choice.variant.name == name
     assert reason in choice.reason
 
 
 def test_auto_passes_over_a_variant_made_for_another_provider():
-    choice = choose_variant(manifest(variant("fp32"), variant("int8", "cuda")), "auto", "cpu", VNNI)
+    choice = choose_variant(tiny_manifest(variant("fp32"), variant("int8", "cuda")), "auto", "cpu", VNNI)
     assert choice.variant.name == "fp32"
     assert "int8 has no graph for cpu" in choice.reason
 
@@ -119,7 +92,7 @@ def test_auto_passes_over_a_variant_that_missed_its_gate_unless_that_was_accepte
         provider="CPUExecutionProvider",
         accepted_loss=accepted,
     )
-    held = manifest(variant("fp32"), replace(variant("int8"), parity=parity))
+    held = tiny_manifest(variant("fp32"), replace(variant("int8"), parity=parity))
     assert choose_variant(held, "auto", "cpu", VNNI).variant.name == name
     assert choose_variant(held, "int8", "cpu", VNNI).variant.name == "int8"
 
@@ -128,7 +101,7 @@ def test_nothing_suits():
     with pytest.raises(
         BundleError, match=r"No variant suits the other provider: .*fp16 has no graph for other"
     ):
-        choose_variant(manifest(variant("fp16", "cuda")), "auto", "other", AVX2)
+        choose_variant(tiny_manifest(variant("fp16", "cuda")), "auto", "other", AVX2)
 
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
@@ -141,9 +114,9 @@ def test_a_requested_variant_is_what_comes(name):
 @pytest.mark.parametrize("name", ["int8", "fp64", "", "AUTO"])
 def test_a_requested_variant_that_is_not_there_names_those_that_are(name):
     with pytest.raises(BundleError, match=f"no variant '{name}'; it holds fp32, fp16"):
-        choose_variant(manifest(variant("fp32"), variant("fp16")), name, "cpu", VNNI)
+        choose_variant(tiny_manifest(variant("fp32"), variant("fp16")), name, "cpu", VNNI)
 
 
 def test_a_requested_variant_for_another_provider():
     with pytest.raises(BundleError, match="exported for cuda only"):
-        choose_variant(manifest(variant("fp32"), variant("fp16", "cuda")), "fp16", "cpu", VNNI)
+        choose_variant(tiny_manifest(variant("fp32"), variant("fp16", "cuda")), "fp16", "cpu", VNNI)

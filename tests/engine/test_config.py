@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastspan import AnswerOptions, InputError, LoadOptions
-from fastspan.config import AnswerOverrides
+from fastspan.config import AnswerOverrides, LoadOverrides
 
 NO_NUMBER = ["3", 2.5, True, None, np.array([1, 2]), float("nan")]
 UNUSABLE: dict[str, list[Any]] = {
@@ -33,6 +33,8 @@ UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
     "threads": [0, -2, "2", 1.0, True],
     "spinning": [0, "yes"],
     "token_budget": [0, "16384", None, False],
+    "gpu_memory_limit": [0, -1, "1GB", 1e9, True],
+    "profile": [None, 0, "on"],
 }
 
 
@@ -63,11 +65,13 @@ def test_every_option_has_unusable_values_here() -> None:
     assert {field.name for field in fields(LoadOptions)} == set(UNUSABLE_TO_LOAD)
 
 
-def test_overrides_are_the_fields_of_the_options() -> None:
-    hints = {field.name: str(field.type) for field in fields(AnswerOptions)}
-    overrides = {name: str(hint.__forward_arg__) for name, hint in AnswerOverrides.__annotations__.items()}
-    assert overrides == hints
-    assert not AnswerOverrides.__required_keys__
+@pytest.mark.parametrize(
+    ("options", "overrides"), [(AnswerOptions, AnswerOverrides), (LoadOptions, LoadOverrides)]
+)
+def test_overrides_are_the_fields_of_the_options(options: Any, overrides: Any) -> None:
+    hints = {field.name: str(field.type) for field in fields(options)}
+    assert {name: str(hint.__forward_arg__) for name, hint in overrides.__annotations__.items()} == hints
+    assert not overrides.__required_keys__
 
 
 def test_overriding() -> None:
@@ -79,6 +83,9 @@ def test_overriding() -> None:
         InputError, match=r"'doc_stride' is not an option of answer\(\); the options are top_k, "
     ):
         options.override({"doc_stride": 3})
+    assert LoadOptions(threads=2).override({"spinning": False}) == LoadOptions(threads=2, spinning=False)
+    with pytest.raises(InputError, match=r"'device' is not an option of load\(\); the options are variant, "):
+        LoadOptions().override({"device": "cpu"})
 
 
 @pytest.mark.parametrize(("decoding", "tokens"), [("squad", 30), ("pipeline", 15)])

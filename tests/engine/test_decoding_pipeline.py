@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -184,6 +185,49 @@ def test_equals_the_pipeline_where_spans_run_out(family, context, top_k, align_t
             toy_pipeline(family), "Who?", context, options, starts[0], ends[0], pairs[0]
         )
         assert_same(decode_pipeline(pairs, starts, ends, options)[0], outputs.decode(options), context)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("align_to_words", [True, False])
+@pytest.mark.parametrize("max_answer_length", [1, 15, 10**9])
+def test_equals_the_pipeline_when_asked_for_more_than_all_spans(family, align_to_words, max_answer_length):
+    options = AnswerOptions(
+        decoding="pipeline",
+        top_k=10**9,
+        max_answer_length=max_answer_length,
+        max_length=32,
+        overlap=4,
+        align_to_words=align_to_words,
+        handle_impossible_answer=True,
+    )
+    context = " ".join(CORPUS[:3])
+    pairs = make_encoder(family).encode(["Who?"], [context], options)
+    assert len(pairs[0].windows) > 1
+    for levels in (None, 3):
+        starts, ends = random_logits(pairs, 7, levels=levels)
+        outputs = PipelineOutputs(
+            toy_pipeline(family), "Who?", context, options, starts[0], ends[0], pairs[0]
+        )
+        assert_same(decode_pipeline(pairs, starts, ends, options)[0], outputs.decode(options), context)
+
+
+@pytest.mark.parametrize("decoding", ["pipeline", "squad"])
+def test_memory_is_bounded_by_the_spans_there_are(decoding):
+    options = AnswerOptions(
+        decoding=decoding, top_k=10**9, n_best=10**9, max_answer_length=10**9, max_length=48, overlap=4
+    )
+    pairs = make_encoder("wordpiece").encode(["Who?"], [" ".join(CORPUS[:6])], options)
+    logits = random_logits(pairs, 3)
+    decode = decode_squad if decoding == "squad" else predict_pipeline
+    tracemalloc.start()
+    try:
+        (prediction,) = decode(pairs, *logits, options, threshold=0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(prediction.answers) > 1000
+    # A window has some two thousand pairs of tokens, of which each takes a few hundred bytes.
+    assert peak < 2000 * len(pairs[0].windows) * 2000
 
 
 # --- What it means --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from hashlib import sha256
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -199,7 +199,7 @@ GRAPH = ("variants", "fp32", "graphs", 0)
         ((*GRAPH, "inputs"), [], "must have inputs"),
         ((*GRAPH, "layout"), "packed", "is packed, so for CUDA"),
         ((*GRAPH, "target"), "tpu", r"target must be one of"),
-        ((*GRAPH, "target"), "cpu", "two graphs for one target"),
+        (("variants", "fp32", "graphs", 1), asdict(ANY), "two graphs for one target in one layout"),
         ((*GRAPH, "opset"), 0, "must have an opset"),
         (("variants", "fp32", "graphs"), [], "must have a graph"),
         (("variants", "fp32", "name"), "int8", "names no such variant"),
@@ -292,6 +292,18 @@ def test_graphs_are_found_by_provider():
     assert FP32.graph_for("other") is ANY
     assert replace(FP32, graphs=(ANY,)).graph_for("cuda") is ANY
     assert FP32.files == (ANY.file, *ANY.data, CPU.file, CUDA.file)
+
+
+def test_a_target_may_have_a_graph_of_each_layout_and_packed_goes_first():
+    exact = replace(CUDA, file="onnx/model_exact.onnx", layout="exact")
+    for graphs in ((ANY, exact, CUDA), (CUDA, exact, ANY)):
+        both = replace(FP32, graphs=graphs)
+        assert both.graph_for("cuda") is CUDA
+        assert both.graph_for("other") is ANY
+    assert replace(FP32, graphs=(ANY, exact)).graph_for("cuda") is exact
+    files = {**MANIFEST.files, exact.file: FileRecord(sha256=DIGEST, bytes=4)}
+    manifest = replace(MANIFEST, variants={"fp32": both}, files=files)
+    assert Manifest.from_json(manifest.to_json()) == manifest
 
 
 def test_a_variant_without_a_graph_for_the_provider():

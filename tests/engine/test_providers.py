@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import onnxruntime
 import pytest
 
-from fastspan import MissingDependency, ProviderError, QuestionAnswerer
+from fastspan import BundleError, MissingDependency, ProviderError, QuestionAnswerer
+from fastspan.cuda import CudaFindings
 from fastspan.providers import available_providers, import_onnxruntime, provider_kind, resolve_provider
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -87,6 +89,50 @@ def test_auto_falls_back_to_the_cpu_and_says_why(with_cuda: None, tiny_bundle: P
         assert f"On the CPU, because {CUDA} cannot run: {CUDA} was asked for" in info.reason
         assert repr(qa).endswith(f"on {CPU}>")
         qa.answer("who built the tower", "the norse built the tower")
+
+
+def test_int8_on_auto_goes_to_the_cpu_where_the_bundle_has_no_graph_of_it_for_cuda(
+    with_cuda: None, tiny_bundle: Path
+) -> None:
+    with QuestionAnswerer.load(tiny_bundle, variant="int8") as qa:
+        info = qa.info()
+        assert (info.variant, info.providers) == ("int8", (CPU,))
+        assert info.reason == f"int8 was asked for. On the CPU, because int8 has no graph for {CUDA}."
+    with pytest.raises(BundleError, match="Variant int8 was exported for cpu, cpu-dot only"):
+        QuestionAnswerer.load(tiny_bundle, variant="int8", provider="cuda")
+    with pytest.raises(BundleError, match="no variant 'fp16'; it holds fp32, int8"):
+        QuestionAnswerer.load(tiny_bundle, variant="fp16")
+
+
+READY = CudaFindings(driver="12.8", devices=("A GPU",), built_for="12.8", missing=())
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (
+            replace(READY, driver=None, devices=()),
+            "driver (libcuda.so.1) is missing or does not load: install",
+        ),
+        (replace(READY, devices=()), "driver shows no GPU: check `nvidia-smi`"),
+        (
+            replace(READY, missing=("libcudnn.so.9",)),
+            "libcudnn.so.9 of CUDA 12.8 and cuDNN did not load: run pip",
+        ),
+        (replace(READY, built_for="13.0"), "built for CUDA 13.0, and NVIDIA's driver runs CUDA up to 12.8"),
+        (READY, "a library of its own is missing"),
+    ],
+)
+def test_what_cuda_lacks_is_named_with_how_to_mend_it(
+    with_cuda: None, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, found: CudaFindings, says: str
+) -> None:
+    monkeypatch.setattr("fastspan.cuda.find_cuda", lambda runtime: found)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(ProviderError) as caught:
+        QuestionAnswerer.load(tiny_bundle, provider="cuda")
+    assert f"{CUDA} was asked for, but ONNX Runtime put {CPU} in its place: " in str(caught.value)
+    assert says in str(caught.value)
+    assert "fastspan doctor" in str(caught.value)
 
 
 def test_a_provider_that_refuses_the_graph_is_an_error(

@@ -31,6 +31,7 @@ from fastspan.serving import Limits, Service, listen  # noqa: E402
 from fastspan.serving.app import _STATUS  # noqa: E402
 from fastspan.serving.protocols import PIPELINE_NAMES, answer_as_hugging_face, answer_natively  # noqa: E402
 from fastspan.serving.server import _Server  # noqa: E402
+from fastspan.serving.window_limit import LimitedAnswerer, TooManyWindowsError, window_count  # noqa: E402
 
 QUESTION = "who built the stone bridge?"
 CONTEXT = "the norman leader rollo built the stone bridge in the year of snow. the river was blue."
@@ -404,6 +405,67 @@ def test_more_than_the_limit_is_429_at_once(qa: QuestionAnswerer) -> None:
         assert ask(port, "POST", "/", {"inputs": PAIR})[0] == 200
 
 
+def test_a_question_that_leaves_little_room_is_413_before_its_windows_are_made(qa: QuestionAnswerer) -> None:
+    held = Held(qa)
+    held.may_answer.set()
+    with serving(Service(held, Limits(windows=50))) as port:  # type: ignore[arg-type]
+        # One token of room beyond the overlap: a window a token, gigabytes of them, if they were made.
+        question = " ".join(["snow"] * (384 - 3 - 129))
+        body = {"question": question, "context": "the river was blue " * 80_000}
+        sentence = refused(port, "/answer", body, 413, "too_many_windows")
+        assert re.search(r"makes \d{3},\d{3} windows beside this question, and the limit is 50", sentence)
+        assert "lower overlap, raise max_length, or start the service with a higher --max-windows" in sentence
+        sentence = refused(port, "/", {"inputs": body}, 413, "too_many_windows")
+        assert "lower doc_stride, raise max_seq_len" in sentence
+        assert not held.begun.acquire(blocking=False)
+        assert ask(port, "POST", "/answer", {"question": question, "context": CONTEXT})[0] == 200
+
+
+def test_a_question_too_long_for_its_window_is_still_the_answerers_to_refuse(qa: QuestionAnswerer) -> None:
+    with serving(Service(qa, Limits(windows=1))) as port:
+        body = {"question": "snow " * 300, "context": LONG_CONTEXT}
+        assert "at most 252 leave its context room" in refused(port, "/answer", body, 422, "invalid")
+        body = {**PAIR, "context": LONG_CONTEXT, "max_length": 100_000}
+        assert "the model takes windows of at most" in refused(port, "/answer", body, 422, "invalid")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    question=st.integers(1, 60),
+    context=st.text(st.sampled_from("snow é東ﷺ\ud800 .")) | st.integers(0, 400).map("river ".__mul__),
+    max_length=st.integers(10, 48),
+    overlap=st.integers(0, 30),
+    truncate_question=st.booleans(),
+)
+def test_windows_are_counted_as_they_are_made(
+    qa: QuestionAnswerer, question: int, context: str, max_length: int, overlap: int, truncate_question: bool
+) -> None:
+    text = "snow " * question
+    try:
+        options = AnswerOptions(max_length=max_length, overlap=overlap, truncate_question=truncate_question)
+        (pair,) = qa._encoder.encode([text], [context], options)
+    except InputError:
+        return
+    made = len(pair.windows)
+    one = pair.windows[0]
+    around = len(one.input_ids) - one.count
+    assert window_count(around, len(pair.context_encoding), options) == made
+    held = Held(qa)
+    held.answer = lambda *texts, options: options  # type: ignore[method-assign]
+    assert LimitedAnswerer(held, made).answer(text, context, options=options) == options  # type: ignore[arg-type]
+    if made > 1:
+        with pytest.raises(TooManyWindowsError, match=f"makes {made:,} windows"):
+            LimitedAnswerer(held, made - 1).answer(text, context, options=options)  # type: ignore[arg-type]
+
+
+def test_ordinary_requests_are_not_tokenized_for_the_limit(
+    qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = LimitedAnswerer(qa, Limits().windows)
+    monkeypatch.setattr(limited, "_check", lambda *_: pytest.fail("tokenized"))
+    assert limited.answer(QUESTION, LONG_CONTEXT) == qa.answer(QUESTION, LONG_CONTEXT)
+
+
 def test_limits_are_checked() -> None:
     with pytest.raises(InputError, match="payload_bytes must be more than 0"):
         Limits(payload_bytes=0)
@@ -420,6 +482,7 @@ def test_probes_and_info(qa: QuestionAnswerer, port: int) -> None:
     assert info["variant"] == "fp32"
     assert info["max_concurrent_requests"] == 512
     assert info["payload_limit"] == 2_000_000
+    assert info["max_windows"] == 1000
     assert str(qa.info().bundle) not in json.dumps(info)
 
 
@@ -490,6 +553,13 @@ def test_interrupting_the_command_exits_with_130(tiny_bundle: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT) == 130
         assert process.stderr.read() == ""
+
+
+def test_the_commands_limits_are_the_services(tiny_bundle: Path) -> None:
+    limits = ("--max-concurrent-requests", "3", "--payload-limit", "4000", "--max-windows", "5")
+    with command(str(tiny_bundle), "--threads", "1", *limits) as (_, port):
+        info = ask(port, "GET", "/info")[1]
+    assert (info["max_concurrent_requests"], info["payload_limit"], info["max_windows"]) == (3, 4000, 5)
 
 
 def test_a_taken_port_is_told_in_one_line(tiny_bundle: Path, capsys: Any) -> None:

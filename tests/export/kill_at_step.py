@@ -19,7 +19,11 @@ from pathlib import Path
 from fastspan.bundle import Bundle
 from fastspan.export import bundle_writer
 from fastspan.export.bundle_writer import update_manifest, write_bundle
-from fastspan.manifest import Graph, Manifest, Model, NoAnswer, Source, Variant
+from fastspan.manifest import NoAnswer
+
+# It is run by itself, without the path that pytest makes.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "fcntl.flock")
 
@@ -27,41 +31,9 @@ CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "fcntl.flock")
 os.fsync = lambda descriptor: None
 
 
-def manifest_named(name, threshold=0.0):
-    return Manifest(
-        name=name,
-        created_with="0.1.0",
-        source=Source(id="tiny", revision=None, sha256={}, format="safetensors"),
-        model=Model(
-            model_type="bert",
-            route="native",
-            max_positions=512,
-            segment_ids=True,
-            hidden_size=8,
-            layers=1,
-            heads=1,
-            vocab_size=9,
-        ),
-        variants={
-            "fp32": Variant(
-                name="fp32",
-                graphs=(
-                    Graph(
-                        file="onnx/model.onnx",
-                        target="any",
-                        layout="padded",
-                        inputs=("input_ids",),
-                        data=("onnx/model.onnx_data",),
-                        opset=20,
-                        ir_version=10,
-                    ),
-                ),
-                parity=None,
-                target="any",
-            )
-        },
-        no_answer=NoAnswer(threshold=threshold),
-    )
+def manifest_named(name):
+    graph = tiny_graph(data=("onnx/model.onnx_data",))
+    return tiny_manifest(tiny_variant("fp32", graph), name=name)
 
 
 def fill(folder, name):

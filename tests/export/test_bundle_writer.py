@@ -16,13 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 from fastspan.bundle import Bundle
 from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export import bundle_writer
 from fastspan.export.bundle_writer import update_manifest, write_bundle
 from fastspan.export.file_lock import FileLock
-from fastspan.manifest import MANIFEST, FileRecord, Graph, Manifest, Model, NoAnswer, Source, Variant
+from fastspan.manifest import MANIFEST, FileRecord, NoAnswer
 
 KILLER = Path(__file__).with_name("kill_at_step.py")
 FILES = {
@@ -35,31 +36,8 @@ FILES = {
 
 
 def manifest(name="tiny"):
-    graph = Graph(
-        file="onnx/model.onnx",
-        target="any",
-        layout="padded",
-        inputs=("input_ids",),
-        data=("onnx/model.onnx_data",),
-        opset=20,
-        ir_version=10,
-    )
-    return Manifest(
-        name=name,
-        created_with="0.1.0",
-        source=Source(id="tiny", revision=None, sha256={}, format="safetensors"),
-        model=Model(
-            model_type="bert",
-            route="native",
-            max_positions=512,
-            segment_ids=True,
-            hidden_size=8,
-            layers=1,
-            heads=1,
-            vocab_size=9,
-        ),
-        variants={"fp32": Variant(name="fp32", graphs=(graph,), parity=None, target="any")},
-    )
+    graph = tiny_graph(data=("onnx/model.onnx_data",))
+    return tiny_manifest(tiny_variant("fp32", graph), name=name)
 
 
 def fill(folder, files=FILES):

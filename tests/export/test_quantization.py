@@ -12,6 +12,7 @@ from fastspan.export.quantization import (
     BLOCK,
     CHANNELS_PER_SPLIT,
     InputStatistics,
+    noise_share,
     quantize_columns,
     quantize_linear,
     split_outliers,
@@ -97,7 +98,10 @@ def test_statistics_join_as_if_seen_together():
     _, inputs = linear_and_inputs(BLOCK + 3, 4, rows=30)
     together = InputStatistics.of(inputs)
     joined = InputStatistics.of(inputs[:11]).joined(InputStatistics.of(inputs[11:]))
-    np.testing.assert_array_equal(joined.peak, together.peak)
+    np.testing.assert_array_equal(joined.low, inputs.min(axis=0))
+    np.testing.assert_array_equal(joined.high, inputs.max(axis=0))
+    np.testing.assert_array_equal(joined.peak, np.abs(inputs).max(axis=0))
+    assert joined.rows == together.rows == 30
     assert [m.shape for m in joined.second_moments] == [(BLOCK, BLOCK), (3, 3)]
     for one, other in zip(joined.second_moments, together.second_moments, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
@@ -107,3 +111,20 @@ def test_an_input_that_is_always_zero():
     linear, _ = linear_and_inputs(40, 4)
     quantized = quantize_linear(linear, InputStatistics.of(np.zeros((5, 40), np.float32)))
     assert np.abs(quantized.weight * quantized.scale - linear.weight).max() < 0.05
+
+
+def test_the_noise_of_eight_bits_is_what_rounding_measures():
+    linear, inputs = linear_and_inputs(200, 64, rows=3000)
+    inputs[:, 7] *= 30
+    sums = inputs @ linear.weight + 3
+    seen = InputStatistics.of(inputs[:1000], sums[:1000]).joined(
+        InputStatistics.of(inputs[1000:], sums[1000:])
+    )
+    copies = split_outliers(seen.peak, 10)
+    shared = inputs / copies
+    step = (shared.max() - shared.min()) / 255
+    rounded = np.rint(shared / step) * step
+    off = ((rounded - shared) * copies) @ linear.weight
+    measured = (np.square(off).mean(axis=1) / sums.var(axis=1)).mean()
+    assert noise_share(linear, seen, copies) == pytest.approx(measured, rel=0.05)
+    assert noise_share(linear, InputStatistics.of(inputs), copies) == 0

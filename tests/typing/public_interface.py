@@ -20,7 +20,12 @@ def loading(options: LoadOptions) -> None:
     assert_type(QuestionAnswerer.load("bundle", variant="int8", threads=2), QuestionAnswerer)
     with QuestionAnswerer.load("bundle") as qa:
         assert_type(qa, QuestionAnswerer)
+    assert_type(QuestionAnswerer.load("bundle", optimize_for="throughput", profile=False), QuestionAnswerer)
     QuestionAnswerer.load(3)  # type: ignore[arg-type]
+    QuestionAnswerer.load("bundle", device="cpu")  # type: ignore[call-arg]
+    QuestionAnswerer.load("bundle", threads="2")  # type: ignore[arg-type]
+    QuestionAnswerer.load("bundle", optimize_for="speed")  # type: ignore[arg-type]
+    QuestionAnswerer.load("bundle", profile="off")  # type: ignore[arg-type]
     LoadOptions("fp32")  # type: ignore[call-arg]
     LoadOptions(optimize_for="speed")  # type: ignore[arg-type]
     options.threads = 2  # type: ignore[misc]
@@ -66,6 +71,8 @@ def answering_many(qa: QuestionAnswerer) -> None:
 def the_rest(qa: QuestionAnswerer) -> None:
     assert_type(qa.info(), Info)
     assert_type(qa.info().providers, tuple[str, ...])
+    assert_type(qa.info().workers, int)
+    assert_type(qa.info().profile, str)
     assert_type(qa.info().to_dict(), dict[str, Any])
     qa.close()
     try:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("psutil")
-from fastspan.benchmarks.runner import PeerError, PeerProcess, Rounds, interleave
+from fastspan.benchmarks.interleaving import Rounds, balanced_order, interleave
+from fastspan.benchmarks.peer_process import PeerError, PeerProcess
 from fastspan.benchmarks.workloads import Workload, save_workload
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
@@ -23,7 +26,7 @@ def start(tmp_path, monkeypatch):
     save_workload(ONE, workload)
     with ExitStack() as stack:
 
-        def started(behaviour):
+        def started(behaviour, **options):
             job = {
                 "checkpoint": "",
                 "bundle": "",
@@ -33,7 +36,13 @@ def start(tmp_path, monkeypatch):
             }
             log = tmp_path / f"{behaviour}.log"
             peer = PeerProcess(
-                behaviour, python=sys.executable, module="fake", job=job, log=log, worker="fake_worker"
+                behaviour,
+                python=sys.executable,
+                module="fake",
+                job=job,
+                log=log,
+                worker="fake_worker",
+                **options,
             )
             stack.enter_context(peer)
             peer.ask("prepare", path=str(workload))
@@ -54,13 +63,27 @@ def measured(peers, rounds, **options):
     return turns, failures
 
 
-def test_peers_take_turns_and_the_order_turns_with_the_rounds(start):
+def test_peers_take_turns_and_the_order_changes_with_the_rounds(start):
     peers = [start("a"), start("b"), start("c")]
     turns, failures = measured(peers, Rounds(least=3, most=3, seconds=0, per_turn=2, unrecorded=1))
     assert [turn.peer for turn in turns] == [*"abc", *"bca", *"cab"]
     assert [turn.round for turn in turns] == [0] * 3 + [1] * 3 + [2] * 3
+    assert all(turn.elapsed > sum(turn.seconds) for turn in turns)
     assert all(len(turn.seconds) == len(turn.cpu_seconds) == 2 and min(turn.seconds) > 0 for turn in turns)
     assert not failures
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 9])
+def test_orders_balance_places_and_followers(count):
+    rounds = count if count % 2 == 0 else 2 * count
+    orders = [balanced_order(count, number) for number in range(rounds)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    for place in range(count):
+        assert Counter(order[place] for order in orders) == dict.fromkeys(range(count), rounds // count)
+    followers = Counter(pair for order in orders for pair in pairwise(order))
+    assert followers == dict.fromkeys(permutations(range(count), 2), rounds // count)
+    # Nor does chance order them: the same round has the same order.
+    assert balanced_order(count, rounds) == orders[0]
 
 
 def test_after_the_least_rounds_time_decides(start):
@@ -99,10 +122,24 @@ def test_a_peer_that_ends_leaves_its_last_words(start):
 
 
 def test_a_peer_that_does_not_answer_is_not_waited_for(start):
-    peer = start("hangs")
+    peer = start("hangs", timeout=0.1)
     with pytest.raises(PeerError, match="did not answer 'run' within 0 s"):
-        peer.ask("run", timeout=0.1, unrecorded=0, times=1)
+        peer.ask("run", unrecorded=0, times=1)
     assert not peer.usable
+
+
+def test_an_interpreter_that_is_missing_is_the_peers_failure(tmp_path):
+    with pytest.raises(PeerError, match="x could not be started with /nowhere/python"):
+        PeerProcess("x", python="/nowhere/python", module="fake", job={}, log=tmp_path / "log")
+
+
+def test_what_a_peer_that_is_gone_held_is_not_known(start):
+    peer = start("dies")
+    with pytest.raises(PeerError):
+        peer.ask("run", unrecorded=0, times=1)
+    assert peer.memory() == 0
+    peer.close()
+    assert peer.memory() == 0
 
 
 def test_a_peer_that_cannot_load_says_why(start):

@@ -1,0 +1,159 @@
+"""The int8 graph, and which of a model's linear layers it quantizes, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+from onnx import TensorProto
+
+from fastspan.export.architecture import Encoder, Layer, Linear
+from fastspan.export.lowering.builder import MICROSOFT, WeightFile
+from fastspan.export.lowering.targets import CpuLowering
+from fastspan.export.quantization import (
+    InputStatistics,
+    QuantizedLinear,
+    noise_share,
+    quantize_columns,
+    quantize_linear,
+)
+
+__all__ = ["SECOND_PASS_SHARE", "Int8Lowering", "quantize_encoder", "quantized_layers"]
+
+# Second passes may add at most this share of the quantized layers' multiplications.
+SECOND_PASS_SHARE = 0.2
+# A layer runs twice when the rounding of its input brings more noise than this to the sum that is
+# normalized after it, as a share of that sum's variance.
+_LOUD = 1e-4
+
+
+class Int8Lowering(CpuLowering):
+    """int8 for ONNX Runtime's CPU provider: s8 weights per output channel, dynamic u8 activations.
+
+    Token embeddings are s8 with one scale a row. Embedding sums, normalization, softmax, attention
+    and the QA head stay fp32, as does every linear layer that ``quantized`` does not name. A layer of two
+    passes multiplies its rounded input, and then what the rounding left over, rounded 255 times finer.
+
+    Args:
+        encoder: The model.
+        quantized: Its quantized linear layers (see ``quantize_encoder``).
+        weights: Where large tensors go; None puts them inside the graph.
+        unsigned: Where weights go that are stored as u8 with a zero point of 128: the same integers,
+            for x86 processors without VNNI, whose u8 × s8 instruction saturates at 16 bits. None
+            stores them as s8.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        quantized: Mapping[str, QuantizedLinear],
+        weights: WeightFile | None = None,
+        unsigned: WeightFile | None = None,
+    ) -> None:
+        super().__init__(encoder, weights)
+        self.quantized = quantized
+        self.unsigned = unsigned
+
+    def words(self) -> str:
+        """Token embeddings: gathered as s8, scaled row by row."""
+        graph = self.graph
+        quantized, scale = quantize_columns(np.ascontiguousarray(self.encoder.words.T))
+        table = graph.constant("embeddings.words", np.ascontiguousarray(quantized.T))
+        scales = graph.constant("embeddings.words.scale", scale[:, None])
+        rows = graph.add("Cast", graph.add("Gather", table, self.ids), to=TensorProto.FLOAT)
+        return graph.add("Mul", rows, graph.add("Gather", scales, self.ids), name="embeddings.word")
+
+    def projections(self, name: str, layer: Layer, hidden: str) -> list[str]:
+        """Query, key and value as one GEMM: the input is quantized once."""
+        rows = self.linear(f"{name}.projection", joined_projection(layer), hidden)
+        return self.graph.add_many("Split", rows, axis=1, outputs=3)
+
+    def linear(self, name: str, linear: Linear, rows: str) -> str:
+        """One integer GEMM with quantization before and scales and bias inside."""
+        if name not in self.quantized:
+            return super().linear(name, linear, rows)
+        graph, quantized = self.graph, self.quantized[name]
+        if quantized.extra.size:
+            share = graph.constant(f"{name}.share", (1 / quantized.copies).astype(np.float32))
+            rows = graph.add("Mul", rows, share)
+            copied = graph.add("Gather", rows, graph.constant(f"{name}.split", quantized.extra), axis=1)
+            rows = graph.add("Concat", rows, copied, axis=1, name=f"{name}.input")
+        weight, zero_points = self.integers(name, quantized)
+        scale = graph.constant(f"{name}.scale", quantized.scale)
+        bias = graph.constant(f"{name}.bias", quantized.bias)
+        if quantized.passes == 1:
+            return graph.add(
+                "DynamicQuantizeMatMul", rows, weight, scale, zero_points, bias, domain=MICROSOFT, name=name
+            )
+        codes, step, zero = graph.add_many("DynamicQuantizeLinear", rows, name=f"{name}.codes", outputs=3)
+        coarse = graph.add(
+            "MatMulIntegerToFloat", codes, weight, step, scale, zero, zero_points, bias, domain=MICROSOFT
+        )
+        rest = graph.add("Sub", rows, graph.add("DequantizeLinear", codes, step, zero), name=f"{name}.rest")
+        fine = graph.add("DynamicQuantizeMatMul", rest, weight, scale, zero_points, domain=MICROSOFT)
+        return graph.add("Add", coarse, fine, name=name)
+
+    def integers(self, name: str, quantized: QuantizedLinear) -> tuple[str, str]:
+        """A layer's weights, and their zero points: none where they are stored as s8."""
+        graph = self.graph
+        if self.unsigned is None:
+            return graph.constant(f"{name}.weight", quantized.weight), ""
+        shifted = (quantized.weight.astype(np.int16) + 128).astype(np.uint8)
+        zero_points = np.full(quantized.scale.shape, 128, np.uint8)
+        return (
+            graph.constant(f"{name}.unsigned", shifted, self.unsigned),
+            graph.constant(f"{name}.zero_points", zero_points, self.unsigned),
+        )
+
+
+def joined_projection(layer: Layer) -> Linear:
+    """Query, key and value as one linear layer, in that order along its output."""
+    parts = (layer.query, layer.key, layer.value)
+    return Linear(
+        np.concatenate([part.weight for part in parts], axis=1), np.concatenate([part.bias for part in parts])
+    )
+
+
+def quantized_layers(encoder: Encoder) -> dict[str, Linear]:
+    """The linear layers that the int8 target quantizes, by name, in the order of the computation."""
+    layers = {}
+    if encoder.projection is not None:
+        layers["embeddings.projection"] = encoder.projection
+    for number, layer in enumerate(encoder.layers):
+        layers[f"layer.{number}.attention.projection"] = joined_projection(layer)
+        layers[f"layer.{number}.attention_output"] = layer.attention_output
+        layers[f"layer.{number}.intermediate"] = layer.intermediate
+        layers[f"layer.{number}.output"] = layer.output
+    return layers
+
+
+def quantize_encoder(
+    encoder: Encoder,
+    seen: Mapping[str, InputStatistics],
+    keep: Collection[str] = (),
+    second_pass_share: float = SECOND_PASS_SHARE,
+) -> dict[str, QuantizedLinear]:
+    """Quantize every linear layer but those to ``keep`` in fp32.
+
+    Args:
+        encoder: The model.
+        seen: Input statistics by layer name; a layer without any is rounded to nearest.
+        keep: Names of layers (see ``quantized_layers``) that stay fp32.
+        second_pass_share: How many more multiplications second passes may cost, as a share of all that
+            are quantized. The layers whose input loses most by rounding come first.
+    """
+    linears = {name: linear for name, linear in quantized_layers(encoder).items() if name not in keep}
+    quantized = {name: quantize_linear(linear, seen.get(name)) for name, linear in linears.items()}
+    noise = {
+        name: noise_share(linear, seen[name], quantized[name].copies)
+        for name, linear in linears.items()
+        if name in seen
+    }
+    affordable = second_pass_share * sum(each.weight.size for each in quantized.values())
+    for name in sorted(noise, key=lambda name: -noise[name]):
+        affordable -= quantized[name].weight.size
+        if noise[name] < _LOUD or affordable < 0:
+            break
+        quantized[name] = replace(quantized[name], passes=2)
+    return quantized
