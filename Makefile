@@ -3,20 +3,32 @@ PYTHON ?= python3
 MODEL ?= models/minilm-l6-squad2
 REVISION ?=
 VARIANTS ?= fp32,fp16,int8
-NAME := $(notdir $(patsubst %/,%,$(MODEL)))
-OUT ?= models/exported/$(NAME)
 DATA ?=
 PORT ?= 8080
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BUNDLED := models/exported/minilm-l6-squad2
+
+# demo, test, bench and serve use the bundle of the bundled checkpoint, which no other export may replace.
+# So each other model, revision or choice of variants has a folder of its own: owner/name -> owner--name.
+empty :=
+space := $(empty) $(empty)
+comma := ,
+bare := $(patsubst %/,%,$(subst //,/,$(subst $(space),_,$(MODEL))))
+name := $(subst ~,home,$(subst /,--,$(subst ../,up--,$(patsubst ./%,%,$(patsubst /%,%,$(bare))))))
+made := $(if $(filter-out fp32$(comma)fp16$(comma)int8,$(VARIANTS)),-$(subst $(space),,$(subst $(comma),-,$(VARIANTS))))
+revised := $(if $(REVISION),@$(subst /,--,$(subst $(space),_,$(REVISION))))
+STANDARD := $(if $(made)$(revised),,$(filter models/minilm-l6-squad2,$(bare)))
+OUT ?= $(if $(STANDARD),$(BUNDLED),models/exported/$(name)$(made)$(revised))
+
 EXPORT_SOURCES := $(shell find export engine/bundle.py engine/manifest.py engine/variants.py -type f -not -name '*.pyc')
-SOURCES := $(shell find engine export benchmarks -name '*.py')
+SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name '*.py' -print)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev export demo test test-gpu lint parity bench bench-full bench-gpu serve clean
+.NOTPARALLEL:
+.PHONY: help setup dev export demo test test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,9 +55,12 @@ dev: .venv/.dev  ## Install everything that tests, linters and reference models 
 $(BUNDLED)/fastspan.json: $(wildcard models/minilm-l6-squad2/*) $(EXPORT_SOURCES) | .venv/.run
 	$(BIN)/fastspan export models/minilm-l6-squad2 --out $(BUNDLED)
 
-ifeq ($(MODEL)|$(OUT)|$(VARIANTS)|$(REVISION),models/minilm-l6-squad2|$(BUNDLED)|fp32,fp16,int8|)
+ifeq ($(if $(STANDARD),$(OUT)),$(BUNDLED))
 export: $(BUNDLED)/fastspan.json  ## Export a checkpoint (MODEL=...) to verified ONNX graphs; the bundled one by default.
 	@$(BIN)/fastspan info $(BUNDLED)
+else ifeq ($(abspath $(OUT)),$(abspath $(BUNDLED)))
+export:
+	@echo '$(OUT) is what demo, test, bench and serve use: export to another folder, OUT=...' >&2; exit 1
 else
 export: .venv/.run
 	$(BIN)/fastspan export '$(MODEL)' --out '$(OUT)' --variants '$(VARIANTS)' $(if $(REVISION),--revision '$(REVISION)')
@@ -60,7 +75,8 @@ test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests.
 # Checkers want to see one package; the sources lie in three top-level folders. So they see links.
 build/typed: $(SOURCES) Makefile
 	@rm -rf $@ && mkdir -p $@/fastspan
-	@ln -s $(CURDIR)/engine/* $@/fastspan/ && ln -s $(CURDIR)/export $@/fastspan/export && ln -s $(CURDIR)/benchmarks $@/fastspan/benchmarks
+	@ln -s "$(CURDIR)"/engine/* $@/fastspan/
+	@ln -s "$(CURDIR)"/export "$(CURDIR)"/benchmarks $@/fastspan/
 	@touch $@
 
 lint: .venv/.dev build/typed  ## Check style, types and layers.
@@ -69,15 +85,28 @@ lint: .venv/.dev build/typed  ## Check style, types and layers.
 	cd build/typed && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fastspan
 	cd build/typed && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
 
-parity: .venv/.dev  ## Compare every variant with PyTorch and write the report to benchmarks/results.
-	@$(MAKE) --no-print-directory export
-	$(BIN)/fastspan verify '$(OUT)' --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results $(if $(DATA),--data '$(DATA)')
+# A bundle that is there is compared as it is: another export would drop its calibration. Only the bundled one,
+# unless it is named, is brought up to date with the exporter first.
+ASKED_FOR := $(filter-out file,$(origin MODEL))$(filter-out $(BUNDLED),$(OUT))
+# Without DATA the project's own questions, and a part of SQuAD 2.0's dev set where it lies beside the project.
+PARITY_DATA = $(if $(DATA),'$(DATA)','' $(wildcard $(SQUAD_PART)))
+SQUAD_PART := ../shared/data/squad2-dev-part.json
+
+parity: .venv/.dev  ## Compare every variant with PyTorch and write the reports to benchmarks/results.
+	@$(if $(ASKED_FOR),test -f '$(OUT)/fastspan.json' ||) $(MAKE) --no-print-directory export
+	@missed=; for data in $(PARITY_DATA); do \
+		$(BIN)/fastspan verify '$(OUT)' --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results \
+			$${data:+--data "$$data"} || missed=yes; \
+	done; test -z "$$missed"
 
 bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers (under ten minutes) and write the report.
 	$(BIN)/python -m fastspan.benchmarks.suite --quick
 
 bench-full: .venv/.dev $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	$(BIN)/python -m fastspan.benchmarks.suite
+
+figures: .venv/.dev  ## Put the latest parity and speed figures into the README.
+	$(BIN)/python -m fastspan.benchmarks.readme_tables
 
 # onnxruntime and onnxruntime-gpu overwrite each other's files, so the GPU has an environment of its own.
 .venv-gpu/.ready: pyproject.toml
@@ -91,8 +120,11 @@ bench-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Measure on an NVIDIA GP
 test-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Run the tests that need an NVIDIA GPU.
 	.venv-gpu/bin/python -m pytest -m gpu tests/engine/test_cuda.py $(ARGS)
 
-serve: $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on PORT (8080).
+.venv/.serve: pyproject.toml | .venv/bin/python
 	$(PIP) -e '.[serve]'
+	@touch $@
+
+serve: .venv/.serve $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on PORT (8080).
 	$(BIN)/fastspan serve $(BUNDLED) --port $(PORT)
 
 clean:  ## Remove what was built and exported, and .venv.

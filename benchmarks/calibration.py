@@ -6,6 +6,7 @@ It is fitted on one half of the questions and measured on the other.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,10 +106,11 @@ class ReliabilityBin:
 
 
 def split_halves(passages: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Split questions in two, so that none is reported on what it was fitted on.
+    """Split questions in two halves, so that none is reported on what it was fitted on.
 
-    The half is the lowest bit of the first byte of the passage's SHA-256. So all questions on a passage go
-    together, and a passage goes to the same half in every file, whatever else is in it.
+    Passages are put in the order of their SHA-256 and cut where the questions before come closest to half of
+    all. So all questions on a passage go together, the halves are as equal as that allows, and they depend
+    neither on the order of the file nor on chance; they do depend on which passages it holds.
 
     Args:
         passages: For each question its passage; or its article's title, for a split by article.
@@ -117,15 +119,19 @@ def split_halves(passages: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np
         Masks of the fitting half and of the held-out half. *Shape:* ``(questions,)`` each.
 
     Raises:
-        DataError: All questions fall into one half.
+        DataError: There are fewer than two passages.
     """
-    digests = (hashlib.sha256(passage.encode("utf-8", "surrogatepass")).digest() for passage in passages)
-    fitting = np.array([digest[0] % 2 == 0 for digest in digests], dtype=np.bool_)
-    if fitting.all() or not fitting.any():
+    counts = Counter(passages)
+    if len(counts) < 2:
         raise DataError(
-            f"{len(passages)} questions on {len(set(passages))} passages all fall into one half; "
+            f"{len(passages)} questions on {len(counts)} passages cannot be split into halves by passage; "
             "take questions on more passages."
         )
+    ordered = sorted(counts, key=_digest)
+    before = np.cumsum([counts[passage] for passage in ordered])[:-1]
+    cut = int(np.argmin(np.abs(2 * before - len(passages)))) + 1
+    chosen = frozenset(ordered[:cut])
+    fitting = np.array([passage in chosen for passage in passages], dtype=np.bool_)
     return fitting, ~fitting
 
 
@@ -224,6 +230,10 @@ def expected_calibration_error(
     groups = reliability_bins(confidence, correct, bins=bins, equal_mass=equal_mass)
     total = sum(group.count for group in groups)
     return sum(group.count / total * abs(group.confidence - group.accuracy) for group in groups)
+
+
+def _digest(passage: str) -> bytes:
+    return hashlib.sha256(passage.encode("utf-8", "surrogatepass")).digest()
 
 
 def _fit_curve(x: NDArray[np.float64], labels: NDArray[np.float64], what: str) -> ConfidenceCurve:

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastspan.benchmarks.squad_data import Question, load_questions
 from fastspan.errors import DataError
 
-__all__ = ["OWN_SET", "EvaluationSet", "open_data"]
+__all__ = ["OWN_SET", "EvaluationSet", "file_name", "open_data"]
 
 OWN_SET = Path(__file__).parent / "data" / "fastspan-eval.json"
 """The project's own questions, which come with the package."""
@@ -60,16 +60,21 @@ def open_data(source: str | Path | None, limit: int | None = None) -> Evaluation
         name, digest = str(chosen), _digest_of(everything)
     if limit is not None:
         name += f"-first-{len(questions)}"
-    return EvaluationSet(_file_name(name), digest, tuple(questions))
+    return EvaluationSet(file_name(name), digest, tuple(questions))
+
+
+def file_name(name: str) -> str:
+    """Return a name with everything but ASCII letters, digits and ``._-`` made hyphens.
+
+    Raises:
+        DataError: Nothing is left of it.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+    if not safe:
+        raise DataError(f"{name!r} gives no name to file results under; give it one of ASCII letters.")
+    return safe
 
 
 def _digest_of(questions: Sequence[Question]) -> str:
     text = json.dumps([asdict(question) for question in questions], sort_keys=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _file_name(name: str) -> str:
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
-    if not safe:
-        raise DataError(f"{name!r} gives no name to file results under; rename the data.")
-    return safe

@@ -1,8 +1,8 @@
-"""How far one set of answers and logits is from another, and the gates that a variant has to pass."""
+"""How far one set of answers and logits is from another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +13,9 @@ from fastspan.benchmarks.evaluation import Outcomes
 from fastspan.benchmarks.parity_runs import VariantRun
 from fastspan.benchmarks.squad_metric import per_question
 from fastspan.export.parity import Logits
+from fastspan.manifest import FileRecord
 
-__all__ = [
-    "GATES",
-    "AccuracyGate",
-    "Agreement",
-    "Demand",
-    "Disagreement",
-    "VariantParity",
-    "compare_runs",
-    "held_against",
-]
+__all__ = ["Agreement", "Disagreement", "VariantParity", "compare_runs"]
 
 _SHOWN = 10
 _EXCERPT = 90  # characters on either side of an answer
@@ -84,7 +76,9 @@ class VariantParity:
     Attributes:
         variant: Its name.
         graph: The graph that ran.
+        sha256: Path → SHA-256 of the graph and of its data.
         providers: What ran it.
+        threads: How many threads computed.
         bytes: Size of the graph with its data, for this machine.
         questions_per_second: From text to answer, while this comparison ran.
         largest_difference: Largest absolute difference of a logit.
@@ -98,7 +92,9 @@ class VariantParity:
 
     variant: str
     graph: str
+    sha256: Mapping[str, str]
     providers: tuple[str, ...]
+    threads: int
     bytes: int
     questions_per_second: float
     largest_difference: float
@@ -110,53 +106,18 @@ class VariantParity:
     disagreements: tuple[Disagreement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """One thing a gate asks for.
-
-    Attributes:
-        wanted: What, for people.
-        found: What was measured, for people.
-        passed: Whether it was met.
-    """
-
-    wanted: str
-    found: str
-    passed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccuracyGate:
-    """What a variant must reach; None where it is not asked.
-
-    Attributes:
-        equal_answers: Smallest share of equal answers.
-        f1_within: Largest distance of F1 from fp32's, in points.
-        logits_within: Largest difference of a logit.
-        null_scores_within: Largest difference of a null score.
-    """
-
-    equal_answers: float
-    f1_within: float | None = None
-    logits_within: float | None = None
-    null_scores_within: float | None = None
-
-
-GATES = {
-    "fp32": AccuracyGate(equal_answers=1.0, logits_within=1e-4, null_scores_within=1e-4),
-    "fp16": AccuracyGate(equal_answers=0.997, f1_within=0.05),
-    "int8": AccuracyGate(equal_answers=0.97, f1_within=0.3),
-}
-
-
 def compare_runs(
-    name: str, size: int, reference: VariantRun, run: VariantRun, thresholds: Sequence[float]
+    name: str,
+    files: Mapping[str, FileRecord],
+    reference: VariantRun,
+    run: VariantRun,
+    thresholds: Sequence[float],
 ) -> VariantParity:
     """Compare a variant with PyTorch on the same questions.
 
     Args:
         name: The variant.
-        size: Bytes of its graph with its data.
+        files: Path → record of its graph and of the graph's data.
         reference: What PyTorch gave.
         run: What the variant gave.
         thresholds: No-answer thresholds, at least one; the first is the one the gates judge.
@@ -168,8 +129,10 @@ def compare_runs(
     return VariantParity(
         variant=name,
         graph=run.graph,
+        sha256={path: record.sha256 for path, record in files.items()},
         providers=run.providers,
-        bytes=size,
+        threads=run.threads,
+        bytes=sum(record.bytes for record in files.values()),
         questions_per_second=len(ours.questions) / ours.seconds,
         largest_difference=float(differences.max()),
         difference_999=float(np.quantile(differences, 0.999)),
@@ -179,37 +142,6 @@ def compare_runs(
         differing=int(apart.sum()),
         disagreements=_worst(ours, theirs, np.flatnonzero(apart).tolist(), thresholds[0]),
     )
-
-
-def held_against(gate: AccuracyGate, parity: VariantParity, fp32_f1: float) -> tuple[Demand, ...]:
-    """Hold a variant against its gate, demand by demand.
-
-    Args:
-        gate: What is asked.
-        parity: What was measured.
-        fp32_f1: F1 of fp32 at the same threshold, in percent.
-    """
-    judged = parity.agreements[0]
-    demands = [
-        Demand(
-            "all answers equal"
-            if gate.equal_answers == 1
-            else f"at least {gate.equal_answers:.1%} equal answers",
-            f"{judged.equal_answers:.2%}, {parity.differing} differ",
-            judged.equal_answers >= gate.equal_answers,
-        )
-    ]
-    limits = (
-        ("F1 within {:g} points of fp32's", gate.f1_within, abs(judged.f1 - fp32_f1), "{:.3f}"),
-        ("logits within {:g}", gate.logits_within, parity.largest_difference, "{:.2g}"),
-        ("null scores within {:g}", gate.null_scores_within, parity.null_score_difference, "{:.2g}"),
-    )
-    demands += [
-        Demand(wanted.format(limit), style.format(found), found <= limit)
-        for wanted, limit, found, style in limits
-        if limit is not None
-    ]
-    return tuple(demands)
 
 
 def _differences(reference: Logits, found: Logits) -> NDArray[np.float32]:

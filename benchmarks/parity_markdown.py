@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fastspan.benchmarks.evaluation_text import with_interval
-from fastspan.benchmarks.parity_figures import Demand, Disagreement, VariantParity
+from fastspan.benchmarks.parity_figures import Disagreement, VariantParity
+from fastspan.benchmarks.parity_gates import Demand
 from fastspan.benchmarks.parity_record import ParityReport
 
 __all__ = ["parity_markdown", "summary_table"]
 
+_VERDICTS = {True: "PASS", False: "FAIL", None: "not judged: too few questions"}
+
 
 def parity_markdown(report: ParityReport) -> str:
     """Write the whole report."""
-    verdict = "every gate passed" if report.passed else "NOT every gate passed"
+    verdict = "every gate that was judged passed" if report.unjudged else "every gate passed"
+    if not report.passed:
+        verdict = "NOT every gate passed"
     sections = [
         f"# {report.name} against PyTorch on {report.data}",
         f"{report.questions:,} questions ({report.unanswerable:,} without an answer) in {report.windows:,} "
         f"windows: **{verdict}**. Written by `{report.command}`; not edited by hand.",
+        *([report.unjudged] if report.unjudged else []),
         summary_table(report),
         "Exact match and F1 are SQuAD 2.0's, in percent; Δ is the difference from PyTorch, in points, with "
         "its paired 95% bootstrap interval. Answers are equal when both systems give the same span, or both "
@@ -56,7 +62,7 @@ def summary_table(report: ParityReport) -> str:
                 f"{judged.equal_answers:.2%}",
                 f"{parity.null_score_difference:.2g}",
                 f"{parity.questions_per_second:.1f}",
-                "PASS" if _all_passed(report.demands[parity.variant]) else "FAIL",
+                _verdict(report.demands[parity.variant]),
             )
         )
     return _table(header, rows)
@@ -83,7 +89,7 @@ def _gates(report: ParityReport) -> str:
     return _table(
         ("variant", "demand", "found", ""),
         (
-            (name, demand.wanted, demand.found, "PASS" if demand.passed else "FAIL")
+            (name, demand.wanted, demand.found, _VERDICTS[demand.passed])
             for name, demands in report.demands.items()
             for demand in demands
         ),
@@ -146,8 +152,11 @@ def _plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in line)
 
 
-def _all_passed(demands: Iterable[Demand]) -> bool:
-    return all(demand.passed for demand in demands)
+def _verdict(demands: Sequence[Demand]) -> str:
+    """The verdict on a variant as a whole: what was not judged stands beside what was."""
+    if any(demand.passed is False for demand in demands):
+        return "FAIL"
+    return "PASS, F1 not judged" if any(demand.passed is None for demand in demands) else "PASS"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

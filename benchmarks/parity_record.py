@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from fastspan.benchmarks.parity_figures import Demand, VariantParity
+from fastspan.benchmarks.parity_figures import VariantParity
+from fastspan.benchmarks.parity_gates import FEWEST_FOR_F1, Demand
 
 __all__ = ["ParityReport"]
 
@@ -29,7 +30,7 @@ class ParityReport:
         variants: The variants' figures.
         demands: Variant → what its gate asks, and what was found.
         environment: What it was measured on, name → value.
-        command: What made the report.
+        command: The command line that made the report.
     """
 
     name: str
@@ -49,8 +50,31 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every variant passed its gate."""
-        return all(demand.passed for demands in self.demands.values() for demand in demands)
+        """Whether no variant missed its gate."""
+        return not self.missed
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """What was missed, for people: the variant, what was wanted, what was found."""
+        return tuple(
+            f"{name}: {demand.wanted}, found {demand.found}"
+            for name, demands in self.demands.items()
+            for demand in demands
+            if demand.passed is False
+        )
+
+    @property
+    def unjudged(self) -> str:
+        """A sentence on what too few questions were asked to judge; empty where all was judged."""
+        names = [
+            name for name, demands in self.demands.items() if any(demand.passed is None for demand in demands)
+        ]
+        if not names:
+            return ""
+        return (
+            f"F1 of {' and '.join(names)} not judged: too few questions "
+            f"({self.questions:,} of the {FEWEST_FOR_F1:,} it takes)."
+        )
 
     def to_json(self) -> str:
         """Return the report as JSON."""

@@ -6,20 +6,27 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastspan.benchmarks.eval_data import EvaluationSet
+from fastspan.benchmarks.eval_data import EvaluationSet, file_name
 from fastspan.benchmarks.evaluation import evaluate
 from fastspan.benchmarks.machine import describe_machine
-from fastspan.benchmarks.parity_figures import GATES, VariantParity, compare_runs, held_against
+from fastspan.benchmarks.parity_figures import VariantParity, compare_runs
+from fastspan.benchmarks.parity_gates import GATES, held_against
 from fastspan.benchmarks.parity_markdown import parity_markdown
 from fastspan.benchmarks.parity_record import ParityReport
-from fastspan.benchmarks.parity_runs import encode_questions, find_checkpoint, run_pytorch, run_variant
+from fastspan.benchmarks.parity_runs import (
+    VariantRun,
+    encode_questions,
+    find_checkpoint,
+    run_pytorch,
+    run_variant,
+)
 from fastspan.benchmarks.results import write_text
 from fastspan.bundle import Bundle
 from fastspan.config import LoadOptions
 from fastspan.cpu import usable_cores
 from fastspan.errors import BundleError, InputError
 from fastspan.export.verification import Progress
-from fastspan.manifest import MANIFEST
+from fastspan.manifest import MANIFEST, FileRecord
 from fastspan.providers import provider_kind, resolve_provider
 
 __all__ = ["compare_with_pytorch", "write_report"]
@@ -35,6 +42,7 @@ def compare_with_pytorch(
     variants: Sequence[str] | None,
     threads: int | None,
     progress: Progress,
+    command: str,
     provider: str = "auto",
 ) -> ParityReport:
     """Run PyTorch and every variant on the same windows, and compare what they give.
@@ -46,6 +54,7 @@ def compare_with_pytorch(
         variants: Which variants; None: all that run on the provider. fp32 is always among them.
         threads: Threads to compute with, PyTorch's too; None: the cores this process may use.
         progress: Told what happens.
+        command: The command line that asked for this, for the report.
         provider: Where to run the variants; ``"auto"`` takes CUDA where this onnxruntime has it.
 
     Raises:
@@ -70,8 +79,8 @@ def compare_with_pytorch(
         options = LoadOptions(variant=name, provider=provider, threads=threads, optimize_for="throughput")
         with progress.bar(f"answering with {name}", len(data.questions)) as step:
             found = run_variant(bundle, options, data.questions, pairs, step=step)
-        size = _bytes_of(bundle, name, found.graph)
-        compared.append(compare_runs(name, size, reference, found, thresholds))
+        files = _files_of(bundle, name, found.graph)
+        compared.append(compare_runs(name, files, reference, found, thresholds))
     expected = evaluate(reference.outcomes, stored)
     fp32_f1 = next(parity.agreements[0].f1 for parity in compared if parity.variant == "fp32")
     return ParityReport(
@@ -86,19 +95,22 @@ def compare_with_pytorch(
         f1=float(expected.official["f1"]),
         reference_seconds=reference.outcomes.seconds,
         variants=tuple(compared),
-        demands={p.variant: held_against(GATES[p.variant], p, fp32_f1) for p in compared},
-        environment=_environment(bundle, compared, cores),
-        command="fastspan verify BUNDLE --against pytorch",
+        demands={
+            p.variant: held_against(GATES[p.variant], p, fp32_f1, len(data.questions)) for p in compared
+        },
+        environment=_environment(bundle, data, reference, compared),
+        command=command,
     )
 
 
 def write_report(report: ParityReport, folder: Path) -> tuple[Path, Path]:
-    """Write ``parity-<data>.md`` and ``parity-<data>.json``, and return their paths.
+    """Write ``parity-MODEL-DATA.md`` and ``parity-MODEL-DATA.json``, and return their paths.
 
     Raises:
         InputError: They cannot be written.
     """
-    markdown, document = (folder / f"parity-{report.data}.{kind}" for kind in ("md", "json"))
+    name = f"parity-{file_name(report.name)}-{report.data}"
+    markdown, document = (folder / f"{name}.{kind}" for kind in ("md", "json"))
     write_text(markdown, parity_markdown(report))
     write_text(document, report.to_json() + "\n")
     return markdown, document
@@ -118,19 +130,23 @@ def _chosen(bundle: Bundle, wanted: Sequence[str] | None, provider: str) -> list
     return list(dict.fromkeys(("fp32", *wanted)))
 
 
-def _bytes_of(bundle: Bundle, name: str, graph: str) -> int:
+def _files_of(bundle: Bundle, name: str, graph: str) -> dict[str, FileRecord]:
     chosen = next(g for g in bundle.manifest.variants[name].graphs if g.file == graph)
-    return sum(bundle.manifest.files[path].bytes for path in (chosen.file, *chosen.data))
+    return {path: bundle.manifest.files[path] for path in (chosen.file, *chosen.data)}
 
 
-def _environment(bundle: Bundle, compared: Sequence[VariantParity], threads: int) -> dict[str, str]:
+def _environment(
+    bundle: Bundle, data: EvaluationSet, reference: VariantRun, compared: Sequence[VariantParity]
+) -> dict[str, str]:
     manifest = bundle.manifest
     digest = json.loads((bundle.folder / MANIFEST).read_bytes())["digest"]
     source = manifest.source
     return {
         **describe_machine(_PACKAGES),
         "provider": ", ".join(dict.fromkeys(p for parity in compared for p in parity.providers)),
-        "threads": str(threads),
+        "threads": ", ".join(dict.fromkeys(str(parity.threads) for parity in compared)),
+        "PyTorch's threads": str(reference.threads),
+        "data": f"{data.name}, sha256 {data.sha256}",
         "bundle": f"{manifest.name}, digest {digest}",
         "checkpoint": ", ".join(
             [f"{source.id}{f'@{source.revision}' if source.revision else ''}"]

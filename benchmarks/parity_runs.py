@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,8 +26,7 @@ from fastspan.export.hub import resolve_source
 from fastspan.export.parity import Logits, has_pytorch, torch_logits
 from fastspan.loading import load_bundle
 from fastspan.session import Logits as LogitRows
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import Graph
+from fastspan.session import Session
 
 __all__ = ["VariantRun", "encode_questions", "find_checkpoint", "run_pytorch", "run_variant"]
 
@@ -40,12 +40,14 @@ class VariantRun:
     Attributes:
         graph: The graph's file; for PyTorch the checkpoint's folder.
         providers: What ran it.
+        threads: How many threads computed.
         outcomes: What it answered.
         logits: Start and end logits of every window, question by question. *Shape:* ``(length,)`` each.
     """
 
     graph: str
     providers: tuple[str, ...]
+    threads: int
     outcomes: Outcomes
     logits: Logits
 
@@ -55,7 +57,8 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
 
     Args:
         bundle: The bundle.
-        checkpoint: A folder or a hub id; None: what the manifest names.
+        checkpoint: A folder or a hub id; None: what the manifest names. The hub id that the manifest names is
+            taken at the manifest's commit, any other at its main branch.
 
     Raises:
         CheckpointError: It cannot be had, or it is another one than was exported.
@@ -66,16 +69,17 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
             "A comparison with PyTorch needs torch and transformers: pip install 'fastspan[optimum]'."
         )
     source = bundle.manifest.source
-    if checkpoint is None:
-        try:
-            folder = resolve_source(source.id, source.revision).folder
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"The bundle was exported from {source.id!r}, which is not here: give its folder as "
-                f"--checkpoint. ({error})"
-            ) from error
-    else:
-        folder = resolve_source(checkpoint).folder
+    wanted = checkpoint or source.id
+    exported = wanted == source.id and not Path(wanted).exists()
+    try:
+        folder = resolve_source(wanted, source.revision if exported else None).folder
+    except CheckpointError as error:
+        if checkpoint is not None:
+            raise
+        raise CheckpointError(
+            f"The bundle was exported from {source.id!r}, which is not here: give its folder as "
+            f"--checkpoint. ({error})"
+        ) from error
     for name, digest in source.sha256.items():
         path = folder / name
         if not path.is_file() or sha256_of(path) != digest:
@@ -140,7 +144,7 @@ def run_pytorch(
         ends.append([end for _, end in of_pair])
     predictions = decode_squad(pairs, starts, ends, _options(bundle), threshold=0.0)
     outcomes = Outcomes(tuple(questions), tuple(predictions), time.perf_counter() - began)
-    return VariantRun(str(folder), ("PyTorch",), outcomes, logits)
+    return VariantRun(str(folder), ("PyTorch",), threads, outcomes, logits)
 
 
 def run_variant(
@@ -166,23 +170,27 @@ def run_variant(
         InferenceError: ONNX Runtime failed, or the graph yields what is not a number.
     """
     loaded = load_bundle(bundle.folder, None, options)
-    plain = loaded.session
-    session = _RecordingSession(bundle.folder, plain.graph, plain.settings)
-    with QuestionAnswerer(replace(loaded, session=session)) as answerer:
+    recording = _RecordingSession(loaded.session)
+    # It has all that an answerer asks of a session.
+    with QuestionAnswerer(replace(loaded, session=cast(Session, recording))) as answerer:
+        info = answerer.info()
         outcomes = ask(answerer, questions, step=step)
-    logits = [session.recorded[_key(window)] for pair in pairs for window in pair.windows]
-    return VariantRun(session.graph.file, session.providers, outcomes, logits)
+    logits = [recording.recorded[_key(window)] for pair in pairs for window in pair.windows]
+    return VariantRun(info.graph, info.providers, info.threads, outcomes, logits)
 
 
-class _RecordingSession(Session):
-    """A session that keeps the logits of every window it ran."""
+class _RecordingSession:
+    """Stands before a loaded session, of whatever kind, and keeps the logits of every window it ran."""
 
-    def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
-        super().__init__(folder, graph, settings)
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self.recorded: WindowLogits = {}
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
     def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
-        start, end = super().run(windows, deadline=deadline)
+        start, end = self._session.run(windows, deadline=deadline)
         for row, window in enumerate(windows):
             length = len(window.input_ids)
             self.recorded[_key(window)] = (start[row, :length].copy(), end[row, :length].copy())

@@ -36,7 +36,8 @@ def differences(record: SpeedRecord, folder: Path) -> dict[tuple[str, str], Diff
     """Return (model, peer's name) → its difference, where it is known.
 
     A parity report, which decodes both sides alike and asks more questions, goes before the answers that were
-    given while speed was measured.
+    given while speed was measured. It has to be on the very graph that was measured; of several such reports
+    the one with the most questions is taken.
 
     Args:
         record: What was measured.
@@ -46,12 +47,36 @@ def differences(record: SpeedRecord, folder: Path) -> dict[tuple[str, str], Diff
         DataError: A parity report is malformed.
     """
     found = dict(_from_answers(record.peers))
-    for path in sorted(folder.glob("parity-*.json")):
-        for (model, variant), difference in _from_parity(path).items():
-            for peer in record.peers:
-                if peer.model == model and peer.system == OURS and peer.variant == variant:
-                    found[peer.model, peer.name] = difference
+    reports = [compared for path in sorted(folder.glob("parity-*.json")) for compared in _from_parity(path)]
+    # Sorted with the most questions last, and by file name among equals: the last one stays.
+    for compared in sorted(reports, key=lambda compared: compared.difference.questions):
+        if not compared.is_of(record):
+            continue
+        for peer in record.peers:
+            if (peer.model, peer.system, peer.variant) == (compared.model, OURS, compared.variant):
+                found[peer.model, peer.name] = compared.difference
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What a parity report says of a variant; ``sha256`` are the digests of its graph's files."""
+
+    model: str
+    variant: str
+    graph: str
+    sha256: tuple[str, ...]
+    difference: Difference
+
+    def is_of(self, record: SpeedRecord) -> bool:
+        """Whether the bundle whose speed was measured holds this very graph; see ``environment.capture``."""
+        measured = (
+            record.environment.get(f"{self.model}, {self.graph}", "").removeprefix("sha256 ").split(" + ")
+        )
+        return len(measured) == len(self.sha256) and all(
+            beginning and digest.startswith(beginning)
+            for digest, beginning in zip(self.sha256, measured, strict=True)
+        )
 
 
 def _from_answers(peers: tuple[MeasuredPeer, ...]) -> dict[tuple[str, str], Difference]:
@@ -73,17 +98,23 @@ def _from_answers(peers: tuple[MeasuredPeer, ...]) -> dict[tuple[str, str], Diff
     }
 
 
-def _from_parity(path: Path) -> dict[tuple[str, str], Difference]:
+def _from_parity(path: Path) -> list[_Compared]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            (str(report["name"]), str(variant["variant"])): Difference(
-                exact=float(variant["agreements"][0]["exact_difference"]["estimate"]),
-                f1=float(variant["agreements"][0]["f1_difference"]["estimate"]),
-                source=f"`{path.name}`, which decodes both sides alike",
-                questions=int(report["questions"]),
+        return [
+            _Compared(
+                model=str(report["name"]),
+                variant=str(variant["variant"]),
+                graph=str(variant["graph"]),
+                sha256=tuple(map(str, variant["sha256"].values())),
+                difference=Difference(
+                    exact=float(variant["agreements"][0]["exact_difference"]["estimate"]),
+                    f1=float(variant["agreements"][0]["f1_difference"]["estimate"]),
+                    source=f"`{path.name}`, which decodes both sides alike",
+                    questions=int(report["questions"]),
+                ),
             )
             for variant in report["variants"]
-        }
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        ]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no parity report ({error}); run `make parity` again.") from error

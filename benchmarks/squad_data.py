@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,6 @@ __all__ = ["Question", "load_questions", "read_squad"]
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
 _FILE_SUFFIXES = (".json", *_LINE_SUFFIXES)
 
-# SQuAD 1.1 holds answers that are off by a character or two; the metric compares texts only.
-_OFFSET_SLACK = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -31,7 +28,8 @@ class Question:
         id: Unique in its file.
         question: The question's text.
         context: The passage.
-        answers: The annotators' answers, repeats included; empty when the passage holds none.
+        answers: The annotators' answers, repeats included, each a slice of ``context``; empty when the
+            passage holds none.
         answer_starts: Their offsets in ``context``, in code points, parallel to ``answers``; empty when
             the file gives answers without offsets.
         is_impossible: The passage does not answer the question; equal to ``not answers``.
@@ -45,7 +43,7 @@ class Question:
     is_impossible: bool
 
 
-def read_squad(path: str | Path, *, check_offsets: bool = True) -> list[Question]:
+def read_squad(path: str | Path) -> list[Question]:
     """Read a file of questions, in the file's order.
 
     ``*.jsonl`` and ``*.ndjson`` hold one object a line, with ``id``, ``question``, ``context``, ``answers``
@@ -53,10 +51,11 @@ def read_squad(path: str | Path, *, check_offsets: bool = True) -> list[Question
     ``{"text": ..., "answer_start": ...}``, or a list of texts. Any other name is read as SQuAD 1.1 or 2.0:
     one JSON object whose ``data`` lists articles of paragraphs. UTF-8, with or without a byte order mark.
 
+    An answer has to stand in its passage, character by character: at its offset, or anywhere where the file
+    gives none.
+
     Args:
         path: The file.
-        check_offsets: Refuse answers that do not stand in the passage where the file says. An offset may
-            be off by two characters, and white space may differ.
 
     Raises:
         DataError: The file cannot be read, or is not what its name and layout promise.
@@ -73,20 +72,18 @@ def read_squad(path: str | Path, *, check_offsets: bool = True) -> list[Question
     if not text.strip():
         raise DataError(f"{path}: the file is empty.")
     records = _line_records if path.suffix.lower() in _LINE_SUFFIXES else _squad_records
-    return _questions(str(path), records(str(path), text), check_offsets=check_offsets)
+    return _questions(str(path), records(str(path), text))
 
 
-def load_questions(
-    source: str | Path, limit: int | None = None, *, check_offsets: bool = True
-) -> list[Question]:
+def load_questions(source: str | Path, limit: int | None = None) -> list[Question]:
     """Load questions from a file, or from a data set of the hub.
 
     Args:
         source: A file that :func:`read_squad` reads; or the id of a hub data set in the layout of
             ``squad_v2``, with its split after a colon (``"squad_v2:validation"``, which is also the split
             taken where none is named).
-        limit: Keep the first ``limit`` questions, in the source's order.
-        check_offsets: See :func:`read_squad`. The whole source is checked, whatever the limit.
+        limit: Keep the first ``limit`` questions, in the source's order. The whole source is checked
+            nevertheless.
 
     Raises:
         DataError: The source cannot be read or is malformed.
@@ -97,9 +94,9 @@ def load_questions(
         raise InputError(f"limit must be a positive whole number or None, not {limit!r}.")
     path = Path(source)
     if path.exists() or path.suffix.lower() in _FILE_SUFFIXES or isinstance(source, Path):
-        questions = read_squad(path, check_offsets=check_offsets)
+        questions = read_squad(path)
     else:
-        questions = _questions(source, _hub_records(source), check_offsets=check_offsets)
+        questions = _questions(source, _hub_records(source))
     return questions[:limit]
 
 
@@ -128,17 +125,17 @@ def _line_records(source: str, text: str) -> Iterator[tuple[str, Mapping[str, An
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"line {number}"
         try:
-            record = json.loads(line)
+            record = _parsed(f"{source}, {where}", line)
         except json.JSONDecodeError as error:
-            reason = f"{error.msg}, column {error.colno}"
-            raise DataError(f"{source}, line {number}: not JSON ({reason}).") from error
-        yield f"line {number}", _object(source, f"line {number}", record)
+            raise DataError(f"{source}, {where}: not JSON ({error.msg}, column {error.colno}).") from error
+        yield where, _object(source, where, record)
 
 
 def _squad_records(source: str, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        root = json.loads(text)
+        root = _parsed(source, text)
     except json.JSONDecodeError as error:
         hint = "; a file of one JSON object a line is named *.jsonl" if error.msg == "Extra data" else ""
         raise DataError(
@@ -157,9 +154,19 @@ def _squad_records(source: str, text: str) -> Iterator[tuple[str, Mapping[str, A
                 yield at, {**_object(source, at, question), "context": context}
 
 
-def _questions(
-    source: str, records: Iterator[tuple[str, Mapping[str, Any]]], *, check_offsets: bool
-) -> list[Question]:
+def _parsed(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise DataError(f"{place}: lists or objects are nested too deeply to be questions.") from error
+    except ValueError as error:
+        # Of valid JSON, Python refuses numbers alone: whole ones of thousands of digits.
+        raise DataError(f"{place}: holds a number too long to read; offsets have few digits.") from error
+
+
+def _questions(source: str, records: Iterator[tuple[str, Mapping[str, Any]]]) -> list[Question]:
     questions: list[Question] = []
     first_seen: dict[str, str] = {}
     for where, record in records:
@@ -169,8 +176,7 @@ def _questions(
                 f"{source}, {where}: id {question.id!r} is already taken by {first_seen[question.id]}."
             )
         first_seen[question.id] = where
-        if check_offsets:
-            _check_offsets(source, question)
+        _check_answers(source, question)
         questions.append(question)
     if not questions:
         raise DataError(f"{source}: holds no questions.")
@@ -220,21 +226,25 @@ def _answers(
     return tuple(texts), tuple(starts)
 
 
-def _check_offsets(source: str, question: Question) -> None:
-    # Answers that came without offsets have nothing to check: there the second tuple is empty.
-    for text, start in zip(question.answers, question.answer_starts, strict=False):
-        window = question.context[max(0, start - _OFFSET_SLACK) : max(0, start) + len(text) + _OFFSET_SLACK]
-        if start >= 0 and _squeeze(text) in _squeeze(window):
-            continue
-        found = question.context[max(0, start) : max(0, start) + len(text)]
-        raise DataError(
-            f"{source}, question {question.id!r}: the answer {text!r} does not stand at offset {start}, "
-            f"where the context has {found!r} (offsets count code points; check_offsets=False accepts it)."
-        )
-
-
-def _squeeze(text: str) -> str:
-    return " ".join(text.split())
+def _check_answers(source: str, question: Question) -> None:
+    # A file of texts alone has no offsets to check: there the second tuple is empty.
+    offsets: Sequence[int | None] = question.answer_starts or (None,) * len(question.answers)
+    for text, start in zip(question.answers, offsets, strict=True):
+        where = f"{source}, question {question.id!r}"
+        if not text.strip():
+            raise DataError(
+                f"{where}: the answer {text!r} is blank; a question that the passage does not answer has an "
+                "empty list of answers."
+            )
+        if text not in question.context:
+            raise DataError(
+                f"{where}: the answer {text!r} does not stand in the context; copy it from there exactly."
+            )
+        if start is not None and (start < 0 or not question.context.startswith(text, start)):
+            raise DataError(
+                f"{where}: the answer {text!r} does not stand at offset {start}, but first at "
+                f"{question.context.index(text)} (in code points); correct its answer_start."
+            )
 
 
 def _object(source: str, where: str, value: object) -> Mapping[str, Any]:

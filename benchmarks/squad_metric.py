@@ -30,9 +30,10 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True, slots=True)
 class BestThresholds:
-    """The best scores that any one no-answer threshold reaches, and the thresholds that reach them.
+    """The best scores over all no-answer thresholds, and thresholds that give them.
 
-    Optimistic when reported on the questions they were searched on.
+    Optimistic when reported on the questions they were searched on. What counts as a score here is said by
+    :func:`best_thresholds`.
 
     Attributes:
         exact: Exact match, in percent.
@@ -94,8 +95,8 @@ def score(
     unanswerable questions, where there are any; and, given ``na_probs``, ``best_exact``,
     ``best_exact_thresh``, ``best_f1`` and ``best_f1_thresh``. Scores are in percent.
 
-    The official search may end between two questions of equal probability, where no threshold can; what
-    :func:`best_thresholds` reports can always be reached.
+    The official search may end between two questions of equal probability, where no threshold can;
+    :func:`best_thresholds` tries thresholds alone.
 
     Args:
         questions: The questions, at least one.
@@ -132,6 +133,13 @@ def best_thresholds(
     questions: Sequence[Question], predictions: Mapping[str, str], margins: Mapping[str, float]
 ) -> BestThresholds:
     """Find the no-answer thresholds with the best exact match and the best F1.
+
+    A threshold's score is the one :func:`score` gives with ``na_probs=margins`` and it as
+    ``na_prob_threshold``: a question left unanswered is right when it has no references, and only then. That
+    is the official evaluator's rule for thresholds, and it differs from its rule for the answer ``""`` where
+    all of a question's references normalize to nothing (``"The"``): ``""`` matches those, leaving the
+    question unanswered by a threshold does not. So with such questions, :func:`score` of the answers that a
+    threshold leaves can exceed what is reported here, by the share of those questions it leaves unanswered.
 
     Args:
         questions: The questions, at least one.

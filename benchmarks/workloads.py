@@ -120,9 +120,9 @@ class _Maker:
         )
 
     def long_passage(self, windows: int) -> Workload:
-        options = AnswerOptions()
-        room = options.max_length - self._around
-        context = self._context(room + (windows - 1) * (room - options.overlap))
+        max_length, overlap = AnswerOptions().window
+        room = max_length - self._around
+        context = self._context(room + (windows - 1) * (room - overlap))
         return self._make(
             f"passage-{windows}-windows",
             f"one question over a passage of {windows} windows",

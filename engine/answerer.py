@@ -17,7 +17,8 @@ from fastspan.inputs import columns, deadline_in
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.pipeline_decoding import predict_pipeline
 from fastspan.runs import Runs, Workers
-from fastspan.streaming import stream
+from fastspan.session import Session
+from fastspan.streaming import CHUNK, GPU_CHUNK, Stages, stream
 from fastspan.types import Info, Prediction
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ class QuestionAnswerer:
 
     def __init__(self, loaded: LoadedBundle) -> None:
         """Use ``load``, which makes what this takes."""
-        self._loaded = loaded
         manifest = loaded.bundle.manifest
-        self._encoder: Encoder = loaded.encoder
-        self._session = loaded.session
-        self._defaults = AnswerOptions(max_length=manifest.max_length, overlap=manifest.overlap)
+        self._window = (manifest.max_length, manifest.overlap)
         self._threshold = manifest.no_answer.threshold
         self._confidence = manifest.confidence
+        self._source = (loaded.bundle.folder, loaded.options)
         throughput = loaded.options.optimize_for == "throughput"
         self._workers = Workers(loaded.settings.workers) if throughput else None
-        self._closed = False
+        self._info = _describe(loaded)
+        # Closing forgets what was loaded; calls in flight hold it until they have finished.
+        self._held: LoadedBundle | None = loaded
 
     @classmethod
     def load(
@@ -102,10 +103,10 @@ class QuestionAnswerer:
             Closed: ``close`` was called before.
         """
         deadline = deadline_in(timeout)
-        chosen = self._options(options, overrides)
-        self._check_open()
-        pairs = self._encode([(question, context)], chosen, None)
-        return self._decode(self._run(pairs, deadline), chosen)[0]
+        chosen = self._options(options, overrides, "answer")
+        loaded = self._loaded
+        pairs = _encode(loaded.encoder, [(question, context)], chosen, None)
+        return self._decode(self._run(loaded, pairs, deadline), chosen)[0]
 
     def answer_many(
         self,
@@ -129,46 +130,37 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        chosen = self._options(options, overrides)
+        chosen = self._options(options, overrides, "answer_many")
         if not isinstance(pairs, Iterable):
             raise InputError(
                 "pairs must be tuples of question and context, in a list or generator, "
                 f"not {type(pairs).__name__}."
             )
-        self._check_open()
+        layout = self._loaded.session.graph.layout
         return stream(
             iter(pairs),
-            lambda texts, position: self._encode(texts, chosen, position),
-            self._run,
-            lambda runs: self._decode(runs, chosen),
+            Stages(
+                encode=lambda texts, position, last: _encode(
+                    self._loaded.encoder, texts, chosen, position, last
+                ),
+                start=lambda encoded: self._run(self._loaded, encoded),
+                finish=lambda runs: self._decode(runs, chosen),
+            ),
+            chunk=GPU_CHUNK if layout == "packed" else CHUNK,
             # With workers, the next chunk is encoded and queued while the one before it still runs.
             ahead=1 if self._workers is not None else 0,
         )
 
     def info(self) -> Info:
-        """Say what is loaded, why, and what it runs on."""
-        loaded, options = self._loaded, self._loaded.options
-        return Info(
-            bundle=str(loaded.bundle.folder),
-            name=loaded.bundle.manifest.name,
-            variant=loaded.choice.variant.name,
-            reason=loaded.choice.reason,
-            graph=self._session.graph.file,
-            providers=self._session.providers,
-            threads=loaded.settings.threads * loaded.settings.workers,
-            workers=loaded.settings.workers,
-            optimize_for=options.optimize_for,
-            profile=loaded.profile,
-            max_length=self._defaults.max_length,
-            overlap=self._defaults.overlap,
-            no_answer_threshold=self._threshold,
-            calibrated=self._confidence is not None,
-            onnxruntime=loaded.onnxruntime,
-        )
+        """Say what is loaded, why, and what it runs on; once closed, what that was."""
+        return self._info
 
     def close(self) -> None:
-        """Let calls in flight finish and refuse further ones. Closing twice does nothing."""
-        self._closed = True
+        """Let calls in flight finish, refuse further ones, and give the model's memory back.
+
+        That happens at once, or when the last call in flight has finished. Closing twice does nothing.
+        """
+        self._held = None
         if self._workers is not None:
             self._workers.close()
 
@@ -181,49 +173,44 @@ class QuestionAnswerer:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_again, (type(self), self._loaded.bundle.folder, self._loaded.options)
+        return _load_again, (type(self), *self._source)
 
     def __repr__(self) -> str:
-        state = (
-            "closed"
-            if self._closed
-            else f"{self._loaded.choice.variant.name} on {self._session.providers[0]}"
-        )
-        return f"<QuestionAnswerer {self._loaded.bundle.manifest.name}: {state}>"
+        state = "closed" if self._held is None else f"{self._info.variant} on {self._info.providers[0]}"
+        return f"<QuestionAnswerer {self._info.name}: {state}>"
 
-    def _options(self, options: AnswerOptions | None, overrides: Mapping[str, Any]) -> AnswerOptions:
+    @property
+    def _loaded(self) -> LoadedBundle:
+        """What was loaded; a call takes it once, so that closing does not end it half-way."""
+        loaded = self._held
+        if loaded is None:
+            raise Closed("This answerer was closed; load the bundle again.")
+        return loaded
+
+    @property
+    def _session(self) -> Session:
+        return self._loaded.session
+
+    def _options(
+        self, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str
+    ) -> AnswerOptions:
         if not isinstance(options, AnswerOptions | None):
             raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
-        return (options or self._defaults).override(overrides)
+        return (options or AnswerOptions()).override(overrides, call).within(*self._window)
 
-    # The stages, in the order they run.
+    # The stages after ``_encode``, in the order they run.
 
-    def _encode(
-        self, texts: Sequence[tuple[str, str]], options: AnswerOptions, position: int | None
-    ) -> list[EncodedPair]:
-        questions, contexts = columns(texts, position)
-        return self._encoder.encode(questions, contexts, options, position)
-
-    def _plan(self, lengths: list[int]) -> list[list[int]]:
-        """Say which windows share a run."""
-        session, loaded = self._session, self._loaded
-        if session.graph.layout == "packed":
-            return plan_packed(lengths, loaded.options.token_budget)
-        if session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
-            return plan_padded(lengths, loaded.options.token_budget)
-        return plan_equal_lengths(lengths, loaded.settings.batch_tokens)
-
-    def _run(self, pairs: Sequence[EncodedPair], deadline: float | None = None) -> Runs:
+    def _run(self, loaded: LoadedBundle, pairs: Sequence[EncodedPair], deadline: float | None = None) -> Runs:
         """Start the runs of all windows: in threads where that lets work overlap, else at once."""
-        self._check_open()
+        session = loaded.session
         windows = [window for pair in pairs for window in pair.windows]
-        groups = self._plan([len(window.input_ids) for window in windows])
+        groups = _plan(loaded, [len(window.input_ids) for window in windows])
         batches = [[windows[index] for index in group] for group in groups]
         # Even one batch leaves this thread free to encode, where a GPU runs it.
-        on_gpu = self._session.graph.layout == "packed"
+        on_gpu = session.graph.layout == "packed"
         if self._workers is not None and (on_gpu or len(batches) > 1):
-            return Runs(pairs, groups, self._workers.start(self._session, batches, deadline))
-        return Runs(pairs, groups, [self._session.run(batch, deadline=deadline) for batch in batches])
+            return Runs(pairs, groups, self._workers.start(session, batches, deadline))
+        return Runs(pairs, groups, [session.run(batch, deadline=deadline) for batch in batches])
 
     def _decode(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
         starts, ends = runs.logits()
@@ -232,9 +219,47 @@ class QuestionAnswerer:
             runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
         )
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("This answerer was closed; load the bundle again.")
+
+def _encode(
+    encoder: Encoder,
+    texts: Sequence[tuple[str, str]],
+    options: AnswerOptions,
+    position: int | None,
+    last: EncodedPair | None = None,
+) -> list[EncodedPair]:
+    questions, contexts = columns(texts, position)
+    return encoder.encode(questions, contexts, options, position, last)
+
+
+def _plan(loaded: LoadedBundle, lengths: list[int]) -> list[list[int]]:
+    """Say which windows share a run."""
+    session = loaded.session
+    if session.graph.layout == "packed":
+        return plan_packed(lengths, loaded.options.token_budget)
+    if session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
+        return plan_padded(lengths, loaded.options.token_budget)
+    return plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+
+
+def _describe(loaded: LoadedBundle) -> Info:
+    manifest, options = loaded.bundle.manifest, loaded.options
+    return Info(
+        bundle=str(loaded.bundle.folder),
+        name=manifest.name,
+        variant=loaded.choice.variant.name,
+        reason=loaded.choice.reason,
+        graph=loaded.session.graph.file,
+        providers=loaded.session.providers,
+        threads=loaded.settings.threads * loaded.settings.workers,
+        workers=loaded.settings.workers,
+        optimize_for=options.optimize_for,
+        profile=loaded.profile,
+        max_length=manifest.max_length,
+        overlap=manifest.overlap,
+        no_answer_threshold=manifest.no_answer.threshold,
+        calibrated=manifest.confidence is not None,
+        onnxruntime=loaded.onnxruntime,
+    )
 
 
 def _load_again(kind: type[QuestionAnswerer], folder: Path, options: LoadOptions) -> QuestionAnswerer:

@@ -13,7 +13,7 @@ from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.manifest import MANIFEST, FileRecord, Manifest
 from fastspan.variants import Graph
 
-__all__ = ["Bundle", "files_within", "sha256_of"]
+__all__ = ["Bundle", "files_within", "read_manifest", "sha256_of"]
 
 _CHUNK = 1 << 20
 _PICKLED = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
@@ -39,7 +39,7 @@ class Bundle:
     def open(cls, folder: str | os.PathLike[str], *, links_into: Path | None = None) -> Bundle:
         """Open a bundle: read its manifest and check the folder's shape, without reading the other files.
 
-        Files and folders at the top level whose names begin with a dot are passed over.
+        Files and folders whose names begin with a dot are passed over.
 
         Args:
             folder: The bundle's folder.
@@ -57,7 +57,7 @@ class Bundle:
             _refuse_other_folders(folder)
             inside = _Inside(folder, links_into)
             inside.refuse_unsafe(MANIFEST)
-            bundle = cls(folder, Manifest.from_json(_read_manifest(folder / MANIFEST)))
+            bundle = cls(folder, read_manifest(folder / MANIFEST))
             bundle._check_shape(inside)
         except OSError as error:
             raise BundleError(f"{folder} cannot be read ({error}): {_AGAIN}") from error
@@ -131,8 +131,8 @@ class Bundle:
 def files_within(folder: Path) -> Iterator[str]:
     """Yield the relative path, with ``/``, of every file in a bundle's folder and the folders within.
 
-    Files and folders at the top level whose names begin with a dot are left out: hubs and file managers
-    add them.
+    Files and folders whose names begin with a dot are left out, on every level: hubs and file managers add
+    them.
 
     Raises:
         BundleError: A folder within is a link.
@@ -145,7 +145,9 @@ def files_within(folder: Path) -> Iterator[str]:
         elif entry.is_symlink():
             raise BundleError(f"{entry} is a link to a folder, which no bundle holds: {_AGAIN}")
         else:
-            pending.extend((child, f"{path}/{child.name}") for child in entry.iterdir())
+            pending.extend(
+                (child, f"{path}/{child.name}") for child in entry.iterdir() if not child.name.startswith(".")
+            )
 
 
 def sha256_of(path: Path) -> str:
@@ -160,6 +162,22 @@ def sha256_of(path: Path) -> str:
         while count := file.readinto(chunk):
             digest.update(chunk[:count])
     return digest.hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest's file.
+
+    Raises:
+        IncompatibleBundle: Its format is not one this version reads.
+        ChecksumMismatch: It was changed.
+        BundleError: It is no manifest.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(_LARGEST_MANIFEST + 1)
+    if len(data) > _LARGEST_MANIFEST:
+        raise BundleError(f"{path} is larger than any manifest ({_LARGEST_MANIFEST} bytes): {_AGAIN}")
+    return Manifest.from_json(data)
 
 
 class _Inside:
@@ -210,11 +228,3 @@ def _refuse_other_folders(folder: Path) -> None:
     raise BundleError(
         f"{folder} holds no {MANIFEST}, so it is no bundle: give the folder that `fastspan export` wrote."
     )
-
-
-def _read_manifest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_LARGEST_MANIFEST + 1)
-    if len(data) > _LARGEST_MANIFEST:
-        raise BundleError(f"{path} is larger than any manifest ({_LARGEST_MANIFEST} bytes): {_AGAIN}")
-    return data

@@ -9,34 +9,89 @@ from typing import Any, Literal, TypedDict, get_args
 
 from fastspan.errors import InputError
 
-__all__ = ["AnswerOptions", "AnswerOverrides", "Decoding", "LoadOptions", "LoadOverrides", "OptimizeFor"]
+__all__ = [
+    "AnswerOptions",
+    "AnswerOverrides",
+    "Decoding",
+    "LoadOptions",
+    "LoadOverrides",
+    "OptimizeFor",
+    "is_number",
+    "shown",
+]
 
 Decoding = Literal["squad", "pipeline"]
 OptimizeFor = Literal["latency", "throughput"]
 
+_RUN_SQUAD_WINDOW = (384, 128)
+
+
+_LARGEST_WHOLE = 2**63 - 1
+_LONGEST_SHOWN = 80
+
+# What a call takes beside its options, for the message that refuses what is neither.
+_OWN_ARGUMENTS = {
+    "answer": ("question", "context", "timeout", "options"),
+    "answer_many": ("pairs", "options"),
+    "load": ("source", "revision", "options"),
+}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, infinite or not, that a float can hold. NaN is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: like ``repr``, but never long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to write out a whole number of thousands of digits.
+        return f"a {type(value).__name__} of too many digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
 
 def _whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} must be a whole number, not {type(value).__name__} ({value!r}).")
+        raise InputError(f"{name} must be a whole number, not {type(value).__name__} ({shown(value)}).")
     if value < least:
-        raise InputError(f"{name} must be at least {least}, not {value}.")
+        raise InputError(f"{name} must be at least {least}, not {shown(value)}.")
+    if value > _LARGEST_WHOLE:
+        raise InputError(f"{name} must be at most {_LARGEST_WHOLE}, not {shown(value)}.")
 
 
 def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise InputError(f"{name} must be True or False, not {type(value).__name__} ({value!r}).")
+        raise InputError(f"{name} must be True or False, not {type(value).__name__} ({shown(value)}).")
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
 
 
 def _known(call: str, options: AnswerOptions | LoadOptions, changes: Mapping[str, Any]) -> None:
     known = [f.name for f in fields(options)]
     for name in changes:
         if name not in known:
-            raise InputError(f"{name!r} is not an option of {call}(); the options are {', '.join(known)}.")
+            raise InputError(
+                f"{name!r} is not an option of {call}(); the options are {', '.join(known)}, and its other "
+                f"arguments are {', '.join(_OWN_ARGUMENTS[call])}."
+            )
+
+
+def _check_window(max_length: int, overlap: int) -> None:
+    if overlap >= max_length:
+        raise InputError(
+            f"overlap ({overlap}) must be smaller than max_length ({max_length}): "
+            "neighbouring windows have to differ."
+        )
 
 
 class AnswerOverrides(TypedDict, total=False):
@@ -45,8 +100,8 @@ class AnswerOverrides(TypedDict, total=False):
     top_k: int
     max_answer_length: int | None
     n_best: int
-    max_length: int
-    overlap: int
+    max_length: int | None
+    overlap: int | None
     decoding: Decoding
     no_answer_threshold: float | None
     align_to_words: bool
@@ -64,8 +119,8 @@ class AnswerOptions:
             30 for ``squad`` and 15 for ``pipeline``.
         n_best: ``squad`` decoding: a span starts at one of the window's ``n_best`` best start
             tokens and ends at one of its ``n_best`` best end tokens, as in ``run_squad``.
-        max_length: Longest window, in tokens, question and special tokens included.
-        overlap: Context tokens that two neighbouring windows share.
+        max_length: Longest window, in tokens, question and special tokens included. None: the bundle's.
+        overlap: Context tokens that two neighbouring windows share. None: the bundle's.
         decoding: ``"squad"`` (run_squad's post-processing) or ``"pipeline"`` (what the
             question-answering pipeline of transformers 4.57 returned).
         no_answer_threshold: ``squad`` decoding: no answer when ``null_score -
@@ -79,8 +134,8 @@ class AnswerOptions:
     top_k: int = 1
     max_answer_length: int | None = None
     n_best: int = 20
-    max_length: int = 384
-    overlap: int = 128
+    max_length: int | None = None
+    overlap: int | None = None
     decoding: Decoding = "squad"
     no_answer_threshold: float | None = None
     align_to_words: bool = True
@@ -88,24 +143,21 @@ class AnswerOptions:
     truncate_question: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "n_best", "max_length"):
+        for name in ("top_k", "n_best"):
             _whole(name, getattr(self, name), 1)
-        if self.max_answer_length is not None:
-            _whole("max_answer_length", self.max_answer_length, 1)
-        _whole("overlap", self.overlap, 0)
-        if self.overlap >= self.max_length:
-            raise InputError(
-                f"overlap ({self.overlap}) must be smaller than max_length ({self.max_length}): "
-                "neighbouring windows have to differ."
-            )
+        for name, least in (("max_answer_length", 1), ("max_length", 1), ("overlap", 0)):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), least)
+        if self.max_length is not None and self.overlap is not None:
+            _check_window(self.max_length, self.overlap)
         _one_of("decoding", self.decoding, get_args(Decoding))
         for name in ("align_to_words", "handle_impossible_answer", "truncate_question"):
             _flag(name, getattr(self, name))
         threshold = self.no_answer_threshold
-        if threshold is not None and (
-            isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold)
-        ):
-            raise InputError(f"no_answer_threshold must be a number or None, not {threshold!r}.")
+        if threshold is not None and not is_number(threshold):
+            raise InputError(
+                f"no_answer_threshold must be a number that a float holds, or None, not {shown(threshold)}."
+            )
 
     @property
     def span_tokens(self) -> int:
@@ -114,15 +166,45 @@ class AnswerOptions:
             return self.max_answer_length
         return 30 if self.decoding == "squad" else 15
 
-    def override(self, changes: Mapping[str, Any]) -> AnswerOptions:
+    @property
+    def window(self) -> tuple[int, int]:
+        """``max_length`` and ``overlap``; 384 and 128, as in ``run_squad``, where neither is given.
+
+        Raises:
+            InputError: The overlap is not smaller than the window.
+        """
+        max_length = _RUN_SQUAD_WINDOW[0] if self.max_length is None else self.max_length
+        overlap = _RUN_SQUAD_WINDOW[1] if self.overlap is None else self.overlap
+        _check_window(max_length, overlap)
+        return max_length, overlap
+
+    def within(self, max_length: int, overlap: int) -> AnswerOptions:
+        """Return these options with a bundle's window filled in where they leave it open.
+
+        Raises:
+            InputError: The overlap is not smaller than the window then.
+        """
+        if self.max_length is not None and self.overlap is not None:
+            return self
+        return replace(
+            self,
+            max_length=max_length if self.max_length is None else self.max_length,
+            overlap=overlap if self.overlap is None else self.overlap,
+        )
+
+    def override(self, changes: Mapping[str, Any], call: str = "answer") -> AnswerOptions:
         """Return these options with ``changes`` made.
+
+        Args:
+            changes: Fields and their values.
+            call: The method they were given to, for messages.
 
         Raises:
             InputError: A name is unknown or a value is unusable.
         """
         if not changes:
             return self
-        _known("answer", self, changes)
+        _known(call, self, changes)
         return replace(self, **changes)
 
 
@@ -175,13 +257,13 @@ class LoadOptions:
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} must be a string, not {getattr(self, name)!r}.")
+                raise InputError(f"{name} must be a string, not {shown(getattr(self, name))}.")
         if not isinstance(self.provider_options, Mapping):
-            raise InputError(f"provider_options must be a mapping, not {self.provider_options!r}.")
+            raise InputError(f"provider_options must be a mapping, not {shown(self.provider_options)}.")
         for item in self.provider_options.items():
             if not all(isinstance(part, str) for part in item):
                 raise InputError(
-                    f"provider_options must map strings to strings, not {item[0]!r} to {item[1]!r}."
+                    f"provider_options must map strings to strings, not {shown(item[0])} to {shown(item[1])}."
                 )
         _one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
         if self.threads is not None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,8 @@ class CudaSession(Session):
         feeds = {name: packed.feeds[name] for name in self.graph.inputs}
         job = self._thread.submit(self._launch, feeds, size, deadline)
         try:
-            start, end = job.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            start, end = job.result(left if left is None else min(left, TIMEOUT_MAX))
         except NotYet:
             job.cancel()
             raise DeadlineExceeded(TOO_LATE) from None

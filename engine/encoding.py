@@ -149,6 +149,7 @@ class Encoder:
         contexts: Sequence[str],
         options: AnswerOptions,
         first_index: int | None = None,
+        known: EncodedPair | None = None,
     ) -> list[EncodedPair]:
         """Encode pairs; each distinct string is tokenized once.
 
@@ -158,18 +159,20 @@ class Encoder:
             options: ``max_length``, ``overlap`` and ``truncate_question`` are used.
             first_index: Position of the first pair in the caller's list, for messages. None: a lone pair is
                 called ``question`` and ``context``, several are counted from 0.
+            known: A pair encoded before, whose context need not be tokenized again.
 
         Raises:
             InputError: A text is unusable (see ``check_pair``), a question leaves no room for its context,
-                or ``max_length`` is more than the model takes.
+                ``max_length`` is more than the model takes, or ``overlap`` is not smaller than it.
         """
+        max_length, _ = options.window
         if len(questions) != len(contexts):
             raise InputError(
                 f"{len(questions)} questions but {len(contexts)} contexts; pass as many of each."
             )
-        if options.max_length > self._max_positions:
+        if max_length > self._max_positions:
             raise InputError(
-                f"max_length is {options.max_length}, but the model takes windows of at most "
+                f"max_length is {max_length}, but the model takes windows of at most "
                 f"{self._max_positions} tokens; lower max_length."
             )
         indexes: list[int | None] = [None]
@@ -177,7 +180,10 @@ class Encoder:
             indexes = [(first_index or 0) + i for i in range(len(questions))]
         for question, context, index in zip(questions, contexts, indexes, strict=True):
             check_pair(question, context, index)
-        encodings = self._tokenize(dict.fromkeys((*questions, *contexts)))
+        encodings = {} if known is None else {known.context: known.context_encoding}
+        encodings |= self._tokenize(
+            text for text in dict.fromkeys((*questions, *contexts)) if text not in encodings
+        )
         ids = {text: np.array(encoding.ids, np.int64) for text, encoding in encodings.items()}
         pairs = []
         for question, context, index in zip(questions, contexts, indexes, strict=True):
@@ -212,10 +218,11 @@ class Encoder:
         if not len(question):
             raise InputError(f"{name} holds only characters that the tokenizer drops; ask something.")
         # Either the whole context fits, or neighbouring windows must advance by at least one token.
-        limit = options.max_length - special_tokens - max(1, min(count, options.overlap + 1))
+        max_length, overlap = options.window
+        limit = max_length - special_tokens - max(1, min(count, overlap + 1))
         if len(question) <= limit:
             return question
-        windows = f"windows of {options.max_length} tokens that overlap by {options.overlap}"
+        windows = f"windows of {max_length} tokens that overlap by {overlap}"
         if limit < 1:
             raise InputError(
                 f"No question fits into {windows} and hold {special_tokens} special tokens; "
@@ -233,12 +240,13 @@ class Encoder:
         template = self._template
         head = np.concatenate((template.before, question, template.between))
         first = len(head)
-        room = options.max_length - first - len(template.after)
+        max_length, overlap = options.window
+        room = max_length - first - len(template.after)
         if len(context) <= room:
             return (self._window(head, context, 0),)
-        step = room - options.overlap
+        step = room - overlap
         full = -(-(len(context) - room) // step)
-        ids = np.empty((full, options.max_length), np.int64)
+        ids = np.empty((full, max_length), np.int64)
         ids[:, :first] = head
         ids[:, first : first + room] = sliding_window_view(context, room)[: full * step : step]
         ids[:, first + room :] = template.after

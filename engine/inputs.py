@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
+from fastspan.config import is_number, shown
 from fastspan.encoding import check_pair
 from fastspan.errors import InputError
 
@@ -44,10 +44,10 @@ def deadline_in(timeout: float | None) -> float | None:
         timeout: Seconds from now; None: never.
 
     Raises:
-        InputError: It is no number.
+        InputError: It is no number, or none that a float can hold.
     """
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
-        raise InputError(f"timeout must be a number of seconds or None, not {timeout!r}.")
+    if not is_number(timeout):
+        raise InputError(f"timeout must be a number of seconds or None, not {shown(timeout)}.")
     return time.monotonic() + timeout

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastspan.batching import SHORT_BATCH_TOKENS
-from fastspan.bundle import Bundle
+from fastspan.bundle import Bundle, read_manifest
 from fastspan.choice import Choice, choose_variant
-from fastspan.config import LoadOptions
+from fastspan.config import LoadOptions, shown
 from fastspan.cpu import cpu_features, usable_cores
 from fastspan.encoding import Encoder
 from fastspan.errors import BundleError, InputError, MissingDependency, ProviderError
+from fastspan.manifest import MANIFEST
 from fastspan.profile import RunSettings, find_profile
 from fastspan.provider_options import default_options, engine_cache, make_cache_folders
 from fastspan.providers import import_onnxruntime, provider_kind, resolve_provider
@@ -92,12 +94,15 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
     encoder = Encoder.from_folder(
         bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
     )
+    session = _session(bundle, choice.variant.name, graph, provider, options, settings)
+    if session.shared_with_cpu:
+        choice = replace(choice, reason=f"{choice.reason} {session.shared_with_cpu}")
     return LoadedBundle(
         bundle=bundle,
         options=options,
         choice=choice,
         encoder=encoder,
-        session=_session(bundle, choice.variant.name, graph, provider, options, settings),
+        session=session,
         settings=settings,
         profile=profile,
         onnxruntime=runtime_version,
@@ -203,30 +208,55 @@ def _padding_id(bundle: Bundle) -> int:
 
 def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
     if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
-        raise InputError(f"source must be a folder or a hub id, not {source!r}.")
+        raise InputError(f"source must be a folder or a hub id, not {shown(source)}.")
+    if "\0" in os.fspath(source):
+        raise InputError(f"source must be a folder or a hub id, and {shown(source)} holds a NUL character.")
     if revision is not None and not isinstance(revision, str):
-        raise InputError(f"revision must be a string or None, not {revision!r}.")
+        raise InputError(f"revision must be a string or None, not {shown(revision)}.")
     folder = Path(source)
+    try:
+        here = folder.exists()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"source must be a folder or a hub id, and no path can be {shown(source)} ({error})."
+        ) from error
     # A path object is never a hub id: a folder that vanished must not be sought on the network.
-    if folder.exists() or not isinstance(source, str) or not _looks_like_hub_id(source):
+    if here or not isinstance(source, str) or not _looks_like_hub_id(source):
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
         return _opened(folder)
+    return _opened(_from_hub(source, revision))
+
+
+def _from_hub(hub_id: str, revision: str | None) -> Path:
+    """Fetch the files that a bundle's manifest lists; of a repository without a manifest, nothing."""
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependency(
-            f"{os.fspath(source)!r} is no folder here, and to load it from the hub huggingface_hub is "
+            f"{hub_id!r} is no folder here, and to load it from the hub huggingface_hub is "
             "missing: run pip install 'fastspan[hub]'."
         ) from error
     try:
-        snapshot = Path(snapshot_download(os.fspath(source), revision=revision))
+        manifest = Path(hf_hub_download(hub_id, MANIFEST, revision=revision))
+        listed = [glob.escape(path) for path in (MANIFEST, *read_manifest(manifest).files)]
+        # By its commit: the branch may move between the two requests.
+        return Path(snapshot_download(hub_id, revision=manifest.parent.name, allow_patterns=listed))
+    except BundleError:
+        raise
     except Exception as error:
+        # The second is a kind of the first, and says only that the hub could not be asked.
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise BundleError(
+                f"{hub_id!r} on the hub holds no {MANIFEST}, so it is no bundle; if it is a checkpoint, run "
+                f"`fastspan export {hub_id} --out FOLDER` once and load that folder."
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BundleError(
-            f"{os.fspath(source)!r} is no folder here and could not be had from the hub: {reason}"
+            f"{hub_id!r} is no folder here and could not be had from the hub: {reason} (check the name, the "
+            "revision and the connection; a private repository needs `hf auth login`)"
         ) from error
-    return _opened(snapshot)
 
 
 def _opened(folder: Path) -> Bundle:

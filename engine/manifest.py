@@ -112,7 +112,7 @@ class Model:
         segment_ids: Whether the graphs take ``token_type_ids``.
         hidden_size: Width of the encoder.
         layers: Number of its layers.
-        heads: Attention heads of a layer.
+        heads: Attention heads of a layer; 0 where layers mix tokens in another way.
         vocab_size: Rows of the token embedding.
     """
 
@@ -126,8 +126,8 @@ class Model:
     vocab_size: int
 
     def __post_init__(self) -> None:
-        sizes = (self.max_positions, self.hidden_size, self.layers, self.heads, self.vocab_size)
-        require(min(sizes) >= 1, "the model's sizes must be at least 1")
+        sizes = (self.max_positions, self.hidden_size, self.layers, self.vocab_size)
+        require(min(sizes) >= 1 and self.heads >= 0, "the model's sizes must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +277,10 @@ class Manifest:
         try:
             text = json.dumps({**asdict(self), "digest": _ZEROS.decode()}, indent=2, allow_nan=False)
         except ValueError as error:
-            raise BundleError(f"The manifest holds a number that is not finite ({error}).") from error
+            raise BundleError(
+                f"The manifest holds a number that is not finite ({error}): give a finite threshold and "
+                "calibration, and export again if they are."
+            ) from error
         data = text.encode("ascii") + b"\n"
         head, _, tail = data.rpartition(_ZEROS)
         return head + hashlib.sha256(data).hexdigest().encode() + tail

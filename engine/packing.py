@@ -1,4 +1,4 @@
-"""Windows joined end to end into one row of tokens, and the logits taken apart again. Pure numpy.
+"""Windows as the inputs of graphs: padded in rows, or joined end to end. Pure numpy.
 
 A packed graph has no padding and no mask: attention reads from ``cumulative_sequence_length`` where each
 window begins. That also lets a single window run at a fixed size, as CUDA graphs need it: what fills the size
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastspan.encoding import Window
 
-__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "pack"]
+__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "pack", "pad"]
 
 BUCKET_STEP = 32
 """Lengths of single windows are rounded up to a multiple of this many tokens."""
@@ -49,6 +49,36 @@ class Packed:
             rows[row, :length] = logits[begin : begin + length]
             begin += length
         return rows
+
+
+def pad(
+    windows: Sequence[Window], inputs: Sequence[str], padding_id: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Lay windows out in rows, the shorter ones padded to the longest.
+
+    Args:
+        windows: At least one.
+        inputs: Names of the graph's inputs, some of ``input_ids``, ``attention_mask`` and ``token_type_ids``.
+        padding_id: Token id that fills up.
+
+    Returns:
+        Input name → *Shape:* ``(windows, longest)``.
+    """
+    if len(windows) == 1:
+        ids, types = windows[0].input_ids[None], windows[0].type_ids[None]
+        mask = np.ones_like(ids)
+    else:
+        shape = (len(windows), max(len(window.input_ids) for window in windows))
+        ids = np.full(shape, padding_id, np.int64)
+        types = np.zeros(shape, np.int64)
+        mask = np.zeros(shape, np.int64)
+        for row, window in enumerate(windows):
+            length = len(window.input_ids)
+            ids[row, :length] = window.input_ids
+            types[row, :length] = window.type_ids
+            mask[row, :length] = 1
+    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: made[name] for name in inputs}
 
 
 def pack(windows: Sequence[Window], *, bucket: int | None = None, padding_id: int = 0) -> Packed:

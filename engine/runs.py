@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from fastspan.encoding import EncodedPair, Window
-from fastspan.errors import Closed
+from fastspan.errors import Closed, DeadlineExceeded
 from fastspan.session import Logits, Session
+from fastspan.termination import TOO_LATE
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Runs", "Workers"]
+__all__ = ["Queued", "Runs", "Workers"]
 
 
 @dataclass(slots=True)
@@ -29,7 +32,12 @@ class Runs:
 
     pairs: Sequence[EncodedPair]
     groups: Sequence[Sequence[int]]
-    results: Iterable[tuple[Logits, Logits]]
+    results: Queued | Sequence[tuple[Logits, Logits]]
+
+    def cancel(self) -> None:
+        """Drop the runs that wait for a thread; those that have begun end by themselves."""
+        if isinstance(self.results, Queued):
+            self.results.cancel()
 
     def logits(self) -> tuple[list[list[Logits]], list[list[Logits]]]:
         """Wait for every run.
@@ -48,6 +56,44 @@ class Runs:
         return _by_pair(self.pairs, starts), _by_pair(self.pairs, ends)
 
 
+class Queued:
+    """Batches in a queue of threads; iterated once, it gives the logits of each in turn.
+
+    Args:
+        futures: One a batch.
+        deadline: When to stop waiting for them, on ``time.monotonic``'s clock; None never does.
+    """
+
+    def __init__(self, futures: Sequence[Future[tuple[Logits, Logits]]], deadline: float | None) -> None:
+        self._futures = futures
+        self._deadline = deadline
+
+    def __iter__(self) -> Iterator[tuple[Logits, Logits]]:
+        """Wait for each in turn; once one has failed or was not waited for, the others are dropped.
+
+        Raises:
+            DeadlineExceeded: The deadline passed first.
+            InferenceError: ONNX Runtime failed.
+        """
+        from concurrent.futures import TimeoutError as NotYet  # on 3.10 not the built-in TimeoutError
+
+        try:
+            for future in self._futures:
+                left = None if self._deadline is None else self._deadline - time.monotonic()
+                yield future.result(left if left is None else min(max(0.0, left), TIMEOUT_MAX))
+        except DeadlineExceeded:
+            raise
+        except NotYet:
+            raise DeadlineExceeded(TOO_LATE) from None
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Drop what waits for a thread."""
+        for future in self._futures:
+            future.cancel()
+
+
 class Workers:
     """Threads that run batches side by side. A forked child, which inherits none of them, makes its own.
 
@@ -61,9 +107,7 @@ class Workers:
         self._pool = self._make_pool()
         self._process = os.getpid()
 
-    def start(
-        self, session: Session, batches: Iterable[Sequence[Window]], deadline: float | None
-    ) -> Iterator[tuple[Logits, Logits]]:
+    def start(self, session: Session, batches: Iterable[Sequence[Window]], deadline: float | None) -> Queued:
         """Queue batches.
 
         Args:
@@ -72,8 +116,7 @@ class Workers:
             deadline: When to give up, on ``time.monotonic``'s clock; None never does.
 
         Returns:
-            The logits of each batch in turn, as ``Session.run`` returns or raises them. Once one has failed,
-            those that wait for a thread are dropped.
+            The logits of each batch in turn, as ``Session.run`` returns or raises them.
 
         Raises:
             Closed: ``close`` was called.
@@ -88,7 +131,7 @@ class Workers:
             if self._closed:
                 raise Closed("This answerer was closed; load the bundle again.") from error
             raise
-        return _results(futures)
+        return Queued(futures, deadline)
 
     def close(self) -> None:
         """Let what is queued finish and take no more."""
@@ -99,15 +142,6 @@ class Workers:
         from concurrent.futures import ThreadPoolExecutor  # slow to import, and needed for throughput alone
 
         return ThreadPoolExecutor(self._count, thread_name_prefix="fastspan")
-
-
-def _results(futures: Sequence[Future[tuple[Logits, Logits]]]) -> Iterator[tuple[Logits, Logits]]:
-    try:
-        for future in futures:
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 def _by_pair(pairs: Sequence[EncodedPair], of_windows: Sequence[Logits]) -> list[list[Logits]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastspan.cuda import preload_cuda, why_cuda_fails
 from fastspan.encoding import Window
 from fastspan.errors import DeadlineExceeded, InferenceError, ProviderError
+from fastspan.packing import pad
 from fastspan.providers import import_onnxruntime, needs_cuda
 from fastspan.termination import TOO_LATE, terminated_at
 from fastspan.variants import Graph
@@ -32,6 +33,11 @@ OUTPUTS = ("start_logits", "end_logits")
 
 # Fusions that replace fast operators by slow ones: SkipLayerNormalization is a scalar loop on CPUs.
 _HARMFUL_ON_CPU = ["SkipLayerNormFusion"]
+
+# The session option that refuses a graph whose operators the provider does not all take, and what ONNX
+# Runtime says then.
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_FELL_BACK = "fallback to CPU EP has been explicitly disabled"
 
 # What ONNX Runtime's arena, CUDA, cuBLAS and cuDNN say when memory ran out.
 _OUT_OF_MEMORY = (
@@ -79,13 +85,20 @@ class Session:
         settings: How to run it.
 
     Raises:
-        ProviderError: The provider cannot run the graph, or ONNX Runtime put another in its place.
+        ProviderError: The provider cannot run the graph, takes none of its operators, or ONNX Runtime put
+            another in its place.
         InferenceError: ONNX Runtime cannot load the graph.
+
+    Attributes:
+        graph: As given.
+        settings: As given.
+        shared_with_cpu: A sentence where the provider left operators to the CPU, else empty.
     """
 
     def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
         self.graph = graph
         self.settings = settings
+        self.shared_with_cpu = ""
         self._path = folder / graph.file
         self._retries = 0
         self._lock = threading.Lock()
@@ -131,7 +144,7 @@ class Session:
         return start, end
 
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
-        feeds = self._feeds(windows)
+        feeds = pad(windows, self.graph.inputs, self.settings.padding_id)
         session = self._session if os.getpid() == self._process else self._after_fork()
         try:
             with nullcontext() if deadline is None else terminated_at(deadline) as run_options:
@@ -151,30 +164,8 @@ class Session:
         longest = max(len(window.input_ids) for window in windows)
         message = f"ONNX Runtime failed on {len(windows)} windows of up to {longest} tokens: {error}"
         if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
-            return InferenceError(message)
+            return InferenceError(f"{message} (another variant, or provider='cpu', may run)")
         return _OutOfMemory(f"{message} (a smaller token_budget or a higher gpu_memory_limit may mend it)")
-
-    def _feeds(self, windows: Sequence[Window]) -> dict[str, NDArray[np.int64]]:
-        if len(windows) == 1:
-            window = windows[0]
-            ids, types = window.input_ids[None], window.type_ids[None]
-            mask = None
-        else:
-            shape = (len(windows), max(len(window.input_ids) for window in windows))
-            ids = np.full(shape, self.settings.padding_id, np.int64)
-            types = np.zeros(shape, np.int64)
-            mask = np.zeros(shape, np.int64)
-            for row, window in enumerate(windows):
-                length = len(window.input_ids)
-                ids[row, :length] = window.input_ids
-                types[row, :length] = window.type_ids
-                mask[row, :length] = 1
-        feeds = {"input_ids": ids}
-        if "token_type_ids" in self.graph.inputs:
-            feeds["token_type_ids"] = types
-        if "attention_mask" in self.graph.inputs:
-            feeds["attention_mask"] = np.ones_like(ids) if mask is None else mask
-        return feeds
 
     def _create(self) -> Any:
         ort = import_onnxruntime()
@@ -192,20 +183,15 @@ class Session:
         if self.graph.layout == "packed":
             # It was made to run on the GPU as a whole: an operator that went elsewhere would go unnoticed,
             # and could not be captured. Shapes differ from run to run, so there is no pattern to learn.
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             options.enable_mem_pattern = False
+        if not on_cpu:
+            options.add_session_config_entry(_NO_FALLBACK, "1")
         try:
-            session = ort.InferenceSession(
-                str(self._path),
-                options,
-                providers=[(settings.provider, dict(settings.provider_options))],
-                disabled_optimizers=_HARMFUL_ON_CPU if on_cpu else None,
-            )
+            session = self._load(ort, options)
         except Exception as error:
-            kind = InferenceError if on_cpu else ProviderError
-            lacking = why_cuda_fails(ort) if needs_cuda(settings.provider) else None
-            reason = f"{error} ({lacking})" if lacking else str(error)
-            raise kind(f"ONNX Runtime cannot load {self._path} on {settings.provider}: {reason}") from error
+            if self.graph.layout == "packed" or _FELL_BACK not in str(error):
+                raise self._cannot_load(ort, error) from error
+            session = self._load_beside_the_cpu(ort, options)
         # Where a provider's library does not load, ONNX Runtime only logs it and takes the CPU.
         running = session.get_providers()
         if running[:1] != [settings.provider]:
@@ -216,6 +202,47 @@ class Session:
             )
         session.disable_fallback()
         return session
+
+    def _load(self, ort: Any, options: Any) -> Any:
+        settings = self.settings
+        return ort.InferenceSession(
+            str(self._path),
+            options,
+            providers=[(settings.provider, dict(settings.provider_options))],
+            disabled_optimizers=_HARMFUL_ON_CPU if settings.provider == "CPUExecutionProvider" else None,
+        )
+
+    def _load_beside_the_cpu(self, ort: Any, options: Any) -> Any:
+        """Load a graph that the provider takes in part, where it takes any of it."""
+        provider = self.settings.provider
+        options.add_session_config_entry(_NO_FALLBACK, "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            session = self._load(ort, options)
+        except Exception as error:
+            raise self._cannot_load(ort, error) from error
+        if session.get_providers()[:1] != [provider]:
+            return session  # for want of a library, which is for the caller to say
+        # Versions before 1.24 cannot say which operators went where.
+        assigned = getattr(session, "get_provider_graph_assignment_info", None)
+        if assigned is not None and not any(part.ep_name == provider for part in assigned()):
+            raise ProviderError(
+                f"{provider} was asked for, but takes none of the operators of {self._path}, which would all "
+                "run on the CPU: load with provider='cpu', or another variant."
+            )
+        self.shared_with_cpu = f"Operators that {provider} does not take run on the CPU."
+        return session
+
+    def _cannot_load(self, ort: Any, error: Exception) -> InferenceError | ProviderError:
+        provider = self.settings.provider
+        message = f"ONNX Runtime cannot load {self._path} on {provider}: {error}"
+        if provider == "CPUExecutionProvider":
+            return InferenceError(
+                f"{message} (load another variant, or export the checkpoint again with this version)"
+            )
+        lacking = why_cuda_fails(ort) if needs_cuda(provider) else None
+        mend = "load with provider='cpu' or another variant; `fastspan doctor` shows more"
+        return ProviderError(f"{message} ({lacking or mend})")
 
     def _after_fork(self) -> Any:
         """A forked child has the session's memory but none of its threads: it makes a session of its own."""

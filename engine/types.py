@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,8 +57,15 @@ class Prediction:
         return self.null_score - self.best_span_score
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as built-in types, ready for ``json.dumps``."""
-        return asdict(self)
+        """Return the prediction as built-in types, ready for ``json.dumps``.
+
+        JSON has no infinity: ``best_span_score`` of a context without any span is None, as is every other
+        number that is not finite.
+        """
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

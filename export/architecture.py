@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.errors import CheckpointError
+from fastspan.export.config_values import MEND, epsilon_of, require_text, whole
 
 __all__ = ["Encoder", "Layer", "Linear", "Norm", "describe", "unsupported_reason"]
 
@@ -155,14 +156,23 @@ _COUNTS_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "camembert"}
 
 
 def unsupported_reason(config: Mapping[str, Any]) -> str | None:
-    """Say why a model of this configuration has no native lowering, or None where it has one."""
+    """Say why a model of this configuration has no native lowering, or None where it has one.
+
+    Raises:
+        CheckpointError: The configuration names its architecture or its activation by something else than
+            a text.
+    """
     model_type = config.get("model_type")
+    if model_type is not None:
+        require_text("model_type", model_type)
     if model_type not in _FAMILIES:
         return f"model_type {model_type!r} has no native lowering"
     position_type = config.get("position_embedding_type") or "absolute"
     if position_type != "absolute":
         return f"position_embedding_type {position_type!r} has no native lowering"
-    activation = config.get("activation" if model_type == "distilbert" else "hidden_act", "gelu")
+    activation_key = "activation" if model_type == "distilbert" else "hidden_act"
+    activation = config.get(activation_key, "gelu")
+    require_text(activation_key, activation)
     if activation not in _ACTIVATIONS:
         return f"activation {activation!r} has no native lowering"
     if config.get("pruned_heads"):
@@ -187,14 +197,17 @@ class _Reader:
         except KeyError:
             raise CheckpointError(
                 f"The checkpoint has no tensor {full!r}; it is not a question-answering model of the "
-                "architecture that its config.json names."
+                "architecture that its config.json names: give a checkpoint of that kind, or copy or "
+                "download it again."
             ) from None
         if len(stored.shape) != len(shape) or any(
             wanted is not None and wanted != got for wanted, got in zip(shape, stored.shape, strict=True)
         ):
             wanted_text = "×".join("?" if n is None else str(n) for n in shape)
             got_text = "×".join(map(str, stored.shape))
-            raise CheckpointError(f"Tensor {full!r} is {got_text}, but config.json says {wanted_text}.")
+            raise CheckpointError(
+                f"Tensor {full!r} is {got_text}, but config.json says {wanted_text}: {MEND}."
+            )
         return np.ascontiguousarray(stored, dtype=np.float32)
 
     def linear(self, name: str, size_in: int, size_out: int, *, prefix: str | None = None) -> Linear:
@@ -218,23 +231,24 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
             the configuration has no native lowering (see ``unsupported_reason``).
     """
     if (reason := unsupported_reason(config)) is not None:
-        raise CheckpointError(f"This checkpoint cannot be lowered natively: {reason}.")
+        raise CheckpointError(
+            f"This checkpoint cannot be lowered natively: {reason}; export it through optimum instead."
+        )
     model_type = str(config["model_type"])
     names = _FAMILIES[model_type]
     distil = model_type == "distilbert"
-    try:
-        hidden = int(config["dim" if distil else "hidden_size"])
-        inner = int(config["hidden_dim" if distil else "intermediate_size"])
-        heads = int(config["n_heads" if distil else "num_attention_heads"])
-        depth = int(config["n_layers" if distil else "num_hidden_layers"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json lacks a usable value for {error}.") from error
-    if heads < 1 or hidden % heads:
-        raise CheckpointError(f"config.json: hidden size {hidden} cannot be split into {heads} heads.")
-    epsilon = 1e-12 if distil else float(config.get("layer_norm_eps", 1e-12))
+    hidden = whole(config, "dim" if distil else "hidden_size")
+    inner = whole(config, "hidden_dim" if distil else "intermediate_size")
+    heads = whole(config, "n_heads" if distil else "num_attention_heads")
+    depth = whole(config, "n_layers" if distil else "num_hidden_layers")
+    if hidden % heads:
+        raise CheckpointError(
+            f"config.json: hidden size {hidden} cannot be split into {heads} heads: {MEND}."
+        )
+    epsilon = 1e-12 if distil else epsilon_of(config, "layer_norm_eps")
     reader = _Reader(weights, names.prefix)
 
-    width = int(config.get("embedding_size", hidden)) if model_type == "electra" else hidden
+    width = whole(config, "embedding_size", hidden) if model_type == "electra" else hidden
     words = reader.array("embeddings.word_embeddings.weight", (None, width))
     positions = reader.array("embeddings.position_embeddings.weight", (None, width))
     segments = None
@@ -243,8 +257,13 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
     padding_id = None
     max_positions = int(positions.shape[0])
     if model_type in _COUNTS_POSITIONS_BEHIND_PADDING:
-        padding_id = int(config.get("pad_token_id", 1))
+        padding_id = whole(config, "pad_token_id", 1, least=0)
         max_positions -= padding_id + 1
+        if max_positions < 1:
+            raise CheckpointError(
+                f"config.json: pad_token_id {padding_id} leaves none of the checkpoint's "
+                f"{positions.shape[0]} positions, which are counted from behind it: {MEND}."
+            )
 
     def layer(number: int) -> Layer:
         at = names.layer.format(number)
@@ -264,7 +283,10 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
         words=words,
         positions=positions,
         segments=segments,
-        takes_segment_ids=segments is not None and model_type in {"bert", "electra"},
+        # With one row in the table the ids of a second segment would lie outside.
+        takes_segment_ids=segments is not None
+        and segments.shape[0] > 1
+        and model_type in {"bert", "electra"},
         padding_id=padding_id,
         embedding_norm=reader.norm("embeddings.LayerNorm", width, epsilon),
         projection=reader.linear("embeddings_project", width, hidden) if width != hidden else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from fastspan.export.model_card import model_card
 from fastspan.export.native_route import Int8Recipe, lower_natively
 from fastspan.export.parity import has_pytorch
 from fastspan.export.tokenizer_files import tokenizer_json
-from fastspan.export.verification import Progress, measure, misses, parity_of
+from fastspan.export.verification import Progress, measure, misses, not_run_here, parity_of
 from fastspan.manifest import Manifest, Model, Source
 from fastspan.variants import Variant, VariantName
 
@@ -40,12 +41,14 @@ class ExportReport:
         route: ``"native"`` or ``"optimum"``.
         route_reason: Why that route, for people.
         seconds: How long it took.
+        not_run: Files of the graphs that were not compared, being made for other machines than this one.
     """
 
     bundle: Bundle
     route: str
     route_reason: str
     seconds: float
+    not_run: tuple[str, ...] = ()
 
 
 def export(
@@ -100,8 +103,9 @@ def export(
             progress,
         )
         manifest = _verify(checkpoint, draft.folder, manifest, threads, allow_parity_loss, progress)
+        not_run = not_run_here(manifest)
         card = draft.folder / "README.md"
-        card.write_text(model_card(manifest, _source_card(checkpoint)), encoding="utf-8")
+        card.write_text(model_card(manifest, _source_card(checkpoint), not_run), encoding="utf-8")
         progress.stage("publishing")
         bundle = draft.commit(manifest)
     return ExportReport(
@@ -109,6 +113,7 @@ def export(
         route=manifest.model.route,
         route_reason=reason,
         seconds=time.perf_counter() - began,
+        not_run=tuple(not_run),
     )
 
 
@@ -192,8 +197,16 @@ def _lower(
 
 
 def _model_of(config: dict[str, Any], variants: Sequence[Variant]) -> Model:
-    """What configurations of most architectures say, under the names most of them use."""
-    positions = int(config.get("max_position_embeddings") or 512)
+    """What the configuration says, under the common names that transformers gives to every architecture's."""
+    from transformers import CONFIG_MAPPING
+
+    # from_dict may change what it is given, and fills in what config.json leaves at its default.
+    described = CONFIG_MAPPING[str(config.get("model_type"))].from_dict(copy.deepcopy(config))
+
+    def size(name: str) -> int:
+        return int(getattr(described, name, None) or 0)
+
+    positions = size("max_position_embeddings") or 512
     # RoBERTa's relatives number positions from behind the padding id; -1 marks relative positions.
     if config.get("model_type") in {
         "mpnet",
@@ -202,16 +215,16 @@ def _model_of(config: dict[str, Any], variants: Sequence[Variant]) -> Model:
         "roberta-prelayernorm",
         "data2vec-text",
     }:
-        positions -= int(config.get("pad_token_id", 1)) + 1
+        positions -= (1 if described.pad_token_id is None else int(described.pad_token_id)) + 1
     return Model(
         model_type=str(config.get("model_type")),
         route="optimum",
         max_positions=positions if positions > 0 else 512,
         segment_ids="token_type_ids" in variants[0].graphs[0].inputs,
-        hidden_size=int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0),
-        layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
-        heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
-        vocab_size=int(config.get("vocab_size") or 0),
+        hidden_size=size("hidden_size"),
+        layers=size("num_hidden_layers"),
+        heads=size("num_attention_heads"),
+        vocab_size=size("vocab_size"),
     )
 
 

@@ -92,7 +92,10 @@ def resolve_source(
     """
     if source == "":
         raise _neither(source)
-    folder = Path(source).expanduser()
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError as error:
+        raise _neither(str(source)) from error
     if isinstance(source, Path) or folder.exists():
         if revision is not None:
             raise InputError(

@@ -11,12 +11,13 @@ from fastspan.variants import Variant
 __all__ = ["model_card"]
 
 
-def model_card(manifest: Manifest, source_card: str | None) -> str:
+def model_card(manifest: Manifest, source_card: str | None, not_run: Sequence[str] = ()) -> str:
     """Write the card of a bundle in Markdown.
 
     Args:
         manifest: The bundle's manifest; its parity figures are quoted.
         source_card: The checkpoint's own card; its front matter (licence, language …) is kept.
+        not_run: Files of the graphs that the exporting machine does not run, which no figure covers.
     """
     source = manifest.source
     revision = f" at revision `{source.revision}`" if source.revision else ""
@@ -32,7 +33,7 @@ by FastSpan {manifest.created_with} ({manifest.model.route} route, {manifest.mod
 | variant | made for | files | reference | questions | largest logit difference | equal answers | gate |
 |---|---|---|---|---|---|---|---|
 {rows}
-
+{_uncovered(not_run)}
 ```python
 from fastspan import QuestionAnswerer
 
@@ -60,6 +61,16 @@ def _row(variant: Variant) -> str:
             f"{parity.gate}: {verdict}",
         )
     return "| " + " | ".join(map(str, (variant.name, variant.target, files, *measured))) + " |"
+
+
+def _uncovered(not_run: Sequence[str]) -> str:
+    if not not_run:
+        return ""
+    files = ", ".join(f"`{file}`" for file in not_run)
+    return (
+        f"\nNo figure covers {files}: made for other machines than the one\n"
+        "that exported this bundle, they were not run there.\n"
+    )
 
 
 def _front_matter(card: str | None) -> str:

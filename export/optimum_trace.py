@@ -104,7 +104,8 @@ def trace(checkpoint: Checkpoint, model: Any, path: Path) -> str:
     except Exception as error:
         # optimum's own refusals are KeyError, ValueError and more, and a trace runs the model's code.
         raise CheckpointError(
-            f"{checkpoint.folder} is a {kind} model, which optimum cannot export: {first_sentence(error)}."
+            f"{checkpoint.folder} is a {kind} model, which optimum cannot export: {first_sentence(error)}. "
+            "Give a checkpoint of another architecture."
         ) from error
     if foreign:
         raise CheckpointError(

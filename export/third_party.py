@@ -8,7 +8,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -26,13 +26,19 @@ _KNOWN_NOISE: tuple[tuple[str, type[Warning]], ...] = (
 )
 
 
+_PACKAGES = ("optimum.exporters.onnx", "torch", "transformers")
+
+
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(*packages: str) -> Iterator[None]:
     """Import optimum, PyTorch and transformers, and run a block that uses them and ONNX Runtime's tools.
 
     Their known noise is silenced: warnings about tracing and of deprecation, and log lines below errors. What
     they change for the whole process is undone when the block ends: log levels and handlers, ``sys.path``,
     variables they add to the environment, the generators of random numbers.
+
+    Args:
+        packages: The modules to import, PyTorch among them; none: all that exporting through optimum takes.
 
     Raises:
         MissingDependency: One of them is not installed.
@@ -47,7 +53,7 @@ def undisturbed() -> Iterator[None]:
         with warnings.catch_warnings():
             for message, category in _KNOWN_NOISE:
                 warnings.filterwarnings("ignore", message, category)
-            _import_packages()
+            _import_packages(packages or _PACKAGES)
             torch = import_module("torch")
             # The modules of onnxruntime.transformers import each other by bare names. The package puts its
             # folder on the path when it is first imported, and so once only.
@@ -101,13 +107,18 @@ def _not_from_onnxruntime(record: logging.LogRecord) -> bool:
     return "onnxruntime" not in record.pathname
 
 
-def _import_packages() -> None:
+def _import_packages(packages: Sequence[str]) -> None:
     import_onnxruntime()
     try:
-        for name in ("optimum.exporters.onnx", "torch", "transformers"):
+        for name in packages:
             import_module(name)
     except ImportError as error:
+        missing = (
+            "This architecture has no native lowering, and what exports it"
+            if "optimum.exporters.onnx" in packages
+            else "What runs the checkpoint itself"
+        )
         raise MissingDependency(
-            "This architecture has no native lowering, and what exports it is not installed "
-            f"({first_sentence(error)}): run pip install 'fastspan[optimum]'."
+            f"{missing} is not installed or does not load ({first_sentence(error)}): "
+            "run pip install 'fastspan[optimum]'."
         ) from error

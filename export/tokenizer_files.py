@@ -186,9 +186,10 @@ def _roberta(files: CheckpointFolder, settings: Mapping[str, Any], tokens: Speci
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
+    # By position: tokenizers 0.23 renamed the second argument.
     tokenizer.post_processor = processors.RobertaProcessing(
-        sep=_in_vocabulary(tokens, "sep_token", vocabulary),
-        cls=_in_vocabulary(tokens, "cls_token", vocabulary),
+        _in_vocabulary(tokens, "sep_token", vocabulary),
+        _in_vocabulary(tokens, "cls_token", vocabulary),
         add_prefix_space=prefix_space,
         trim_offsets=settings.get("trim_offsets", True),
     )

@@ -1,4 +1,4 @@
-"""A stand-in for the hub on this machine: enough of its routes for ``snapshot_download``."""
+"""A stand-in for the hub on this machine: enough of its routes to download a snapshot or a single file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Hub:
             return 200, {}, json.dumps(info).encode()
         if match := re.fullmatch(rf"/{ID}/resolve/([^/]+)/(.+)", path):
             commit = self.commit(match[1])
-            if commit is None or match[2] not in self.files[commit]:
+            if commit is None:
+                return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+            if match[2] not in self.files[commit]:
                 return 404, {"X-Error-Code": "EntryNotFound"}, b""
             if match[2] in self.refused_files:
                 return 403, {"X-Error-Code": "GatedRepo"}, b""
@@ -61,7 +63,10 @@ class Hub:
         return revision if revision in self.files else self.revisions.get(revision)
 
     def fetched(self) -> set[str]:
-        return {path.split(f"/resolve/{MAIN}/")[1] for path in self.requested if "/resolve/" in path}
+        """The files that were asked for, by a commit or a branch."""
+        return {
+            path.split("/resolve/")[1].partition("/")[2] for path in self.requested if "/resolve/" in path
+        }
 
 
 @contextmanager

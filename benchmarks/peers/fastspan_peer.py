@@ -97,21 +97,14 @@ class _Clock:
         """Wrap the stages for as long as the returned context lasts."""
         stack = ExitStack()
         places: tuple[tuple[str, Any, str], ...] = (
-            ("encode", answerer, "_encoder"),
-            ("plan", answerer, "_plan"),
-            ("run", answerer, "_session"),
+            ("encode", fastspan.answerer, "_encode"),
+            ("plan", fastspan.answerer, "_plan"),
+            ("run", answerer._session, "run"),
             ("decode all", fastspan.answerer, "decode_squad"),
             ("decode", fastspan.decoding, "top_spans"),
         )
         for stage, owner, name in places:
-            inner = getattr(owner, name)
-            method = {"_encoder": "encode", "_session": "run"}.get(name)
-            timed = (
-                self._timed(stage, inner)
-                if method is None
-                else _Wrapped(inner, method, self._timed(stage, getattr(inner, method)))
-            )
-            stack.enter_context(patch.object(owner, name, timed))
+            stack.enter_context(patch.object(owner, name, self._timed(stage, getattr(owner, name))))
         return stack
 
     def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,17 +118,6 @@ class _Clock:
                 self.spent[stage] += time.perf_counter() - began
 
         return timed
-
-
-class _Wrapped:
-    """An object with one of its methods replaced."""
-
-    def __init__(self, inner: Any, method: str, replacement: Callable[..., Any]) -> None:
-        self._inner = inner
-        setattr(self, method, replacement)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 def load(job: Job) -> FastSpanPeer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -46,7 +47,7 @@ def add_comparison_options(parser: ArgumentParser) -> None:
         "--out",
         metavar="FOLDER",
         type=Path,
-        help="write the report there: parity-DATA.md and parity-DATA.json",
+        help="write the report there: parity-MODEL-DATA.md and parity-MODEL-DATA.json",
     )
 
 
@@ -86,18 +87,25 @@ def compare(arguments: Namespace) -> int:
             variants=None if wanted is None else [name.strip() for name in wanted.split(",")],
             threads=arguments.threads,
             progress=progress,
+            command=_command_line(arguments),
             provider=arguments.provider or "auto",
         )
     write(summary_table(report))
+    if report.unjudged:
+        write(report.unjudged)
     if arguments.out is not None:
         for path in write_report(report, arguments.out):
             write(f"wrote {path}")
-    missed = [
-        f"{name}: {demand.wanted}, found {demand.found}"
-        for name, demands in report.demands.items()
-        for demand in demands
-        if not demand.passed
-    ]
-    if missed:
-        raise ParityError(f"{report.name} differs too much from its checkpoint ({'; '.join(missed)}).")
+    if report.missed:
+        raise ParityError(f"{report.name} differs too much from its checkpoint ({'; '.join(report.missed)}).")
     return 0
+
+
+def _command_line(arguments: Namespace) -> str:
+    """The command line that gives these arguments, however they were given."""
+    words = ["fastspan", "verify", str(arguments.bundle)]
+    for name in ("against", *_OPTIONS, "threads"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)

@@ -17,7 +17,7 @@ from fastspan.errors import MissingDependency
 NAME = "calibrate"
 HELP = "fit a bundle's no-answer threshold and confidence to questions like yours"
 EXAMPLES = (
-    "fastspan calibrate models/exported/minilm-l6-squad2 --data dev-v2.0.json --out calibration",
+    "fastspan calibrate models/exported/minilm-l6-squad2 --data questions.json --out calibration",
     "fastspan calibrate models/exported/minilm-l6-squad2 --data faq.jsonl --target-precision 0.9",
 )
 
@@ -31,8 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--data",
         metavar="FILE",
         required=True,
-        help="SQuAD 2.0 as JSON, JSON lines, or a hub data set; with and without answers. One half, split "
-        "by passage, is fitted on, the other reported on",
+        help="SQuAD 2.0 as JSON, JSON lines, or a hub data set; with and without answers, which the "
+        "model was not trained on (the bundled one was on part of SQuAD 2.0's dev set). One half, split by "
+        "passage, is fitted on, the other reported on",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="take the first N questions only")
     parser.add_argument(

@@ -15,8 +15,8 @@ NAME = "eval"
 HELP = "measure a bundle's exact match and F1 on a SQuAD file"
 EXAMPLES = (
     "fastspan eval models/exported/minilm-l6-squad2",
-    "fastspan eval models/exported/minilm-l6-squad2 --data dev-v2.0.json --variant int8 --json",
-    "fastspan eval models/exported/minilm-l6-squad2 --data dev-v2.0.json --predictions answers.json",
+    "fastspan eval models/exported/minilm-l6-squad2 --data questions.json --variant int8 --json",
+    "fastspan eval models/exported/minilm-l6-squad2 --data questions.json --predictions answers.json",
 )
 
 
@@ -26,8 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="SQuAD 1.1 or 2.0 as JSON, JSON lines, or a hub data set such as squad_v2:validation "
-        "(default: the project's own questions)",
+        help="SQuAD 1.1 or 2.0 as JSON, JSON lines, or a hub data set such as squad_v2:validation, "
+        "which the bundled model was partly trained on (default: the project's own questions)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="take the first N questions only")
     parser.add_argument(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import shutil
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
@@ -35,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        type=Path,
+        type=_path,
         required=True,
         help="the bundle's folder; a bundle that lies there is replaced once the new one is whole",
     )
@@ -55,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help='JSON lines of "question" and "context" to quantize with (default: the project\'s own texts)',
     )
     parser.add_argument(
@@ -63,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_share,
         metavar="SHARE",
         help="int8: how many more multiplications may be spent on layers that lose most by rounding their "
-        "input; 0 makes the fastest graph (default: 0.2)",
+        "input; 0 makes the fastest graph (default: 0.35)",
     )
     parser.add_argument(
         "--int8-report",
@@ -122,6 +124,14 @@ def _variants(text: str) -> tuple[VariantName, ...]:
     return tuple(name for name in _VARIANTS if name in asked)
 
 
+def _path(text: str) -> Path:
+    # A shell expands a tilde only where it is not quoted, and not in --out=~/bundle.
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ArgumentTypeError(f"{text!r} names no user's home folder: write the whole path") from error
+
+
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -137,8 +147,22 @@ def _show(report: ExportReport, out: Path) -> None:
     write(parity_table(list(report.bundle.manifest.variants.values()), style))
     write()
     write(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s.")
+    if report.not_run:
+        write(f"Not compared, being made for other machines than this one: {', '.join(report.not_run)}.")
     write(f"The bundle lies in {out}. Try it:")
-    write(style.strong(f'  fastspan answer "Who wrote it?" FILE --bundle {out}'))
+    words = f'{_program()} answer "Who wrote it?" FILE --bundle {shlex.quote(str(out))}'
+    write(style.strong(f"  {words}"))
+
+
+def _program() -> str:
+    """Return how this program can be called again from here, ready to be pasted into a shell."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return shlex.join([sys.executable, "-m", "fastspan"])
+    on_path = shutil.which("fastspan")
+    if called.stem != "fastspan" or (on_path is not None and called.resolve() == Path(on_path).resolve()):
+        return "fastspan"
+    return shlex.quote(sys.argv[0])
 
 
 def _show_sensitivity(found: list[Sensitivity]) -> None:

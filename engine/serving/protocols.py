@@ -7,7 +7,6 @@ built-in types whose numbers are all finite.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
@@ -90,11 +89,7 @@ def answer_natively(answerer: Answerer, body: bytes) -> dict[str, Any]:
     _check_keys(request, "the body", required=_TEXTS, optional=_OPTIONS)
     options = {name: value for name, value in request.items() if name not in _TEXTS}
     _check_range(options)
-    prediction = answerer.answer(request["question"], request["context"], **options)
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in prediction.to_dict().items()
-    }
+    return answerer.answer(request["question"], request["context"], **options).to_dict()
 
 
 def answer_as_hugging_face(answerer: Answerer, body: bytes) -> dict[str, Any] | list[dict[str, Any]]:
@@ -140,7 +135,8 @@ def answer_as_hugging_face(answerer: Answerer, body: bytes) -> dict[str, Any] | 
 def _pipeline_options(window: int, given: Mapping[str, Any]) -> AnswerOptions:
     # The window is checked on its own first: half of what is no number could not be taken.
     base = AnswerOptions(decoding="pipeline", overlap=0, max_length=given.get("max_length", window))
-    return base.override({"overlap": min(base.max_length // 2, 128), **given})
+    max_length, _ = base.window
+    return base.override({"overlap": min(max_length // 2, 128), **given})
 
 
 def _in_pipeline_names(message: str) -> str:

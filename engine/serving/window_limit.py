@@ -47,7 +47,7 @@ class LimitedAnswerer:
         self._answerer = answerer
         self._most = most_windows
         info = answerer.info()
-        self._defaults = AnswerOptions(max_length=info.max_length, overlap=info.overlap)
+        self._window = (info.max_length, info.overlap)
         # An encoder of its own: for counting, windows may be longer than the model takes.
         self._encoder = Encoder.from_folder(info.bundle, segment_ids=False, max_positions=_ENDLESS)
 
@@ -71,7 +71,7 @@ class LimitedAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: The answerer was closed.
         """
-        chosen = (options or self._defaults).override(overrides)
+        chosen = (options or AnswerOptions()).override(overrides).within(*self._window)
         check_pair(question, context)
         if self._may_exceed(question, context, chosen):
             self._check(question, context, chosen)
@@ -88,7 +88,8 @@ class LimitedAnswerer:
         (pair,) = self._encoder.encode([question], [context], endless)
         (window,) = pair.windows
         around, tokens = len(window.input_ids) - window.count, window.count
-        if not options.truncate_question and around + min(tokens, options.overlap + 1) > options.max_length:
+        max_length, overlap = options.window
+        if not options.truncate_question and around + min(tokens, overlap + 1) > max_length:
             # A question that leaves its context no room is for the answerer to refuse, in its own words.
             return
         found = window_count(around, tokens, options)
@@ -109,8 +110,9 @@ def window_count(around: int, tokens: int, options: AnswerOptions) -> int:
         tokens: Tokens of the context.
         options: ``max_length`` and ``overlap`` are used.
     """
-    room = max(options.max_length - around, min(tokens, options.overlap + 1))
-    return 1 if tokens <= room else 1 - (room - tokens) // (room - options.overlap)
+    max_length, overlap = options.window
+    room = max(max_length - around, min(tokens, overlap + 1))
+    return 1 if tokens <= room else 1 - (room - tokens) // (room - overlap)
 
 
 def _most_tokens(text: str) -> int:

@@ -22,7 +22,7 @@ from fastspan.export.quantization import (
 __all__ = ["SECOND_PASS_SHARE", "Int8Lowering", "quantize_encoder", "quantized_layers"]
 
 # Second passes may add at most this share of the quantized layers' multiplications.
-SECOND_PASS_SHARE = 0.2
+SECOND_PASS_SHARE = 0.35
 # A layer runs twice when the rounding of its input brings more noise than this to the sum that is
 # normalized after it, as a share of that sum's variance.
 _LOUD = 1e-4
@@ -143,13 +143,15 @@ def quantize_encoder(
         second_pass_share: How many more multiplications second passes may cost, as a share of all that
             are quantized. The layers whose input loses most by rounding come first.
     """
-    linears = {name: linear for name, linear in quantized_layers(encoder).items() if name not in keep}
+    all_layers = quantized_layers(encoder)
+    linears = {name: linear for name, linear in all_layers.items() if name not in keep}
     quantized = {name: quantize_linear(linear, seen.get(name)) for name, linear in linears.items()}
-    noise = {
-        name: noise_share(linear, seen[name], quantized[name].copies)
-        for name, linear in linears.items()
-        if name in seen
-    }
+    noise = {}
+    for name, linear in linears.items():
+        if name in seen:
+            after = f"{name.removesuffix('.intermediate')}.output"
+            behind = (all_layers[after], seen[after]) if after in seen and after != f"{name}.output" else None
+            noise[name] = noise_share(linear, seen[name], quantized[name].copies, behind)
     affordable = second_pass_share * sum(each.weight.size for each in quantized.values())
     for name in sorted(noise, key=lambda name: -noise[name]):
         affordable -= quantized[name].weight.size

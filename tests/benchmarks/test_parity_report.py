@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +11,23 @@ import numpy as np
 import pytest
 from tiny_questions import answered, each_question, question, squad_document, write_squad
 
+from fastspan.benchmarks import parity_runs
 from fastspan.benchmarks.eval_data import open_data
 from fastspan.benchmarks.evaluation import Outcomes, evaluate
-from fastspan.benchmarks.parity_figures import GATES, compare_runs, held_against
-from fastspan.benchmarks.parity_runs import VariantRun, encode_questions, run_variant
+from fastspan.benchmarks.parity_figures import compare_runs
+from fastspan.benchmarks.parity_gates import FEWEST_FOR_F1, GATES, Demand, held_against
+from fastspan.benchmarks.parity_markdown import parity_markdown, summary_table
+from fastspan.benchmarks.parity_record import ParityReport
+from fastspan.benchmarks.parity_report import write_report
+from fastspan.benchmarks.parity_runs import VariantRun, encode_questions, find_checkpoint, run_variant
 from fastspan.bundle import Bundle
 from fastspan.cli import main
 from fastspan.config import LoadOptions
 from fastspan.errors import DataError
+from fastspan.export.hub import resolve_source
 from fastspan.export.parity import has_pytorch, logits_of
+from fastspan.loading import load_bundle
+from fastspan.manifest import FileRecord
 from fastspan.session import Session, SessionSettings
 
 needs_pytorch = pytest.mark.skipif(not has_pytorch(), reason="needs torch and transformers")
@@ -30,15 +40,44 @@ def a_run(shift: float = 0.0, changed: tuple[int, ...] = (), text: str = "green"
     predictions = answered(QUESTIONS, lambda i, _: (text if i in changed else "red", -3.0 if i % 2 else 3.0))
     predictions = tuple(replace(p, null_score=p.null_score + 2 * shift) for p in predictions)
     logits = [(np.full(50, 1.0 + shift, np.float32), np.full(50, 2.0 + shift, np.float32))] * 200
-    return VariantRun("model.onnx", ("CPUExecutionProvider",), Outcomes(QUESTIONS, predictions, 4.0), logits)
+    outcomes = Outcomes(QUESTIONS, predictions, 4.0)
+    return VariantRun("model.onnx", ("CPUExecutionProvider",), 2, outcomes, logits)
 
 
-def figures(run: VariantRun, thresholds=(0.0,)):
-    return compare_runs("fp32", 1000, a_run(), run, thresholds)
+FILES = {
+    "model.onnx": FileRecord(sha256="a" * 64, bytes=400),
+    "model.onnx_data": FileRecord(sha256="b" * 64, bytes=600),
+}
 
 
-def passed(variant: str, run: VariantRun, fp32_f1: float = 100.0) -> list[bool]:
-    return [demand.passed for demand in held_against(GATES[variant], figures(run), fp32_f1)]
+def figures(run: VariantRun, thresholds=(0.0,), name: str = "fp32"):
+    return compare_runs(name, FILES, a_run(), run, thresholds)
+
+
+def passed(
+    variant: str, run: VariantRun, fp32_f1: float = 100.0, questions: int = FEWEST_FOR_F1
+) -> list[bool | None]:
+    return [demand.passed for demand in held_against(GATES[variant], figures(run), fp32_f1, questions)]
+
+
+def a_report(questions: int, fp32_f1: float = 100.0, name: str = "tiny-qa") -> ParityReport:
+    parity = figures(a_run(), name="int8")
+    return ParityReport(
+        name=name,
+        data="data",
+        data_sha256="0" * 64,
+        questions=questions,
+        unanswerable=questions // 2,
+        windows=questions,
+        threshold=0.0,
+        exact=100.0,
+        f1=100.0,
+        reference_seconds=1.0,
+        variants=(parity,),
+        demands={"int8": held_against(GATES["int8"], parity, fp32_f1, questions)},
+        environment={},
+        command="fastspan verify",
+    )
 
 
 def test_a_run_equals_itself():
@@ -113,7 +152,134 @@ def test_the_gates_of_fp16_and_int8():
 
 def test_a_difference_that_is_no_number_passes_no_gate():
     found = replace(figures(a_run()), largest_difference=float("nan"))
-    assert [d.passed for d in held_against(GATES["fp32"], found, 100.0)] == [True, False, True]
+    assert [d.passed for d in held_against(GATES["fp32"], found, 100.0, 200)] == [True, False, True]
+
+
+def test_f1_is_judged_only_where_one_answer_is_not_the_whole_gate():
+    # Equal answers are judged all the same.
+    assert passed("fp16", a_run(changed=(3,)), questions=FEWEST_FOR_F1 - 1) == [False, None]
+    assert passed("int8", a_run(), 90.0, questions=367) == [True, None]
+    assert passed("int8", a_run(), 90.0, questions=FEWEST_FOR_F1) == [True, False]
+    assert None not in passed("fp32", a_run(), questions=1)
+
+
+def test_what_is_not_judged_is_said_and_fails_nothing():
+    few, many = a_report(367, fp32_f1=90.0), a_report(FEWEST_FOR_F1, fp32_f1=90.0)
+    assert few.passed
+    assert "F1 of int8 not judged: too few questions (367" in few.unjudged
+    text = parity_markdown(few)
+    assert few.unjudged in text
+    assert "| F1 within 0.3 points of fp32's | 10.000 | not judged: too few questions |" in text
+    assert "every gate that was judged passed" in text
+    assert "PASS, F1 not judged" in summary_table(few)
+
+    assert not many.passed
+    assert many.missed == ("int8: F1 within 0.3 points of fp32's, found 10.000",)
+    assert many.unjudged == ""
+    assert "not judged" not in parity_markdown(many)
+    both = replace(few, demands={"int8": (Demand("a", "b", False), Demand("c", "d", None))})
+    assert "| FAIL |" in summary_table(both)
+    assert "NOT every gate passed" in parity_markdown(both)
+
+
+def test_reports_on_two_models_lie_side_by_side(tmp_path: Path):
+    names = [
+        path.name for name in ("one", "owner/two") for path in write_report(a_report(5, name=name), tmp_path)
+    ]
+    assert names == [
+        "parity-one-data.md", "parity-one-data.json",
+        "parity-owner-two-data.md", "parity-owner-two-data.json",
+    ]  # fmt: skip
+    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_report_names_the_files_of_each_graph():
+    found = figures(a_run())
+    assert found.bytes == 1000
+    assert found.sha256 == {"model.onnx": "a" * 64, "model.onnx_data": "b" * 64}
+    assert found.threads == 2
+
+
+class PackedStandIn:
+    """A loaded session of another layout, which no session made anew from its graph could stand for."""
+
+    def __init__(self, session: Session) -> None:
+        self.graph = replace(session.graph, layout="packed", target="cuda")
+        self.settings, self.providers = session.settings, ("MadeUpExecutionProvider",)
+        self._session, self.runs = session, []
+
+    def run(self, windows, *, deadline=None):
+        self.runs.append(len(windows))
+        longest = max(len(window.input_ids) for window in windows)
+        sides = [], []
+        for window in windows:
+            for side, row in zip(sides, self._session.run([window], deadline=deadline), strict=True):
+                side.append(np.pad(row[0], (0, longest - row.shape[1]), constant_values=np.nan))
+        return tuple(np.stack(side) for side in sides)
+
+
+def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: Path, tmp_path, monkeypatch):
+    questions = open_data(write_squad(tmp_path)).questions
+    bundle = Bundle.open(tiny_bundle)
+    pairs = encode_questions(bundle, questions)
+    options = LoadOptions(variant="fp32", provider="cpu", threads=1, optimize_for="throughput")
+    expected = run_variant(bundle, options, questions, pairs, step=lambda: None)
+    loaded = load_bundle(tiny_bundle, None, options)
+    stand_in = PackedStandIn(loaded.session)
+    monkeypatch.setattr(parity_runs, "load_bundle", lambda *_: replace(loaded, session=stand_in))
+
+    def made_anew(*_):
+        raise AssertionError("a second session was made")
+
+    monkeypatch.setattr(Session, "__init__", made_anew)
+    run = run_variant(bundle, options, questions, pairs, step=lambda: None)
+    assert max(stand_in.runs) > 1
+    assert sum(stand_in.runs) >= len(
+        {window.input_ids.tobytes() for pair in pairs for window in pair.windows}
+    )
+    assert run.providers == ("MadeUpExecutionProvider",)
+    assert run.outcomes.texts(0.0) == expected.outcomes.texts(0.0)
+    for one, other in zip(run.logits, expected.logits, strict=True):
+        for found, wanted in zip(one, other, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@needs_pytorch
+@pytest.mark.parametrize(
+    ("checkpoint", "asked"),
+    [
+        (None, ("owner/name", "c" * 40)),
+        ("owner/name", ("owner/name", "c" * 40)),
+        ("owner/other", ("owner/other", None)),
+    ],
+)
+def test_the_checkpoint_the_manifest_names_is_taken_at_its_revision(
+    tiny_bundle: Path, tiny_checkpoint: Path, monkeypatch, checkpoint, asked
+):
+    calls = []
+
+    def resolve(*source):
+        calls.append(source)
+        return resolve_source(tiny_checkpoint)
+
+    monkeypatch.setattr(parity_runs, "resolve_source", resolve)
+    bundle = Bundle.open(tiny_bundle)
+    source = replace(bundle.manifest.source, id="owner/name", revision="c" * 40)
+    bundle = replace(bundle, manifest=replace(bundle.manifest, source=source))
+    assert find_checkpoint(bundle, checkpoint) == tiny_checkpoint
+    assert calls == [asked]
+
+
+@needs_pytorch
+def test_a_folder_with_the_checkpoints_name_is_taken_as_it_is(
+    tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch
+):
+    shutil.copytree(tiny_checkpoint, tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle.open(tiny_bundle)
+    source = replace(bundle.manifest.source, id="owner/name", revision="c" * 40)
+    bundle = replace(bundle, manifest=replace(bundle.manifest, source=source))
+    assert find_checkpoint(bundle, "owner/name") == Path("owner/name")
 
 
 def test_the_logits_are_those_the_engine_ran(tiny_bundle: Path, tmp_path: Path):
@@ -161,17 +327,29 @@ def test_the_command_writes_the_report(tiny_bundle: Path, tiny_checkpoint: Path,
     options = ("--checkpoint", str(tiny_checkpoint), "--data", str(data), "--provider", "cpu")
     assert verify(tiny_bundle, *options, "--variants", "fp32", "--out", str(out)) == 0
     assert "| fp32 |" in capsys.readouterr().out
-    report = json.loads((out / "parity-tiny.json").read_text(encoding="utf-8"))
+    report = json.loads((out / "parity-tiny-qa-tiny.json").read_text(encoding="utf-8"))
     assert report["passed"] is True
     assert report["questions"] == 40
     assert report["environment"]["provider"] == "CPUExecutionProvider"
+    assert report["environment"]["threads"] == report["environment"]["PyTorch's threads"] == "1"
+    assert report["environment"]["data"] == f"tiny, sha256 {hashlib.sha256(data.read_bytes()).hexdigest()}"
+    assert shlex.split(report["command"]) == [
+        "fastspan", "verify", str(tiny_bundle), "--against", "pytorch", "--data", str(data),
+        "--checkpoint", str(tiny_checkpoint), "--variants", "fp32", "--provider", "cpu", "--out", str(out),
+        "--threads", "1",
+    ]  # fmt: skip
     digest = json.loads((tiny_bundle / "fastspan.json").read_bytes())["digest"]
     assert digest in report["environment"]["bundle"]
     (parity,) = report["variants"]
+    records = Bundle.open(tiny_bundle).manifest.files
+    assert parity["sha256"] == {path: records[path].sha256 for path in parity["sha256"]}
+    assert next(iter(parity["sha256"])) == parity["graph"]
+    assert parity["threads"] == 1
     assert parity["agreements"][0]["equal_answers"] == 1.0
     assert parity["agreements"][0]["f1"] == pytest.approx(report["f1"])
     assert 0 < parity["largest_difference"] <= 1e-4
-    markdown = (out / "parity-tiny.md").read_text(encoding="utf-8")
+    markdown = (out / "parity-tiny-qa-tiny.md").read_text(encoding="utf-8")
+    assert report["command"] in markdown
     assert "every gate passed" in markdown
     assert markdown.count("| PASS |") == 4  # the summary's and one a demand
     for value in report["environment"].values():
@@ -186,12 +364,15 @@ def test_a_missed_gate_is_reported_and_is_an_error(
     monkeypatch.setitem(GATES, "int8", replace(GATES["int8"], logits_within=0.0))
     options = ("--checkpoint", str(tiny_checkpoint), "--data", str(data), "--provider", "cpu")
     assert verify(tiny_bundle, *options, "--variants", "int8", "--out", str(out)) == 1
-    told = capsys.readouterr().err.strip().splitlines()[-1]
+    written = capsys.readouterr()
+    told = written.err.strip().splitlines()[-1]
     assert "int8: logits within 0" in told
-    report = json.loads((out / "parity-tiny.json").read_text(encoding="utf-8"))
+    assert "F1" not in told
+    assert "F1 of int8 not judged: too few questions (40" in written.out
+    report = json.loads((out / "parity-tiny-qa-tiny.json").read_text(encoding="utf-8"))
     assert report["passed"] is False
     assert [parity["variant"] for parity in report["variants"]] == ["fp32", "int8"]
-    markdown = (out / "parity-tiny.md").read_text(encoding="utf-8")
+    markdown = (out / "parity-tiny-qa-tiny.md").read_text(encoding="utf-8")
     assert "NOT every gate passed" in markdown
     assert "| FAIL |" in markdown
 

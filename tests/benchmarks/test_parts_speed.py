@@ -30,7 +30,7 @@ def answerer(bundled_bundle):
 
 @pytest.fixture(scope="module")
 def encoder(answerer):
-    return answerer._encoder
+    return answerer._loaded.encoder
 
 
 @pytest.fixture(scope="module")

@@ -59,23 +59,54 @@ def test_accuracy_is_a_difference_from_pytorch(reports):
     assert row(text, "single-128", "optimum", "fp32", "latency")[-1] == "-0.40"
 
 
-def test_a_parity_report_goes_before_the_answers_of_the_run(tmp_path):
-    folder = write_recorded(tmp_path)
-    difference = {"estimate": -1.25, "low": -2, "high": 0, "level": 0.95}
+def write_parity(folder, name: str, questions: int, estimate: float, *, digest: str = "a" * 64) -> None:
+    difference = {"estimate": estimate, "low": -2, "high": 0, "level": 0.95}
     agreement = {"exact_difference": difference, "f1_difference": difference}
-    parity = {
-        "name": "minilm-l6-squad2",
-        "questions": 2828,
-        "variants": [{"variant": "int8", "agreements": [agreement]}],
+    variant = {
+        "variant": "int8",
+        "graph": "onnx/model_int8.onnx",
+        "sha256": {"onnx/model_int8.onnx": digest, "onnx/model_int8.onnx_data": "b" * 64},
+        "agreements": [agreement],
     }
-    (folder / "parity-squad.json").write_text(json.dumps(parity))
-    text, _ = report_on(folder)
+    report = {"name": "minilm-l6-squad2", "questions": questions, "variants": [variant]}
+    (folder / f"parity-minilm-l6-squad2-{name}.json").write_text(json.dumps(report))
+
+
+@pytest.fixture
+def measured_bundle(tmp_path):
+    """A measurement of a bundle whose int8 graph's digests begin with a's and b's."""
+    folder = write_recorded(tmp_path)
+    record = json.loads((folder / "speed-cpu.json").read_text())
+    named = {"minilm-l6-squad2, onnx/model_int8.onnx": f"sha256 {'a' * 16} + {'b' * 16}"}
+    record["environment"].update(named)
+    (folder / "speed-cpu.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_parity_report_goes_before_the_answers_of_the_run(measured_bundle):
+    write_parity(measured_bundle, "squad", 2828, -1.25)
+    text, _ = report_on(measured_bundle)
     assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.25"
     assert row(text, "single-128", "FastSpan", "fp32", "latency")[-1] == "-0.50"
-    assert "parity-squad.json" in text
-    (folder / "parity-squad.json").write_text("{}")
+    assert "parity-minilm-l6-squad2-squad.json" in text
+    (measured_bundle / "parity-squad.json").write_text("{}")
     with pytest.raises(DataError, match="make parity"):
-        report_on(folder)
+        report_on(measured_bundle)
+
+
+def test_of_two_parity_reports_the_one_with_more_questions_counts(measured_bundle):
+    write_parity(measured_bundle, "a-part", 2828, -1.25)
+    write_parity(measured_bundle, "own-set", 367, -1.75)
+    text, _ = report_on(measured_bundle)
+    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.25"
+
+
+@pytest.mark.parametrize("digest", ["c" * 64, ""])
+def test_a_parity_report_on_another_graph_does_not_count(measured_bundle, digest):
+    write_parity(measured_bundle, "own-set", 367, -1.75)
+    write_parity(measured_bundle, "part", 2828, -1.25, digest=digest)
+    text, _ = report_on(measured_bundle)
+    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.75"
 
 
 def test_cost_follows_from_price_and_speed(tmp_path):

@@ -149,7 +149,10 @@ def test_best_thresholds_are_the_best_of_all_and_reach_what_they_say():
 
     def at(threshold: float) -> dict[str, float]:
         final = {k: "" if margins[k] > threshold else predictions[k] for k in keys}
-        return score(questions, final)
+        scores = score(questions, final)
+        by_margin = score(questions, predictions, margins, na_prob_threshold=threshold)
+        assert (by_margin["exact"], by_margin["f1"]) == (scores["exact"], scores["f1"])
+        return scores
 
     best = best_thresholds(questions, predictions, margins)
     everywhere = [at(step / 2) for step in range(-20, 20)]
@@ -157,6 +160,17 @@ def test_best_thresholds_are_the_best_of_all_and_reach_what_they_say():
     assert best.f1 == pytest.approx(max(s["f1"] for s in everywhere))
     assert at(best.exact_threshold)["exact"] == pytest.approx(best.exact)
     assert at(best.f1_threshold)["f1"] == pytest.approx(best.f1)
+
+
+def test_a_reference_that_normalizes_to_nothing_counts_against_a_threshold():
+    # Officially the answer "" matches "the", and leaving the question unanswered by a threshold does not.
+    questions = [question("a", "the"), question("b")]
+    predictions, margins = {"a": "Rollo", "b": "Rollo"}, {"a": 1.0, "b": 1.0}
+    best = best_thresholds(questions, predictions, margins)
+    assert (best.exact, best.f1) == (50.0, 50.0)
+    at_best = score(questions, predictions, margins, na_prob_threshold=best.exact_threshold)
+    assert at_best["exact"] == best.exact == at_best["best_exact"]
+    assert score(questions, {"a": "", "b": ""})["exact"] == 100.0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,18 @@ class FakeRuntime(ModuleType):
     Args:
         runs_on: What its sessions run on, whatever is asked for.
         before_run: Called with the inputs before every run; may raise.
+        assigned: Which providers a graph's operators go to: a session that forbids the CPU is refused where
+            that is one of them. None: all go where they are asked to.
     """
 
     __version__ = "0"
     cuda_version = "12.8"
 
     def __init__(
-        self, runs_on: Sequence[str] = (CUDA, CPU), before_run: Callable[[Mapping], None] | None = None
+        self,
+        runs_on: Sequence[str] = (CUDA, CPU),
+        before_run: Callable[[Mapping], None] | None = None,
+        assigned: Sequence[str] | None = None,
     ) -> None:
         super().__init__("onnxruntime")
         runtime = self
@@ -106,12 +111,24 @@ class FakeRuntime(ModuleType):
                 self, path: str, options: SessionOptions, providers: list, disabled_optimizers: object
             ) -> None:
                 runtime.options, runtime.providers = options, providers
+                forbidden = options.entries.get("session.disable_cpu_ep_fallback") == "1"
+                if forbidden and CPU in (assigned or ()):
+                    raise RuntimeError(
+                        "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned "
+                        "to the default CPU EP, but fallback to CPU EP has been explicitly disabled by the "
+                        "user."
+                    )
 
             def get_providers(self) -> list[str]:
                 return list(runs_on)
 
             def disable_fallback(self) -> None:
                 pass
+
+            def get_provider_graph_assignment_info(self) -> list[SimpleNamespace]:
+                assert runtime.options is not None
+                assert runtime.options.entries["session.record_ep_graph_assignment_info"] == "1"
+                return [SimpleNamespace(ep_name=provider) for provider in assigned or ()]
 
             def io_binding(self) -> Binding:
                 return Binding()

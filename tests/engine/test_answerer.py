@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shutil
+import threading
+import time
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,7 @@ from fastspan import (
     Prediction,
     QuestionAnswerer,
 )
+from fastspan.loading import LoadedBundle, load_bundle
 
 QUESTION = "who built the tower"
 CONTEXT = "the norse leader rollo built the stone tower by the river in the year of snow"
@@ -73,6 +80,9 @@ def test_an_empty_context_answers_nothing(either: QuestionAnswerer) -> None:
         assert prediction.answer is None
         assert prediction.answers == ()
         assert prediction.best_span_score == -np.inf
+        data = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
+        assert data["best_span_score"] is None
+        assert data["null_score"] == prediction.null_score
         assert np.isfinite(prediction.null_score)
 
 
@@ -110,6 +120,26 @@ def test_options_of_a_call(qa: QuestionAnswerer) -> None:
     assert all(" " not in answer.text for answer in one_word.answers)
 
 
+def test_options_that_leave_the_window_open_have_the_bundles(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = load_bundle
+
+    def with_a_small_window(*arguments: Any) -> LoadedBundle:
+        loaded = load(*arguments)
+        manifest = replace(loaded.bundle.manifest, max_length=48, overlap=16)
+        return replace(loaded, bundle=replace(loaded.bundle, manifest=manifest))
+
+    monkeypatch.setattr("fastspan.answerer.load_bundle", with_a_small_window)
+    context = words(300)
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as small:
+        expected = small.answer(QUESTION, context, top_k=3, max_length=48, overlap=16)
+        assert expected != small.answer(QUESTION, context, top_k=3, max_length=384, overlap=128)
+        for options in (AnswerOptions(top_k=3), AnswerOptions(top_k=3, max_length=48)):
+            assert small.answer(QUESTION, context, options=options) == expected
+            assert list(small.answer_many([(QUESTION, context)], options=options)) == [expected]
+
+
 def test_strings_of_numpy_are_strings(qa: QuestionAnswerer) -> None:
     assert qa.answer(np.str_(QUESTION), np.str_(CONTEXT)) == qa.answer(QUESTION, CONTEXT)
 
@@ -143,11 +173,15 @@ def test_an_unusable_text_is_named(qa: QuestionAnswerer, question: Any, context:
         ({"timeout": "1"}, "timeout must be a number of seconds or None, not '1'"),
         ({"timeout": True}, "timeout must be a number"),
         ({"timeout": float("nan")}, "timeout must be a number"),
+        ({"timeout": 10**400}, "timeout must be a number of seconds or None, not 1000"),
+        ({"timeout": 10**5000}, "timeout must be a number of seconds or None, not a int of too many digits"),
+        ({"no_answer_threshold": 10**400}, "no_answer_threshold must be a number"),
         ({"options": {"top_k": 3}}, "options must be AnswerOptions or None, not dict"),
         ({"options": LoadOptions()}, "options must be AnswerOptions or None, not LoadOptions"),
         ({"topk": 3}, "'topk' is not an option of answer.*top_k"),
         ({"top_k": "3"}, "top_k must be a whole number"),
         ({"max_length": 513}, "max_length is 513, but the model takes windows of at most 512"),
+        ({"max_length": 100}, r"overlap \(128\) must be smaller than max_length \(100\)"),
         ({"max_length": 10, "overlap": 8}, "raise max_length or lower overlap"),
     ],
 )
@@ -160,10 +194,21 @@ def test_an_unusable_option_is_named(qa: QuestionAnswerer, options: dict[str, An
             list(qa.answer_many([(QUESTION, CONTEXT)], **options))
 
 
+def test_a_name_that_a_call_does_not_take(qa: QuestionAnswerer) -> None:
+    with pytest.raises(InputError, match=r"'timeout' is not an option of answer_many\(\).* pairs, options"):
+        qa.answer_many([], timeout=3)  # type: ignore[call-arg]
+    with pytest.raises(
+        InputError, match=r"'time' is not an option of answer\(\).* question, context, timeout"
+    ):
+        qa.answer(QUESTION, CONTEXT, time=3)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("source", "options", "kind", "named"),
     [
         (None, {}, InputError, "source must be a folder or a hub id, not None"),
+        ("a\0b", {}, InputError, "source must be a folder or a hub id, and 'a.x00b' holds a NUL character"),
+        ("x" * 10_000, {}, InputError, "source must be a folder or a hub id, and no path can be 'xxx"),
         (b"bundle", {}, InputError, "source must be a folder or a hub id"),
         ("/nowhere/at/all", {}, BundleError, "/nowhere/at/all does not exist"),
         (Path("owner/vanished"), {}, BundleError, "owner/vanished does not exist"),
@@ -381,6 +426,40 @@ def test_a_failing_run_names_its_cause_and_the_next_call_works(
 
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
+    tiny_bundle: Path, mode: str
+) -> None:
+    qa = QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2)
+    expected = qa.answer(QUESTION, words(900))
+    info = qa.info()
+    session = qa._session
+    real, held = session._session, weakref.ref(session)
+    entered, free = threading.Event(), threading.Event()
+
+    class Slow:
+        def run(self, *arguments: object) -> Any:
+            entered.set()
+            free.wait(60)
+            return real.run(*arguments)
+
+    session._session = Slow()
+    del session
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(qa.answer, QUESTION, words(900))
+        assert entered.wait(60)
+        closing = pool.submit(qa.close)
+        while not repr(qa).endswith("closed>"):
+            time.sleep(0.001)
+        free.set()
+        assert begun.result(60) == expected
+        closing.result(60)
+    del begun, closing
+    gc.collect()
+    assert held() is None
+    assert qa.info() == info
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
 def test_a_closed_answerer_refuses(tiny_bundle: Path, mode: str) -> None:
     with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode) as qa:
         begun = qa.answer_many(pairs(300, longest=10))
@@ -427,7 +506,7 @@ def test_what_it_says_of_itself(tiny_bundle: Path) -> None:
 
 def test_a_prediction_is_made_of_built_in_types(qa: QuestionAnswerer) -> None:
     prediction = qa.answer(QUESTION, CONTEXT, top_k=2)
-    data = json.loads(json.dumps(prediction.to_dict()))
+    data = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
     assert data["answers"][0]["text"] == prediction.answers[0].text
     for value in (prediction.null_score, prediction.best_span_score, prediction.answers[0].score):
         assert type(value) is float

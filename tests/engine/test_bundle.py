@@ -151,14 +151,17 @@ class TestIntegrity:
         with pytest.raises(BundleError, match=f"lacks {path}, which its manifest lists"):
             Bundle.open(folder)
 
-    @pytest.mark.parametrize("path", ["notes.txt", "onnx/model_old.onnx", "onnx/.hidden", "deep/er/file"])
+    @pytest.mark.parametrize("path", ["notes.txt", "onnx/model_old.onnx", "deep/er/file"])
     def test_a_surplus_file(self, folder, path):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"")
         with pytest.raises(BundleError, match=f"holds {path}, which its manifest does not list"):
             Bundle.open(folder)
 
-    def test_what_hubs_add_at_the_top_is_passed_over(self, folder):
+    def test_what_hubs_and_file_managers_add_is_passed_over(self, folder):
+        for path in (".DS_Store", "onnx/.DS_Store", "onnx/.cache/deeper/lock"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(b"")
         (folder / ".gitattributes").write_text("*.onnx filter=lfs")
         (folder / ".cache" / "huggingface").mkdir(parents=True)
         (folder / ".cache" / "huggingface" / "download.lock").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
@@ -9,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastspan import AnswerOptions, InputError, LoadOptions
-from fastspan.config import AnswerOverrides, LoadOverrides
+from fastspan import AnswerOptions, InputError, LoadOptions, QuestionAnswerer
+from fastspan.config import _OWN_ARGUMENTS, AnswerOverrides, LoadOverrides, shown
 
+# More digits than Python writes out.
+HUGE = 10**5000
 NO_NUMBER = ["3", 2.5, True, None, np.array([1, 2]), float("nan")]
 UNUSABLE: dict[str, list[Any]] = {
-    "top_k": [0, -1, *NO_NUMBER],
+    "top_k": [0, -1, HUGE, -HUGE, *NO_NUMBER],
     "max_answer_length": [0, -1, *(value for value in NO_NUMBER if value is not None)],
     "n_best": [0, *NO_NUMBER],
-    "max_length": [0, *NO_NUMBER],
-    "overlap": [-1, 384, 1000, *NO_NUMBER],
+    "max_length": [0, HUGE, -HUGE, *(value for value in NO_NUMBER if value is not None)],
+    "overlap": [-1, *(value for value in NO_NUMBER if value is not None)],
     "decoding": ["SQuAD", "", None, 1, ["squad"], np.array(["squad", "pipeline"])],
-    "no_answer_threshold": ["0", True, float("nan"), [0.0]],
+    "no_answer_threshold": ["0", True, float("nan"), [0.0], 10**400, HUGE],
     "align_to_words": [0, 1, "yes", None],
     "handle_impossible_answer": [0, "no", None],
     "truncate_question": [1, "", None],
@@ -40,7 +43,7 @@ UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:
     return [
-        pytest.param(name, value, id=f"{name}={value!r}")
+        pytest.param(name, value, id=f"{name}={shown(value)}")
         for name, values in table.items()
         for value in values
     ]
@@ -86,6 +89,29 @@ def test_overriding() -> None:
     assert LoadOptions(threads=2).override({"spinning": False}) == LoadOptions(threads=2, spinning=False)
     with pytest.raises(InputError, match=r"'device' is not an option of load\(\); the options are variant, "):
         LoadOptions().override({"device": "cpu"})
+
+
+@pytest.mark.parametrize("call", ["answer", "answer_many", "load"])
+def test_a_refused_name_is_answered_with_all_that_the_call_takes(call: str) -> None:
+    named = inspect.signature(getattr(QuestionAnswerer, call)).parameters.values()
+    own = [p.name for p in named if p.name != "self" and p.kind is not p.VAR_KEYWORD]
+    assert list(_OWN_ARGUMENTS[call]) == own
+
+
+def test_a_window_left_open_is_the_one_it_is_put_into() -> None:
+    assert AnswerOptions().window == (384, 128)
+    assert AnswerOptions(top_k=3).within(256, 64) == AnswerOptions(top_k=3, max_length=256, overlap=64)
+    assert AnswerOptions(max_length=100).within(256, 64).window == (100, 64)
+    assert AnswerOptions(overlap=0).within(256, 64).window == (256, 0)
+    whole = AnswerOptions(max_length=9, overlap=2)
+    assert whole.within(256, 64) is whole
+    with pytest.raises(InputError, match=r"overlap \(64\) must be smaller than max_length \(50\)"):
+        AnswerOptions(max_length=50).within(256, 64)
+    for options in ({"max_length": 50}, {"overlap": 384}):
+        with pytest.raises(InputError, match="neighbouring windows have to differ"):
+            _ = AnswerOptions(**options).window
+    with pytest.raises(InputError, match="neighbouring windows have to differ"):
+        AnswerOptions(max_length=50, overlap=50)
 
 
 @pytest.mark.parametrize(("decoding", "tokens"), [("squad", 30), ("pipeline", 15)])

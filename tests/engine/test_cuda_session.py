@@ -201,6 +201,14 @@ def test_a_deadline_that_passes_on_the_way_to_the_gpu(installed: Installed) -> N
     assert sum(kind == "bound" for kind, _, _ in runtime.calls) == 1 + 1
 
 
+@pytest.mark.parametrize("seconds", [1e300, float("inf")])
+def test_a_deadline_that_never_comes(installed: Installed, seconds: float) -> None:
+    installed()
+    session = opened(capture_up_to=32)
+    for asked in (windows(5), windows(5, 6)):
+        session.run(asked, deadline=time.monotonic() + seconds)
+
+
 def test_a_deadline_in_mid_run_terminates_it(installed: Installed) -> None:
     stopped = threading.Event()
     runtime = installed()

@@ -75,7 +75,7 @@ class PipelineOutputs:
         self.pipeline = pipeline
         example = pipeline.create_sample(question, context)
         self.outputs = list(
-            pipeline.preprocess(example, doc_stride=options.overlap, max_seq_len=options.max_length)
+            pipeline.preprocess(example, doc_stride=options.window[1], max_seq_len=options.window[0])
         )
         for output, start, end, window in zip(self.outputs, starts, ends, pair.windows, strict=True):
             assert output["input_ids"][0].tolist() == window.input_ids.tolist()

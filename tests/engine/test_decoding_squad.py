@@ -93,7 +93,7 @@ def run_squad(features, context, options):
     for _, _, offsets in features:
         count = sum(offset is not None for offset in offsets)
         # All but the last are as long as the first, and each overlaps the one before.
-        spans.append((spans[-1][0] + spans[0][1] - options.overlap if spans else 0, count))
+        spans.append((spans[-1][0] + spans[0][1] - options.window[1] if spans else 0, count))
     for number, (starts, ends, offsets) in enumerate(features):
         null_scores.append(starts[0] + ends[0])
         shown = {i for i, offset in enumerate(offsets) if offset is not None}
@@ -118,8 +118,8 @@ def transformers_features(tokenizer, question, context, options, starts, ends):
         question,
         context,
         truncation="only_second",
-        max_length=options.max_length,
-        stride=options.overlap,
+        max_length=options.window[0],
+        stride=options.window[1],
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )

@@ -179,7 +179,7 @@ def test_a_context_without_text_has_one_window(family, context):
 def question_limit(family, context, options):
     """The longest question, in words of one token, that finds room."""
     encoder, longest = make_encoder(family), 0
-    for words in range(1, options.max_length):
+    for words in range(1, options.window[0]):
         try:
             encoder.encode(["the" + " the" * (words - 1)], [context], options)
         except InputError:

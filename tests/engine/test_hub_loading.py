@@ -12,6 +12,7 @@ from stand_in_hub import ID, MAIN, OLD, Hub, serve
 
 from fastspan import BundleError, MissingDependency, QuestionAnswerer
 from fastspan.bundle import Bundle
+from fastspan.manifest import MANIFEST
 
 pytest.importorskip("huggingface_hub")
 
@@ -71,6 +72,24 @@ def test_a_bundle_is_loaded_by_its_hub_id(tiny_bundle: Path, tmp_path: Path) -> 
     with serve(hub_of(tiny_bundle)) as hub:
         assert run(USE, tiny_bundle, hub, tmp_path) == MAIN
         assert run(USE, tiny_bundle, hub, tmp_path, revision="v1") == OLD
+
+
+def test_only_what_the_manifest_lists_is_fetched(tiny_bundle: Path, tmp_path: Path) -> None:
+    state = hub_of(tiny_bundle)
+    state.files[MAIN] |= {"model.safetensors": b"weights", "pytorch_model.bin": b"the same again"}
+    with serve(state) as hub:
+        assert run(USE, tiny_bundle, hub, tmp_path) == MAIN
+        listed = {MANIFEST, *Bundle.open(tiny_bundle).manifest.files}
+        assert hub.fetched() == listed
+
+
+def test_nothing_of_a_checkpoint_is_fetched(tiny_bundle: Path, tmp_path: Path) -> None:
+    files = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"the same again"}
+    with serve(Hub(files={MAIN: files})) as hub:
+        message = run(FAIL, tiny_bundle, hub, tmp_path)
+        assert hub.fetched() <= {MANIFEST}
+    assert message.startswith(f"'{ID}' on the hub holds no {MANIFEST}, so it is no bundle")
+    assert f"`fastspan export {ID} --out FOLDER`" in message
 
 
 def test_a_file_that_the_hub_changed_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

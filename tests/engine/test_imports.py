@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,18 @@ with QuestionAnswerer.load({str(tiny_bundle)!r}, variant="fp32") as qa:
     top, _, time = modules_after(code)
     assert "onnxruntime" in top
     assert not top & (HEAVY - {"onnxruntime"}), time
+
+
+def test_every_module_of_the_engine_is_held_to_its_layers() -> None:
+    """A module that no contract names could import torch unseen."""
+    root = Path(__file__).resolve().parents[2]
+    modules = {f"fastspan.{path.stem}" for path in (root / "engine").glob("*.py")}
+    # What starts the commands may import anything, inside a command's run.
+    modules -= {"fastspan.__init__", "fastspan.__main__", "fastspan.cli"}
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    lists = [
+        set(re.findall(r'"([^"]+)"', found)) for found in re.findall(r"source_modules = (\[.*?\])", text)
+    ]
+    assert len(lists) == 3
+    assert modules == lists[1]
+    assert modules | {"fastspan.serving"} == lists[2]

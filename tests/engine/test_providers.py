@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,11 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(
             self, path: str, options: object = None, providers: object = None, **more: object
         ) -> None:
+            forbidden = "0"
+            with suppress(RuntimeError):  # a session for the CPU says nothing of it
+                forbidden = options.get_session_config_entry("session.disable_cpu_ep_fallback")  # type: ignore[attr-defined]
+            if forbidden == "1":
+                raise RuntimeError("fallback to CPU EP has been explicitly disabled by the user.")
             super().__init__(path, options, providers=[CPU], **more)
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])

@@ -443,7 +443,7 @@ def test_windows_are_counted_as_they_are_made(
     text = "snow " * question
     try:
         options = AnswerOptions(max_length=max_length, overlap=overlap, truncate_question=truncate_question)
-        (pair,) = qa._encoder.encode([text], [context], options)
+        (pair,) = qa._loaded.encoder.encode([text], [context], options)
     except InputError:
         return
     made = len(pair.windows)

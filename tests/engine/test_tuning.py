@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastspan import BundleError, InputError, QuestionAnswerer, duel, tuning
+from fastspan import AnswerOptions, BundleError, InputError, QuestionAnswerer, duel, tuning
 from fastspan.cli import main
 from fastspan.duel import questions_of
 from fastspan.profile import Profile, RunSettings, profile_path
@@ -97,9 +97,9 @@ def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -
 
 def test_questions_have_the_lengths_that_were_asked_for(tiny_bundle: Path) -> None:
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
-        texts = questions_of(qa._encoder, (64, 160, 64, 1000), 384)
+        texts = questions_of(qa._loaded.encoder, (64, 160, 64, 1000), 384)
         assert texts[0] == texts[2]
-        encoded = qa._encode(texts, qa._defaults, 0)
+        encoded = qa._loaded.encoder.encode(*zip(*texts, strict=True), AnswerOptions())
         lengths = [len(pair.windows[0].input_ids) for pair in encoded]
         assert all(len(pair.windows) == 1 for pair in encoded)
         for length, wanted in zip(lengths, (64, 160, 64, 384), strict=True):

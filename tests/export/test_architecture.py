@@ -89,3 +89,44 @@ def test_a_configuration_without_sizes():
     del config["hidden_size"]
     with pytest.raises(CheckpointError, match="hidden_size"):
         describe(config, weights)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("bert", {"layer_norm_eps": None}, "layer_norm_eps must be a small number such as 1e-12, not None"),
+        ("bert", {"layer_norm_eps": "1e-12"}, "layer_norm_eps must be a small number .* not '1e-12'"),
+        ("bert", {"layer_norm_eps": float("nan")}, "layer_norm_eps must be a small number .* not nan"),
+        ("bert", {"hidden_act": ["gelu"]}, r"hidden_act must be a text, not \['gelu'\]"),
+        ("bert", {"hidden_act": None}, "hidden_act must be a text, not None"),
+        ("distilbert", {"activation": {}}, "activation must be a text, not {}"),
+        ("bert", {"model_type": ["bert"]}, r"model_type must be a text, not \['bert'\]"),
+        ("bert", {"hidden_size": None}, "hidden_size must be a whole number of at least 1, not None"),
+        ("bert", {"num_hidden_layers": 1.5}, "num_hidden_layers must be a whole number .* not 1.5"),
+        ("bert", {"intermediate_size": True}, "intermediate_size must be a whole number .* not True"),
+        ("bert", {"num_attention_heads": 5}, "hidden size 32 cannot be split into 5 heads"),
+        ("distilbert", {"dim": "32"}, "dim must be a whole number .* not '32'"),
+        ("electra", {"embedding_size": None}, "embedding_size must be a whole number"),
+        ("roberta", {"pad_token_id": None}, "pad_token_id must be a whole number of at least 0, not None"),
+        ("roberta", {"pad_token_id": 65}, "pad_token_id 65 leaves none of the checkpoint's 66 positions"),
+        ("bert", {"intermediate_size": 64}, "says 64×32"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_names_the_key_and_the_way_on(family, change, message):
+    config, weights = config_and_weights(family)
+    with pytest.raises(CheckpointError, match=f"{message}.*: mend config.json, or copy or download"):
+        describe(config | change, weights)
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    config, weights = config_and_weights("bert")
+    assert describe(config | {"hidden_size": 32.0}, weights).hidden_size == 32
+
+
+@pytest.mark.parametrize(("family", "segments"), [("bert", 1), ("electra", 1), ("bert", 2)])
+def test_segment_ids_are_taken_where_there_are_two_segments(family, segments):
+    config, weights = config_and_weights(family)
+    name = f"{family}.embeddings.token_type_embeddings.weight"
+    encoder = describe(config | {"type_vocab_size": segments}, weights | {name: weights[name][:segments]})
+    assert encoder.takes_segment_ids is (segments > 1)
+    assert encoder.segments is not None

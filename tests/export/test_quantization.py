@@ -128,3 +128,9 @@ def test_the_noise_of_eight_bits_is_what_rounding_measures():
     measured = (np.square(off).mean(axis=1) / sums.var(axis=1)).mean()
     assert noise_share(linear, seen, copies) == pytest.approx(measured, rel=0.05)
     assert noise_share(linear, InputStatistics.of(inputs), copies) == 0
+
+    behind, _ = linear_and_inputs(64, 32, seed=1)
+    last = InputStatistics.of(sums, sums @ behind.weight + 3)
+    through = np.square(off @ behind.weight).mean() * last.precision / last.rows
+    # An activation lets an eighth of it through.
+    assert noise_share(linear, seen, copies, (behind, last)) == pytest.approx(through / 8, rel=0.1)

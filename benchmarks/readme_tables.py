@@ -1,0 +1,107 @@
+"""``make figures``: the README's tables, written from the reports that hold the figures, never by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastspan.benchmarks.report_document import Paragraph, Table, markdown
+from fastspan.benchmarks.report_tables import ratio_table, rows_of
+from fastspan.benchmarks.results import write_text
+from fastspan.benchmarks.speed_models import ROOT
+from fastspan.benchmarks.speed_record import Measured
+from fastspan.errors import DataError, FastSpanError
+
+__all__ = ["fill", "main", "parity_table", "speed_tables"]
+
+_RESULTS = ROOT / "benchmarks" / "results"
+_PARITY = _RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json"
+
+
+def main() -> int:
+    """Rewrite the README's tables."""
+    readme = ROOT / "README.md"
+    try:
+        text = fill(readme.read_text(encoding="utf-8"), "parity", parity_table(_PARITY))
+        write_text(readme, fill(text, "speed", speed_tables(_RESULTS)))
+    except FastSpanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """Put ``content`` between the comments ``<!-- NAME -->`` and ``<!-- /NAME -->``.
+
+    Raises:
+        DataError: The text lacks one of them.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise DataError(f"There is no place for {name}: put {begin.strip()} and {end} into the text.")
+    return f"{before}{begin}{content}{end}{after}"
+
+
+def parity_table(report: Path) -> str:
+    """A row a variant, from a parity report's JSON.
+
+    Raises:
+        DataError: The file is no such report; ``make parity`` writes it.
+    """
+    try:
+        found: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+        rows = [("PyTorch", "–", f"{found['exact']:.2f}", f"{found['f1']:.2f}", "–", "–", "–", "–")]
+        for variant in found["variants"]:
+            judged = variant["agreements"][0]
+            rows.append(
+                (
+                    variant["variant"],
+                    f"{variant['bytes'] / 1e6:.1f} MB",
+                    f"{judged['exact']:.2f}",
+                    f"{judged['f1']:.2f}",
+                    f"{judged['exact'] - found['exact']:+.2f}",
+                    f"{judged['f1'] - found['f1']:+.2f}",
+                    f"{judged['equal_answers']:.2%}",
+                    f"{variant['questions_per_second']:.1f}",
+                )
+            )
+        asked = (
+            f"{found['questions']} questions of the project's own, {found['unanswerable']} without an answer"
+        )
+        machine = f"{found['environment']['threads']} threads on {found['environment']['CPU']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{report} is no parity report ({error}); `make parity` writes it.") from error
+    headers = ("variant", "size", "EM", "F1", "Δ EM", "Δ F1", "equal answers", "questions/s")
+    return markdown([Table(headers, rows), Paragraph(f"{asked}; {machine}. Written by `make parity`.")])
+
+
+def speed_tables(folder: Path) -> str:
+    """How many times as fast FastSpan answers as its peers, a table a model, from a speed record.
+
+    Raises:
+        DataError: The folder holds no such record; ``make bench`` writes it.
+    """
+    measured = Measured.read(folder, "cpu")
+    rows = rows_of(measured)
+    environment = measured.record.environment
+    blocks: list[Paragraph | Table] = []
+    for model, title in measured.record.models.items():
+        blocks.append(Paragraph(f"**{model}**, {title}:"))
+        blocks.append(ratio_table([row for row in rows if row.workload.model == model], ours=None))
+    blocks.append(
+        Paragraph(
+            "The peer's median time ÷ FastSpan's, in one interleaved run; above 1, FastSpan is faster. "
+            f"{environment['CPU']}; 8-bit dot product: {environment['8-bit dot product']}. "
+            "Written by `make bench`."
+        )
+    )
+    return markdown(blocks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Streams and queues: deadlines while work waits, streams that are dropped, and how chunks end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from fastspan import DeadlineExceeded, InputError, QuestionAnswerer
+from fastspan.encoding import EncodedPair
+from fastspan.errors import Closed
+from fastspan.runs import Queued, Runs, Workers
+from fastspan.streaming import Stages, stream
+
+QUESTION = "who built the tower"
+LONG = "the norse leader rollo built the stone tower by the river " * 200
+
+
+class Gate:
+    """Stands before a session's runs until it is opened, and counts those that began."""
+
+    def __init__(self, qa: QuestionAnswerer) -> None:
+        self.began = 0
+        self.entered, self.free = threading.Event(), threading.Event()
+        self._real = qa._session._session
+        qa._session._session = self
+
+    def run(self, *arguments: object) -> Any:
+        self.began += 1
+        self.entered.set()
+        self.free.wait(60)
+        return self._real.run(*arguments)
+
+
+@pytest.fixture
+def one_worker(tiny_bundle: Path) -> Iterator[QuestionAnswerer]:
+    with QuestionAnswerer.load(
+        tiny_bundle, variant="fp32", optimize_for="throughput", threads=1, profile=False
+    ) as qa:
+        yield qa
+
+
+def test_a_deadline_is_kept_while_work_waits_for_a_thread(one_worker: QuestionAnswerer) -> None:
+    gate = Gate(one_worker)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(one_worker.answer, QUESTION, LONG)
+        try:
+            assert gate.entered.wait(60)
+            with pytest.raises(DeadlineExceeded, match="allow more time"):
+                one_worker.answer(QUESTION, LONG, timeout=0.05)
+            # It came back while the only thread was still held.
+            assert gate.began == 1
+            assert not busy.done()
+        finally:
+            gate.free.set()
+        of_the_first = len(busy.result(60).answers)
+    assert of_the_first == 1
+    windows = gate.began
+    one_worker.answer(QUESTION, LONG)
+    # What came too late never ran.
+    assert gate.began == 2 * windows
+
+
+@pytest.mark.parametrize("timeout", [1e300, float("inf")])
+def test_a_wait_without_end(one_worker: QuestionAnswerer, timeout: float) -> None:
+    assert one_worker.answer(QUESTION, LONG, timeout=timeout) == one_worker.answer(QUESTION, LONG)
+
+
+def test_a_stream_that_is_dropped_leaves_no_work_behind(one_worker: QuestionAnswerer) -> None:
+    gate = Gate(one_worker)
+    gate.free.set()
+    answers = one_worker.answer_many([(QUESTION, LONG)] * 400)
+    next(answers)
+    gate.free.clear()
+    gate.entered.clear()
+    # The second chunk's first run may be under way or about to be; all after it wait in the queue.
+    queued = gate.began
+    del answers
+    gate.free.set()
+    one_worker.close()
+    assert gate.began <= queued + 1
+
+
+def test_a_stream_that_fails_drops_what_it_had_started() -> None:
+    cancelled = []
+
+    class Watched(Runs):
+        def cancel(self) -> None:
+            cancelled.append(len(self.pairs))
+
+    def fail(runs: Runs) -> list[Any]:
+        raise ZeroDivisionError
+
+    stages = Stages(
+        encode=lambda texts, position, last: [encoded(text) for _, text in texts],
+        start=lambda pairs: Watched(pairs, [], []),
+        finish=fail,
+    )
+    with pytest.raises(ZeroDivisionError):
+        list(stream(iter([("q", "c")] * 5), stages, chunk=2, ahead=1))
+    assert cancelled == [2]
+
+
+def test_closed_workers_take_no_more() -> None:
+    workers = Workers(1)
+    workers.close()
+    with pytest.raises(Closed):
+        workers.start(SimpleNamespace(run=None), [[]], None)  # type: ignore[arg-type]
+
+
+def test_a_deadline_raised_by_a_run_is_passed_on_as_it_is() -> None:
+    def late() -> Any:
+        raise DeadlineExceeded("the run's own words")
+
+    with ThreadPoolExecutor(1) as pool:
+        queued = Queued([pool.submit(late)], time.monotonic() + 60)
+        with pytest.raises(DeadlineExceeded, match="the run's own words"):
+            list(queued)
+
+
+# --- Chunks. ---
+
+
+def encoded(context: str) -> EncodedPair:
+    return EncodedPair(context, (), None, None)
+
+
+def chunks(pairs: list[Any], chunk: int = 64) -> tuple[list[int], list[str | None]]:
+    """How many pairs each chunk holds, and the context that was known when it was encoded."""
+    sizes, known = [], []
+
+    def encode(texts: Any, position: int, last: EncodedPair | None) -> list[EncodedPair]:
+        assert position == sum(sizes)
+        sizes.append(len(texts))
+        known.append(last.context if last else None)
+        return [encoded(context) for _, context in texts]
+
+    stages = Stages(encode=encode, start=lambda pairs: Runs(pairs, [], []), finish=lambda runs: runs.pairs)
+    assert len(list(stream(iter(pairs), stages, chunk=chunk, ahead=0))) == len(pairs)
+    return sizes, known
+
+
+def test_chunks_end_by_count_and_know_the_last_context() -> None:
+    pairs = [("q", str(number)) for number in range(150)]
+    assert chunks(pairs) == ([64, 64, 22], [None, "63", "127"])
+    assert chunks(pairs, 256) == ([150], [None])
+
+
+def test_chunks_end_by_characters() -> None:
+    megabyte = "x" * 999_999
+    assert chunks([("q", megabyte)] * 5)[0] == [2, 2, 1]
+    assert chunks([("q", "x" * 9_000_000)] * 2)[0] == [1, 1]
+    assert chunks([["q", megabyte]] * 3)[0] == [2, 1]
+
+
+class Counting:
+    """A tokenizer that counts how often it is given a text."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str) -> None:
+        self.times = 0
+        self._tokenizer, self._text = tokenizer, text
+
+    def encode_batch(self, texts: list[str], **options: Any) -> Any:
+        self.times += texts.count(self._text)
+        return self._tokenizer.encode_batch(texts, **options)
+
+
+@pytest.mark.parametrize("bad", [None, 150])
+def test_a_context_shared_by_many_questions_is_tokenized_once(tiny_bundle: Path, bad: int | None) -> None:
+    context = "the norse built the tower"
+    pairs = [(f"{QUESTION} {number}", context) for number in range(200)]
+    if bad is not None:
+        pairs[bad] = ("", context)
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
+        expected = [qa.answer(*pair) for pair in pairs[:3]]
+        encoder = qa._loaded.encoder
+        counting = encoder._tokenizer = Counting(encoder._tokenizer, context)  # type: ignore[assignment]
+        answers = qa.answer_many(pairs)
+        found = []
+        if bad is None:
+            found = list(answers)
+        else:
+            with pytest.raises(InputError, match=r"questions\[150\] is empty"):
+                for answer in answers:
+                    found.append(answer)
+        assert len(found) == (200 if bad is None else bad)
+        assert [answer.answer for answer in found[:3]] == [answer.answer for answer in expected]
+    assert counting.times == 1
+
+
+def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, ahead: asked.append(chunk) or iter(())
+    )
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
+        qa.answer_many([])
+        qa._session.graph = type("Packed", (), {"layout": "packed"})()
+        qa.answer_many([])
+    assert asked == [64, 256]

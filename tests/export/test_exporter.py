@@ -1,0 +1,169 @@
+"""One command, one kind of bundle: whole exports of small checkpoints, by either route."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from checkpoint_files import flax_bytes, flax_tree
+from conftest import SilentProgress
+from tiny_manifest import tiny_variant
+
+from fastspan import QuestionAnswerer
+from fastspan.bundle import Bundle
+from fastspan.encoding import Encoder
+from fastspan.errors import ParityError
+from fastspan.export import exporter, parity
+from fastspan.export.exporter import export
+from fastspan.export.native_route import Int8Recipe
+from fastspan.export.parity import Gate, has_pytorch, torch_logits
+
+CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
+
+
+@pytest.fixture(autouse=True)
+def few_questions(monkeypatch):
+    monkeypatch.setattr("fastspan.export.verification._WORK", 0)
+
+
+def albert(tiny_checkpoint: Path, folder: Path) -> Path:
+    """A random ALBERT with the tiny checkpoint's tokenizer."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("model.safetensors"))
+    sizes = json.loads((tiny_checkpoint / "config.json").read_text())
+    del sizes["model_type"], sizes["architectures"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        config = transformers.AlbertConfig(**sizes | {"embedding_size": 16, "initializer_range": 0.3})
+        transformers.AlbertForQuestionAnswering(config).save_pretrained(folder)
+    return folder
+
+
+def flax_only(tiny_checkpoint: Path, folder: Path) -> Path:
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("model.safetensors"))
+    state = safetensors.numpy.load_file(tiny_checkpoint / "model.safetensors")
+    (folder / "flax_model.msgpack").write_bytes(flax_bytes(flax_tree(state)))
+    return folder
+
+
+@pytest.mark.reference
+def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other(tiny_checkpoint, tmp_path):
+    pytest.importorskip("optimum.exporters")
+    report = export(
+        albert(tiny_checkpoint, tmp_path / "albert"),
+        tmp_path / "bundle",
+        progress=SilentProgress(),
+        allow_parity_loss=True,
+    )
+    assert report.route == "optimum"
+    assert "'albert' has no native lowering" in report.route_reason
+    bundle = Bundle.open(tmp_path / "bundle")
+    bundle.verify_all()
+    assert list(bundle.manifest.variants) == ["fp32", "fp16", "int8"]
+    fp32 = bundle.manifest.variants["fp32"].parity
+    assert (fp32.reference, fp32.passed) == ("pytorch", True)
+    assert fp32.max_logit_difference <= 1e-4
+    model = bundle.manifest.model
+    assert (model.hidden_size, model.layers, model.heads, model.segment_ids) == (32, 2, 4, True)
+    assert (tmp_path / "bundle" / "README.md").is_file()
+    with QuestionAnswerer.load(tmp_path / "bundle", variant="fp32", threads=1) as answerer:
+        answer = answerer.answer("who was the leader?", CONTEXT).answers[0]
+    assert CONTEXT[answer.start : answer.end] == answer.text
+
+
+@pytest.mark.reference
+def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
+    pytest.importorskip("torch")
+    source = flax_only(tiny_checkpoint, tmp_path / "flax")
+    report = export(source, tmp_path / "bundle", progress=SilentProgress(), variants=("fp32",))
+    found = report.bundle.manifest
+    assert found.source.format == "flax"
+    assert found.variants["fp32"].parity.reference == "pytorch"
+    assert found.variants["fp32"].parity.passed
+
+
+@pytest.mark.reference
+def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_bundle):
+    torch = pytest.importorskip("torch")
+    logger = logging.getLogger("transformers")
+    before = torch.get_num_threads(), logger.level
+    encoder = Encoder.from_folder(tiny_bundle, segment_ids=True, max_positions=512)
+    during = set()
+    logits = torch_logits(
+        tiny_checkpoint,
+        parity.encode(encoder, 0, 384, 128, fewest=2),
+        segment_ids=True,
+        threads=before[0] + 1,
+        step=lambda: during.add((torch.get_num_threads(), logger.level)),
+    )
+    assert during == {(before[0] + 1, logging.ERROR)}
+    assert (torch.get_num_threads(), logger.level) == before
+    assert all(np.isfinite(start).all() and start.dtype == np.float32 for start, _ in logits)
+
+
+@pytest.mark.parametrize(
+    ("installed", "enough"), [("4.55.4", False), ("4.56.0", True), ("5.0.0rc1", True), ("4.6.1", False)]
+)
+def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(parity, "version", lambda name: installed)
+    assert has_pytorch() is enough
+
+
+def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(parity.GATES, "int8", Gate(1e-9, 1.0))
+    monkeypatch.setattr("fastspan.export.verification._QUESTIONS_OF_APPEAL", 25)
+    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
+    out = tmp_path / "out" / "bundle"
+
+    def run(**options):
+        recipe = Int8Recipe(windows=4)
+        return export(
+            tiny_checkpoint, out, progress=SilentProgress(), variants=("int8",), int8=recipe, **options
+        )
+
+    with pytest.raises(
+        ParityError,
+        match=r"int8 has [\d.]+% equal answers and a largest logit difference of \S+ over 25 questions "
+        r"\(its gate: logits within 1e-09, at least 100\.0% equal answers\)\. Nothing was published",
+    ):
+        run()
+    assert not list(out.parent.iterdir())
+
+    variants = run(allow_parity_loss=True).bundle.manifest.variants
+    assert (variants["int8"].parity.passed, variants["int8"].parity.accepted_loss) == (False, True)
+    assert (variants["fp32"].parity.passed, variants["fp32"].parity.accepted_loss) == (True, False)
+
+
+def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
+    report = export(
+        tiny_checkpoint,
+        tmp_path / "bundle",
+        progress=SilentProgress(),
+        variants=("fp32", "fp16"),
+        allow_parity_loss=True,
+    )
+    assert report.not_run == ("onnx/model_fp16_packed.onnx", "onnx/model_fp16_cuda.onnx")
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "No figure covers `onnx/model_fp16_packed.onnx`, `onnx/model_fp16_cuda.onnx`: made for" in card
+
+
+def test_a_model_without_attention_heads_has_a_manifest():
+    pytest.importorskip("transformers")
+    config = {"model_type": "fnet", "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 3}
+    model = exporter._model_of(config, [tiny_variant("fp32")])
+    assert (model.heads, model.hidden_size, model.layers, model.vocab_size) == (0, 32, 2, 32000)
+
+
+def test_sizes_are_read_under_the_architectures_own_names():
+    pytest.importorskip("transformers")
+    config = {"model_type": "xlm", "emb_dim": 64, "n_layers": 3, "n_heads": 4, "n_words": 90}
+    model = exporter._model_of(config, [tiny_variant("fp32")])
+    assert (model.hidden_size, model.layers, model.heads, model.vocab_size) == (64, 3, 4, 90)
