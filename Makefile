@@ -99,7 +99,7 @@ parity: .venv/.dev  ## Compare every variant with PyTorch and write the reports 
 			$${data:+--data "$$data"} || missed=yes; \
 	done; test -z "$$missed"
 
-bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers (under ten minutes) and write the report.
+bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers, quickly, and write the report.
 	$(BIN)/python -m fastspan.benchmarks.suite --quick
 
 bench-full: .venv/.dev $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.

@@ -114,7 +114,7 @@ class Evaluation:
         overall: All questions.
         answerable: Those with an answer; None where there are none.
         unanswerable: Those without; None where there are none.
-        best: The best that any threshold would have reached on these questions.
+        best: The best thresholds on these questions, as SQuAD 2.0's official script searches them.
         seconds: How long answering took.
     """
 

@@ -58,7 +58,7 @@ def _suite_options(options: argparse.Namespace) -> SuiteOptions:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.suite", description=__doc__)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="under ten minutes: fewer peers, fewer repeats")
+    kind.add_argument("--quick", action="store_true", help="ten minutes or so: fewer peers, fewer repeats")
     kind.add_argument("--gpu", action="store_true", help="measure on an NVIDIA GPU instead of the CPU")
     kind.add_argument(
         "--report-only", action="store_true", help="write the report from what was measured before"
