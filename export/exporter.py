@@ -242,7 +242,14 @@ def _verify(
         ParityError: A variant misses its gate and no loss is allowed.
     """
     reference = checkpoint.folder if has_pytorch() else None
-    checks = measure(folder, manifest, checkpoint=reference, threads=threads, progress=progress)
+    checks = measure(
+        folder,
+        manifest,
+        checkpoint=reference,
+        threads=threads,
+        progress=progress,
+        appeal=not allow_parity_loss,
+    )
     verified = {
         name: replace(variant, parity=parity_of([check for check in checks if check.variant == name]))
         for name, variant in manifest.variants.items()

@@ -16,7 +16,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.folder import CheckpointFolder
 from fastspan.export.tokenizer_files import tokenizer_json
 
-MODELS = Path(__file__).resolve().parents[2] / ".." / "shared" / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 
 SENTENCES = (
     "The Normans (Norman: Nourmands; French: Normands) were the people who gave their name to Normandy.",
@@ -259,16 +259,12 @@ def test_windows_line_breaks_in_vocab_are_line_breaks(tmp_path: Path) -> None:
 
 def test_an_existing_tokenizer_json_is_returned_as_it_is() -> None:
     path = MODELS / "minilm-l6-squad2"
-    if not path.is_dir():
-        pytest.skip("the bundled checkpoint is not there")
     files = CheckpointFolder.open(path)
     assert tokenizer_json(files, {}) == (path / "tokenizer.json").read_text(encoding="utf-8")
 
 
 def test_vocab_of_the_bundled_checkpoint_gives_back_its_tokenizer(tmp_path: Path) -> None:
     path = MODELS / "minilm-l6-squad2"
-    if not path.is_dir():
-        pytest.skip("the bundled checkpoint is not there")
     original = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
     words = sorted(original["model"]["vocab"], key=original["model"]["vocab"].__getitem__)
     settings_text = (path / "tokenizer_config.json").read_text(encoding="utf-8")

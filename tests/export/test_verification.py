@@ -31,10 +31,12 @@ def judged(tiny_bundle, monkeypatch):
     monkeypatch.setattr(verification, "_QUESTIONS_OF_APPEAL", 30)
     manifest = Bundle.open(tiny_bundle).manifest
 
-    def run(equal):
+    def run(equal, **options):
         judge = Judge(equal)
         monkeypatch.setattr(verification, "compare", judge)
-        checks = measure(tiny_bundle, manifest, checkpoint=None, threads=1, progress=SilentProgress())
+        checks = measure(
+            tiny_bundle, manifest, checkpoint=None, threads=1, progress=SilentProgress(), **options
+        )
         return judge.asked, checks
 
     return run
@@ -60,6 +62,12 @@ def test_the_second_verdict_stands(judged):
     judged_int8 = [c for c in checks if c.variant == "int8" and c.comparison is not None]
     assert judged_int8
     assert not any(check.passed for check in judged_int8)
+
+
+def test_where_a_loss_is_allowed_nothing_is_judged_again(judged):
+    asked, checks = judged(lambda count: 0.94, appeal=False)
+    assert set(asked) == {24}
+    assert not all(check.passed for check in checks)
 
 
 def test_a_small_model_is_judged_on_every_question(tiny_bundle, monkeypatch):
