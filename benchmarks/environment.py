@@ -20,12 +20,6 @@ from fastspan.providers import available_providers
 __all__ = ["capture", "control_group_limits", "default_command", "gpu_name"]
 
 _PACKAGES = ("fastspan", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers", "torch", "transformers")
-# The instruction sets that decide how fast matrices are multiplied.
-_TELLING_FLAGS = (
-    "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8",
-    "amx_bf16", "asimddp", "i8mm", "bf16", "sve", "sve2",
-)  # fmt: skip
-
 _THREAD_PREFIXES = ("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOMP_", "RAYON_", "TOKENIZERS_")
 
 
@@ -36,15 +30,15 @@ def capture(models: Sequence[SpeedModel], command: Sequence[str]) -> dict[str, s
         models: The models; their bundles' files are named by their SHA-256.
         command: The command line.
     """
-    flags = cpu_features().flags
+    features = cpu_features()
     governor = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     found = {
         **describe_machine(_PACKAGES),
-        "instruction sets": " ".join(flag for flag in _TELLING_FLAGS if flag in flags) or "unknown",
+        "instruction sets": " ".join(name for name, here in features.decisive.items() if here) or "unknown",
         **control_group_limits(),
         "memory": _memory(),
         "frequency governor": governor or "unknown",
-        "virtual machine": "yes" if "hypervisor" in flags else "not known to be one",
+        "virtual machine": "yes" if "hypervisor" in features.flags else "not known to be one",
         "load average before": _load_average(),
         "variables that set threads": _thread_variables(),
         "C library": " ".join(platform.libc_ver()).strip() or "unknown",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 
-from fastspan.cpu import cpu_features, usable_cores
+from fastspan.cpu import cpu_features, cpu_name, usable_cores
 
 __all__ = ["describe_machine"]
 
@@ -20,21 +19,12 @@ def describe_machine(packages: Sequence[str]) -> dict[str, str]:
     """
     features = cpu_features()
     return {
-        "CPU": f"{_cpu_name() or features.machine}, {usable_cores()} usable cores",
+        "CPU": f"{cpu_name()}, {usable_cores()} usable cores",
         "8-bit dot product": features.int8_dot_product or "none",
         "system": f"{platform.system()} {platform.release()}, {features.machine}",
         "Python": platform.python_version(),
         **{package: _version(package) for package in packages},
     }
-
-
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _version(package: str) -> str:

@@ -25,6 +25,7 @@ from fastspan.errors import CheckpointError, DataError, InputError, MissingDepen
 from fastspan.export.hub import resolve_source
 from fastspan.export.parity import Logits, has_pytorch, torch_logits
 from fastspan.loading import load_bundle
+from fastspan.runs import by_pair
 from fastspan.session import Logits as LogitRows
 from fastspan.session import Session
 
@@ -130,18 +131,9 @@ def run_pytorch(
         CheckpointError: PyTorch cannot load the checkpoint.
     """
     began = time.perf_counter()
-    try:
-        logits = torch_logits(
-            folder, pairs, segment_ids=bundle.manifest.model.segment_ids, threads=threads, step=step
-        )
-    except OSError as error:
-        raise CheckpointError(f"transformers cannot load {folder}: {error}") from error
-    rest = iter(logits)
-    starts, ends = [], []
-    for pair in pairs:
-        of_pair = [next(rest) for _ in pair.windows]
-        starts.append([start for start, _ in of_pair])
-        ends.append([end for _, end in of_pair])
+    segment_ids = bundle.manifest.model.segment_ids
+    logits = torch_logits(folder, pairs, segment_ids=segment_ids, threads=threads, step=step)
+    starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
     predictions = decode_squad(pairs, starts, ends, _options(bundle), threshold=0.0)
     outcomes = Outcomes(tuple(questions), tuple(predictions), time.perf_counter() - began)
     return VariantRun(str(folder), ("PyTorch",), threads, outcomes, logits)
@@ -190,6 +182,7 @@ class _RecordingSession:
         return getattr(self._session, name)
 
     def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
+        """Run windows as the session does, and keep a copy of each one's logits without its padding."""
         start, end = self._session.run(windows, deadline=deadline)
         for row, window in enumerate(windows):
             length = len(window.input_ids)

@@ -42,6 +42,7 @@ class QuestionAnswerer:
         """Use ``load``, which makes what this takes."""
         manifest = loaded.bundle.manifest
         self._window = (manifest.max_length, manifest.overlap)
+        self._defaults = AnswerOptions().within(*self._window)
         self._threshold = manifest.no_answer.threshold
         self._confidence = manifest.confidence
         self._source = (loaded.bundle.folder, loaded.options)
@@ -196,7 +197,7 @@ class QuestionAnswerer:
     ) -> AnswerOptions:
         if not isinstance(options, AnswerOptions | None):
             raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
-        return (options or AnswerOptions()).override(overrides, call).within(*self._window)
+        return (options or self._defaults).override(overrides, call).within(*self._window)
 
     # The stages after ``_encode``, in the order they run.
 

@@ -17,7 +17,7 @@ from fastspan.encoding import Encoder
 from fastspan.errors import BundleError, InputError, MissingDependency, ProviderError
 from fastspan.manifest import MANIFEST
 from fastspan.profile import RunSettings, find_profile
-from fastspan.provider_options import default_options, engine_cache, make_cache_folders
+from fastspan.provider_options import default_options, make_cache_folders
 from fastspan.providers import import_onnxruntime, provider_kind, resolve_provider
 from fastspan.session import Session, SessionSettings
 from fastspan.variants import Graph, ProviderKind, VariantName
@@ -180,7 +180,7 @@ def _session(
         half=variant == "fp16",
         capture=longest > 0,
         memory_limit=options.gpu_memory_limit,
-        cache=engine_cache(bundle.manifest.files[path].sha256 for path in (graph.file, *graph.data)),
+        digests=[bundle.manifest.files[path].sha256 for path in (graph.file, *graph.data)],
     )
     provider_options = {**defaults, **options.provider_options}
     make_cache_folders(provider_options)

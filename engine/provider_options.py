@@ -20,7 +20,7 @@ _CACHES = ("trt_engine_cache_path", "trt_timing_cache_path", "nv_runtime_cache_p
 
 
 def default_options(
-    provider: str, *, half: bool, capture: bool, memory_limit: int | None, cache: Path
+    provider: str, *, half: bool, capture: bool, memory_limit: int | None, digests: Iterable[str]
 ) -> Mapping[str, str]:
     """Return the options of a provider.
 
@@ -29,10 +29,13 @@ def default_options(
         half: Whether the graph computes in fp16.
         capture: Whether runs are to be captured as CUDA graphs.
         memory_limit: Bytes that it may take on the GPU; None: all there are.
-        cache: Folder for engines that are slow to build; it need not exist.
+        digests: SHA-256 of the graph and of its data files, which name the folder of the engines built of it.
 
     Returns:
         Nothing for a provider that needs nothing.
+
+    Raises:
+        ProviderError: There is no folder to keep engines in.
     """
     match provider:
         case "CUDAExecutionProvider":
@@ -47,16 +50,17 @@ def default_options(
             }
             limit = "gpu_mem_limit"
         case "TensorrtExecutionProvider":
+            cache = str(engine_cache(digests))
             options = {
                 "trt_engine_cache_enable": "1",
-                "trt_engine_cache_path": str(cache),
+                "trt_engine_cache_path": cache,
                 "trt_timing_cache_enable": "1",
-                "trt_timing_cache_path": str(cache),
+                "trt_timing_cache_path": cache,
                 "trt_fp16_enable": "1" if half else "0",
             }
             limit = "trt_max_workspace_size"
         case "NvTensorRTRTXExecutionProvider":
-            options = {"nv_runtime_cache_path": str(cache)}
+            options = {"nv_runtime_cache_path": str(engine_cache(digests))}
             limit = "nv_max_workspace_size"
         case _:
             return {}
@@ -68,9 +72,18 @@ def engine_cache(digests: Iterable[str]) -> Path:
 
     Args:
         digests: SHA-256 of the graph and of its data files: models of one architecture differ in these alone.
+
+    Raises:
+        ProviderError: The user has no home folder, as in some containers, and the environment names no cache.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     key = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise ProviderError(
+            "There is no home folder to keep TensorRT's engines in: set XDG_CACHE_HOME to a folder that "
+            "outlives this process, since they are slow to build."
+        ) from error
     return Path(home) / "fastspan" / "engines" / key
 
 

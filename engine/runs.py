@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastspan.encoding import EncodedPair, Window
 from fastspan.errors import Closed, DeadlineExceeded
@@ -17,7 +17,9 @@ from fastspan.termination import TOO_LATE
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Queued", "Runs", "Workers"]
+T = TypeVar("T")
+
+__all__ = ["Queued", "Runs", "Workers", "by_pair"]
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Runs:
             for row, index in enumerate(group):
                 starts[index] = start[row, : lengths[index]]
                 ends[index] = end[row, : lengths[index]]
-        return _by_pair(self.pairs, starts), _by_pair(self.pairs, ends)
+        return by_pair(self.pairs, starts), by_pair(self.pairs, ends)
 
 
 class Queued:
@@ -144,6 +146,7 @@ class Workers:
         return ThreadPoolExecutor(self._count, thread_name_prefix="fastspan")
 
 
-def _by_pair(pairs: Sequence[EncodedPair], of_windows: Sequence[Logits]) -> list[list[Logits]]:
+def by_pair(pairs: Sequence[EncodedPair], of_windows: Iterable[T]) -> list[list[T]]:
+    """Split what belongs to the windows of all pairs in turn into one list a pair."""
     windows = iter(of_windows)
     return [[next(windows) for _ in pair.windows] for pair in pairs]

@@ -29,8 +29,6 @@ def top_spans(
     mask: Mask | None,
     k: int,
     max_answer_length: int,
-    *,
-    end_mask: Mask | None = None,
 ) -> tuple[Indexes, Indexes, Scores]:
     """Return the ``k`` spans of each window with the highest ``start_logit + end_logit``.
 
@@ -41,7 +39,6 @@ def top_spans(
             is above ``-inf``.
         k: How many spans to return per window, at least 1.
         max_answer_length: Longest span, in tokens, at least 1.
-        end_mask: Where a span may end, where that differs; ``mask`` then holds for starts alone.
 
     Returns:
         First tokens, last tokens (inclusive) and scores, best first, ties by start, then by end. *Shape:*
@@ -49,10 +46,8 @@ def top_spans(
         score is ``-inf`` counts as none.
     """
     nothing = np.float32(-np.inf)
-    if end_mask is None:
-        end_mask = mask
     starts = start_logits if mask is None else np.where(mask, start_logits, nothing)
-    ends = end_logits if end_mask is None else np.where(end_mask, end_logits, nothing)
+    ends = end_logits if mask is None else np.where(mask, end_logits, nothing)
     with np.errstate(over="ignore"):
         return _top(starts, ends, np.add, nothing, k, max_answer_length)
 

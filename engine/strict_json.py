@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_o
 
 from fastspan.errors import BundleError
 
-__all__ = ["decode", "parse_object", "require"]
+__all__ = ["decode", "parse", "parse_object", "require"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,37 @@ _SCALARS: dict[Any, str] = {
     float: "a finite number",
     str: "a string",
 }
+
+
+def parse(data: bytes) -> object:
+    """Parse JSON as its standard has it.
+
+    Args:
+        data: The text, in UTF-8.
+
+    Returns:
+        What it says, as built-in types.
+
+    Raises:
+        ValueError: It is no JSON, repeats a key within an object, holds NaN or Infinity, or nests too
+            deeply.
+    """
+    try:
+        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def parse_object(data: bytes, name: str) -> dict[str, object]:
@@ -40,19 +71,9 @@ def parse_object(data: bytes, name: str) -> dict[str, object]:
     Raises:
         BundleError: The bytes are no JSON, hold no object, or repeat a key.
     """
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        document = parse(data)
+    except ValueError as error:
         raise BundleError(
             f"{name} is not readable JSON ({error}): copy the bundle again or export it again."
         ) from error

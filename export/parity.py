@@ -22,6 +22,7 @@ from fastspan.encoding import EncodedPair, Encoder, Window
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.optimum_trace import load_model
 from fastspan.export.third_party import undisturbed
+from fastspan.runs import by_pair
 from fastspan.session import Session
 
 __all__ = [
@@ -235,11 +236,6 @@ def _windows(pairs: Sequence[EncodedPair]) -> Iterable[Window]:
 
 def _answers(pairs: Sequence[EncodedPair], logits: Logits) -> list[tuple[int, int] | None]:
     """Where each question's answer stands, None for none, at threshold 0."""
-    rest = iter(logits)
-    starts, ends = [], []
-    for pair in pairs:
-        of_pair = [next(rest) for _ in pair.windows]
-        starts.append([start for start, _ in of_pair])
-        ends.append([end for _, end in of_pair])
+    starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
     predictions = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0)
     return [(p.answer.start, p.answer.end) if p.answer else None for p in predictions]

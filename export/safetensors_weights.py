@@ -8,7 +8,6 @@ file from a damaged one.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.errors import CheckpointError
+from fastspan.strict_json import parse
 
 __all__ = ["read_safetensors"]
 
@@ -92,13 +92,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header, and the offset in the file that its own offsets count from."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name stands twice")
-        return found
-
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
@@ -110,8 +103,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             )
         header_bytes = stream.read(length)
     try:
-        header = json.loads(header_bytes.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        header = parse(header_bytes)
+    except ValueError as error:
         raise _damaged(path, f"its header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not an object")

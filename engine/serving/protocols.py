@@ -6,14 +6,14 @@ built-in types whose numbers are all finite.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastspan.config import AnswerOptions, AnswerOverrides
 from fastspan.errors import InputError
+from fastspan.strict_json import parse
 from fastspan.types import Info, Prediction
 
 if TYPE_CHECKING:
@@ -147,20 +147,10 @@ def _in_pipeline_names(message: str) -> str:
 
 
 def _parse(body: bytes) -> object:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
     try:
-        value: object = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        return parse(body)
+    except ValueError as error:
         raise MalformedBodyError(f"The body is not JSON in UTF-8 ({error}).") from error
-    return value
 
 
 def _object(value: object, name: str) -> dict[str, Any]:

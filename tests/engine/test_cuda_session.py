@@ -48,9 +48,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
 
 
 def settings(capture_up_to: int = 0, **options: str) -> SessionSettings:
-    defaults = default_options(
-        CUDA, half=True, capture=capture_up_to > 0, memory_limit=None, cache=Path("unused")
-    )
+    defaults = default_options(CUDA, half=True, capture=capture_up_to > 0, memory_limit=None, digests=())
     return SessionSettings(
         provider=CUDA,
         provider_options={**defaults, **options},

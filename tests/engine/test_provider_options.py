@@ -15,7 +15,7 @@ TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 
 
 def defaults(provider: str, **changes: object) -> dict[str, str]:
-    asked = {"half": True, "capture": False, "memory_limit": None, "cache": Path("/cache")} | changes
+    asked = {"half": True, "capture": False, "memory_limit": None, "digests": ("a" * 64,)} | changes
     return dict(default_options(provider, **asked))
 
 
@@ -42,11 +42,12 @@ def test_memory_is_bounded_by_each_provider_in_its_own_words() -> None:
 
 def test_tensorrt_keeps_its_engines_and_uses_half_precision_for_half_graphs() -> None:
     options = defaults(TENSORRT)
-    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(Path("/cache"))
+    cache = str(engine_cache(["a" * 64]))
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == cache
     assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
     assert options["trt_fp16_enable"] == "1"
     assert defaults(TENSORRT, half=False)["trt_fp16_enable"] == "0"
-    assert defaults(RTX) == {"nv_runtime_cache_path": str(Path("/cache"))}
+    assert defaults(RTX) == {"nv_runtime_cache_path": cache}
 
 
 def test_engines_of_other_weights_lie_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -58,14 +59,33 @@ def test_engines_of_other_weights_lie_elsewhere(monkeypatch: pytest.MonkeyPatch,
     assert not folder.exists()
 
 
-def test_the_folders_of_engines_are_made_with_their_parents(tmp_path: Path) -> None:
+def test_only_who_keeps_engines_needs_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert defaults(CPU) == {}
+    assert defaults(CUDA)["use_tf32"] == "0"
+    for provider in (TENSORRT, RTX):
+        with pytest.raises(ProviderError, match=r"no home folder .* set XDG_CACHE_HOME"):
+            defaults(provider)
+
+
+def test_the_folders_of_engines_are_made_with_their_parents(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a"))
     make_cache_folders(defaults(CUDA))
-    make_cache_folders(defaults(TENSORRT, cache=tmp_path / "a" / "b"))
-    make_cache_folders(defaults(RTX, cache=tmp_path / "a" / "c"))
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b", "c"]
+    assert list(tmp_path.iterdir()) == []
+    make_cache_folders(defaults(TENSORRT))
+    make_cache_folders(defaults(RTX, digests=["b" * 64]))
+    assert len(list((tmp_path / "a" / "fastspan" / "engines").iterdir())) == 2
     (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(ProviderError, match=r"cannot be made to keep engines in .*'trt_engine_cache_path'"):
-        make_cache_folders(defaults(TENSORRT, cache=tmp_path / "file" / "b"))
+        make_cache_folders(defaults(TENSORRT))
 
 
 def test_what_the_caller_says_goes_before(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:

@@ -51,14 +51,12 @@ def test_top_spans_equal_an_enumeration(data):
     values = data.draw(st.sampled_from([TIED, WILD]))
     start, end = (draw_rows(data, values, windows, length) for _ in range(2))
     flags = st.sampled_from([True, True, True, False])
-    may_start, may_end = (draw_rows(data, flags, windows, length).astype(bool) for _ in range(2))
+    allowed = draw_rows(data, flags, windows, length).astype(bool)
     k, longest = data.draw(st.integers(1, 100)), data.draw(st.integers(1, 15))
-    separate = data.draw(st.booleans())
-    may_end = may_end if separate else may_start
-    found = top_spans(start, end, may_start, k, longest, end_mask=may_end if separate else None)
+    found = top_spans(start, end, allowed, k, longest)
     expected = [
         brute_force(*rows, k, longest, np.add, np.float32(-np.inf))
-        for rows in zip(start, end, may_start, may_end, strict=True)
+        for rows in zip(start, end, allowed, allowed, strict=True)
     ]
     assert as_spans(found) == expected
     assert found[2].dtype == np.float32
