@@ -41,14 +41,18 @@ __all__ = ["SuiteOptions", "SuiteRun"]
 # A part of SQuAD 2.0's dev set, where it lies beside the project.
 _SQUAD_PART = ROOT.parent / "shared" / "data" / "squad2-dev-part.json"
 
-_QUICK = Rounds(least=3, most=7, seconds=12, per_turn=3, unrecorded=1)
+_QUICK = Rounds(least=3, most=7, seconds=10, per_turn=3, unrecorded=1)
 _FULL = Rounds(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
 # What a peer may take for one request. The quick run's ten minutes are not to be spent on one that hangs.
 _QUICK_TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 600.0
 # Questions of the throughput workload, quick and full. The large model takes about eight times as long.
-_QUESTIONS = {BUNDLED: (64, 400), RANDOM: (8, 64)}
-# What quick mode asks the large model: its long workloads alone would take half of the ten minutes.
-_QUICK_LARGE = ("single-32", "single-128", "single-384", "throughput")
+_QUESTIONS = {BUNDLED: (24, 400), RANDOM: (6, 64)}
+# Workloads that quick mode asks of each model: the others alone would take half of its ten minutes.
+_QUICK_SINGLES = ("single-32", "single-128", "single-384")
+_QUICK_WORKLOADS = {
+    BUNDLED: (*_QUICK_SINGLES, "passage-20-windows", "throughput"),
+    RANDOM: (*_QUICK_SINGLES, "throughput"),
+}
 _PEAKS_TIMEOUT_S = 300
 
 
@@ -235,8 +239,8 @@ class SuiteRun:
         quick, full = _QUESTIONS[model.name]
         asked = spread(data.questions, quick if self._options.quick else full)
         made = make_workloads(encoder, data.questions, throughput=asked)
-        if self._options.quick and not model.trained:
-            made = [workload for workload in made if workload.name in _QUICK_LARGE]
+        if self._options.quick:
+            made = [workload for workload in made if workload.name in _QUICK_WORKLOADS[model.name]]
         chosen = [workload for workload in made if self._options.workloads in workload.name]
         if not chosen:
             names = ", ".join(workload.name for workload in made)

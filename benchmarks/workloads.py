@@ -112,6 +112,7 @@ class _Maker:
         self._pair = pair
 
     def single(self, tokens: int) -> Workload:
+        """One question, its window exactly so many tokens long."""
         return self._make(
             f"single-{tokens}",
             f"one question, {tokens} tokens",
@@ -120,6 +121,7 @@ class _Maker:
         )
 
     def long_passage(self, windows: int) -> Workload:
+        """One question over a passage of so many windows."""
         max_length, overlap = AnswerOptions().window
         room = max_length - self._around
         context = self._context(room + (windows - 1) * (room - overlap))
@@ -131,6 +133,7 @@ class _Maker:
         )
 
     def many_questions(self, count: int) -> Workload:
+        """So many questions over one passage."""
         context = self._context(_PASSAGE_TOKENS)
         chosen = [self._questions[i % len(self._questions)].question for i in range(count)]
         return self._make(
@@ -141,6 +144,7 @@ class _Maker:
         )
 
     def throughput(self, chosen: Sequence[Question]) -> Workload:
+        """Questions with their own passages, windows of all lengths."""
         return self._make(
             "throughput",
             f"{len(chosen)} questions over passages of all lengths",

@@ -49,7 +49,6 @@ def small(tiny_checkpoint, tiny_bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(suite_run, "bundled_model", lambda: model)
     monkeypatch.setattr(suite_run, "cpu_peers", lambda *_, **__: SPECS)
     monkeypatch.setattr(suite_run, "make_workloads", lambda *_, **__: [SINGLE, MANY])
-    monkeypatch.setattr(suite_run, "_QUICK_LARGE", ("single-128", "throughput"))
     monkeypatch.setattr(suite_run, "_QUICK", replace(suite_run._QUICK, seconds=0))
     return ["--quick", "--models", BUNDLED, "--threads", "1", "--no-parts", "--out", str(tmp_path / "out")]
 
