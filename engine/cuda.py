@@ -107,7 +107,7 @@ def why_cuda_fails(onnxruntime: ModuleType) -> str | None:
     if found.built_for is not None and _newer(found.built_for, found.driver):
         return (
             f"this ONNX Runtime was built for CUDA {found.built_for}, and NVIDIA's driver runs CUDA up to "
-            f"{found.driver}: install a newer driver, or an older onnxruntime-gpu."
+            f"{found.driver}: install a newer driver, or an older onnxruntime-gpu (for CUDA 12 below 1.27)."
         )
     return None
 

@@ -26,7 +26,9 @@ _FULL_NAMES: Final = {
 }
 _WHEELS: Final = {
     "CUDAExecutionProvider": "pip install 'fastspan[gpu]' in an environment without onnxruntime",
-    "TensorrtExecutionProvider": "pip install 'fastspan[gpu]' tensorrt in an environment without onnxruntime",
+    "TensorrtExecutionProvider": (
+        "pip install 'fastspan[gpu]' 'tensorrt<11' in an environment without onnxruntime"
+    ),
     "OpenVINOExecutionProvider": "pip install onnxruntime-openvino in an environment without onnxruntime",
     "DmlExecutionProvider": "pip install onnxruntime-directml in an environment without onnxruntime",
 }

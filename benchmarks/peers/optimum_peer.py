@@ -21,15 +21,16 @@ def load(job: Job) -> PipelinePeer:
     from optimum.onnxruntime import ORTModelForQuestionAnswering
     from optimum.pipelines import pipeline
 
+    on_gpu = job.options["device"] == "cuda"
+    if on_gpu:
+        # Before the first session: halving makes one on the GPU too.
+        onnxruntime.preload_dlls()
     folder = _exported(job)
     recipe = job.options["int8"]
     if recipe:
         folder = _quantized(folder, job.cache / f"optimum-{recipe}", recipe)
     if job.options["half"]:
         folder = _halved(folder, job.cache / "optimum-fp16")
-    on_gpu = job.options["device"] == "cuda"
-    if on_gpu:
-        onnxruntime.preload_dlls()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = job.threads
     model: Any = ORTModelForQuestionAnswering.from_pretrained(

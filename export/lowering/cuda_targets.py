@@ -7,7 +7,7 @@ with one its operator first copies query, key and value:
 - A bias of the keys shifts all scores of a query by the same amount, which the softmax takes out again.
 - Probabilities add up to 1, so a bias b of the values comes out of attention as it went in. Behind the output
   projection W it is b·W: a constant, added to that projection's own bias.
-- The bias of the queries stays, as a ``Gemm``'s.
+- The bias of the queries stays.
 
 Query, key and value are three products, not one. Joined they would be one kernel instead of three, but the
 flash kernels read them apart, and ONNX Runtime sends a joined tensor there from 513 tokens on only. Apart,
@@ -118,7 +118,9 @@ class PackedCudaLowering(CudaLowering):
       longest, all real tokens first.
     - ``cumulative_sequence_length`` (windows + 1,): where each window begins, and the end of the last.
 
-    The graph computes no shape on the host, so the provider can capture it as a CUDA graph.
+    The graph computes no shape on the host, so the provider can capture it as a CUDA graph. And it has no
+    ``Gemm``: up to ONNX Runtime 1.30 that fills its output with the bias by way of a vector of ones, which a
+    run of more rows than any before frees and makes anew. A captured run would go on reading the old one.
     """
 
     axes: tuple[str, ...] = ("tokens",)
@@ -128,6 +130,11 @@ class PackedCudaLowering(CudaLowering):
     def layout(self) -> Layout:
         """Joined end to end."""
         return "packed"
+
+    def gemm(self, name: str, rows: str, weight: str, bias: str) -> str:
+        """The product, then the sum. Of a ``MatMul`` and an ``Add`` ONNX Runtime would make a ``Gemm``."""
+        product = self.graph.add("FusedMatMul", rows, weight, domain=MICROSOFT, name=f"{name}.product")
+        return self.graph.add("Add", product, bias, name=name)
 
     def positions(self) -> str:
         """Position embeddings, (tokens, width)."""
@@ -177,6 +184,7 @@ class PackedCudaLowering(CudaLowering):
         graph = self.graph
 
         def number(name: str, value: int) -> str:
+            """A constant of no dimension, int32."""
             return graph.constant(name, np.array(value, np.int32))
 
         axis = graph.constant("token_axis", np.array(0, np.int64))

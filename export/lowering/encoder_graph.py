@@ -166,13 +166,8 @@ class Lowering:
         graph, head = self.graph, self.encoder.head
         if self.dtype is not np.float32:
             hidden = graph.add("Cast", hidden, to=TensorProto.FLOAT)
-        logits = graph.add(
-            "Gemm",
-            hidden,
-            graph.constant("head.weight", head.weight),
-            graph.constant("head.bias", head.bias),
-            name="head",
-        )
+        weight, bias = graph.constant("head.weight", head.weight), graph.constant("head.bias", head.bias)
+        logits = self.gemm("head", hidden, weight, bias)
         for output, column in zip(
             ("start_logits", "end_logits"), graph.add_many("Split", logits, axis=1, outputs=2), strict=True
         ):
@@ -191,13 +186,13 @@ class Lowering:
 
     def linear(self, name: str, linear: Linear, rows: str) -> str:
         """``rows @ weight + bias``."""
-        return self.graph.add(
-            "Gemm",
-            rows,
-            self.graph.constant(f"{name}.weight", self.cast(linear.weight)),
-            self.graph.constant(f"{name}.bias", self.cast(linear.bias)),
-            name=name,
-        )
+        weight = self.graph.constant(f"{name}.weight", self.cast(linear.weight))
+        bias = self.graph.constant(f"{name}.bias", self.cast(linear.bias))
+        return self.gemm(name, rows, weight, bias)
+
+    def gemm(self, name: str, rows: str, weight: str, bias: str) -> str:
+        """The product of rows and a weight, plus a bias."""
+        return self.graph.add("Gemm", rows, weight, bias, name=name)
 
     def norm(self, name: str, norm: Norm, rows: str) -> str:
         """Layer normalization, accumulated in fp32 in every precision (the operator's stash type)."""
@@ -222,6 +217,7 @@ class Lowering:
             return graph.add("Relu", rows, name=name)
 
         def number(label: str, value: float) -> str:
+            """A constant of no dimension, of the graph's float type."""
             return graph.constant(label, np.array(value, self.dtype))
 
         if self.encoder.activation == "gelu":  # x · ½ (1 + erf(x / √2))

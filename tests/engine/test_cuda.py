@@ -102,6 +102,17 @@ def test_a_replayed_run_gives_what_a_plain_one_does(
         assert all(np.array_equal(mine, same) for mine, same in zip(again, replayed, strict=True))
 
 
+def test_a_larger_run_in_between_leaves_captured_runs_as_they_were(
+    captured: LoadedBundle, windows: list[Window]
+) -> None:
+    before = [captured.session.run([window]) for window in windows]
+    for times in (1, 4, 16):
+        captured.session.run(windows * times)
+        after = [captured.session.run([window]) for window in windows]
+        for mine, theirs in zip(after, before, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 384])
 def test_a_window_at_the_edge_of_its_bucket(
     captured: LoadedBundle, plain: LoadedBundle, windows: list[Window], length: int
