@@ -90,7 +90,7 @@ lint: .venv/.dev build/typed  ## Check style, types and layers.
 ASKED_FOR := $(filter-out file,$(origin MODEL))$(filter-out $(BUNDLED),$(OUT))
 # Without DATA the project's own questions, and a part of SQuAD 2.0's dev set where it lies beside the project.
 PARITY_DATA = $(if $(DATA),'$(DATA)','' $(wildcard $(SQUAD_PART)))
-SQUAD_PART := ../shared/data/squad2-dev-part.json
+SQUAD_PART ?= ../shared/data/squad2-dev-part.json
 
 parity: .venv/.dev  ## Compare every variant with PyTorch and write the reports to benchmarks/results.
 	@$(if $(ASKED_FOR),test -f '$(OUT)/fastspan.json' ||) $(MAKE) --no-print-directory export

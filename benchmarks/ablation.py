@@ -50,6 +50,7 @@ class _MaskedAttention(CpuLowering):
     """Fused attention, told which keys are padding."""
 
     def attention(self, name: str, layer: Layer, hidden: str) -> str:
+        """Attention's context, (tokens, hidden); a mask, (batch, length), says which keys are padding."""
         graph = self.graph
         if not hasattr(self, "_mask"):
             self._mask = graph.input("attention_mask", ("batch", "length"), 6)
@@ -75,6 +76,7 @@ class _JoinedProjections(CpuLowering):
     """Query, key and value as one product."""
 
     def projections(self, name: str, layer: Layer, hidden: str) -> list[str]:
+        """Query, key and value, (tokens, hidden) each, split from the one product."""
         rows = self.linear(f"{name}.projection", joined_projection(layer), hidden)
         return self.graph.add_many("Split", rows, axis=1, outputs=3)
 
@@ -83,6 +85,7 @@ class _StandardAttention(CpuLowering):
     """Attention from standard operators."""
 
     def attention(self, name: str, layer: Layer, hidden: str) -> str:
+        """Attention's context, (tokens, hidden), as the interchange graph computes it."""
         return Lowering.attention(self, name, layer, hidden)
 
 
@@ -90,6 +93,7 @@ class _StandardActivation(CpuLowering):
     """The activation from standard operators."""
 
     def activation(self, name: str, rows: str) -> str:
+        """The feed-forward activation, (tokens, inner), as the interchange graph computes it."""
         return Lowering.activation(self, name, rows)
 
 
@@ -97,6 +101,7 @@ class _ApartInt8(Int8Lowering):
     """Query, key and value apart: their input is quantized three times."""
 
     def projections(self, name: str, layer: Layer, hidden: str) -> list[str]:
+        """Query, key and value, (tokens, hidden) each, by an int8 product of their own."""
         return CpuLowering.projections(self, name, layer, hidden)
 
 
@@ -225,10 +230,21 @@ def _times(session: Any, length: int) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.ablation", description=__doc__)
-    parser.add_argument("--checkpoint", default=str(ROOT / "models" / "minilm-l6-squad2"))
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    description = (__doc__ or "").replace("`", "")
+    parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.ablation", description=description)
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        default=str(ROOT / "models" / "minilm-l6-squad2"),
+        help="a checkpoint's folder or hub id (default: the bundled one)",
+    )
+    add("--rounds", type=int, default=21, help="how often each graph's turn comes (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks" / "results",
+        help="folder for ablation.md (default: benchmarks/results)",
+    )
     options = parser.parse_args(arguments)
     try:
         page = options.out / "ablation.md"

@@ -136,17 +136,20 @@ class Measurement:
                 self._stages(process, workload)
 
     def score(self, workload: Workload, questions: Sequence[Question]) -> None:
-        """Score what every peer answers to the workload that was run last.
+        """Score what every system answers, off the clock, with the batches of the workload that was run last.
 
         Args:
-            workload: That workload.
-            questions: What it asks, in its order, with reference answers.
+            workload: What to ask; more of it than is timed, because a few questions tell nothing.
+            questions: The same, in its order, with reference answers.
         """
+        path = self._folder / "scored.json"
+        save_workload(workload, path)
         for spec, process in list(self._alive.values()):
-            if process.name not in self._prepared:
+            # In throughput mode it has the same graph, hence the same answers.
+            if process.name not in self._prepared or spec.mode != "latency":
                 continue
             try:
-                answers = process.ask("answers")["answers"]
+                answers = process.ask("answers", path=str(path))["answers"]
             except PeerError as failure:
                 self._failed(process, workload, failure)
                 continue

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastspan.benchmarks.report_comparison import BRACKETS
 from fastspan.benchmarks.report_document import Paragraph, Table, markdown
 from fastspan.benchmarks.report_tables import ratio_table, rows_of
 from fastspan.benchmarks.results import write_text
@@ -55,7 +56,7 @@ def parity_table(report: Path) -> str:
     """
     try:
         found: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        rows = [("PyTorch", "–", f"{found['exact']:.2f}", f"{found['f1']:.2f}", "–", "–", "–", "–")]
+        rows = [("PyTorch", "–", f"{found['exact']:.2f}", f"{found['f1']:.2f}", "–", "–", "–")]
         for variant in found["variants"]:
             judged = variant["agreements"][0]
             rows.append(
@@ -67,7 +68,6 @@ def parity_table(report: Path) -> str:
                     f"{judged['exact'] - found['exact']:+.2f}",
                     f"{judged['f1'] - found['f1']:+.2f}",
                     f"{judged['equal_answers']:.2%}",
-                    f"{variant['questions_per_second']:.1f}",
                 )
             )
         asked = (
@@ -76,7 +76,7 @@ def parity_table(report: Path) -> str:
         machine = f"{found['environment']['threads']} threads on {found['environment']['CPU']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{report} is no parity report ({error}); `make parity` writes it.") from error
-    headers = ("variant", "size", "EM", "F1", "Δ EM", "Δ F1", "equal answers", "questions/s")
+    headers = ("variant", "its graph", "EM", "F1", "Δ EM", "Δ F1", "equal answers")
     return markdown([Table(headers, rows), Paragraph(f"{asked}; {machine}. Written by `make parity`.")])
 
 
@@ -95,9 +95,9 @@ def speed_tables(folder: Path) -> str:
         blocks.append(ratio_table([row for row in rows if row.workload.model == model], ours=None))
     blocks.append(
         Paragraph(
-            "The peer's median time ÷ FastSpan's, in one interleaved run; above 1, FastSpan is faster. "
-            f"{environment['CPU']}; 8-bit dot product: {environment['8-bit dot product']}. "
-            "Written by `make bench`."
+            "The peer's time ÷ FastSpan's in each round of one interleaved run, and the median of these; "
+            f"above 1, FastSpan is faster. {BRACKETS} {environment['CPU']}; 8-bit dot product: "
+            f"{environment['8-bit dot product']}. Written by `make bench`."
         )
     )
     return markdown(blocks)

@@ -1,8 +1,9 @@
-"""Accuracy for the speed report: what the peers answered, and what parity reports found on more questions."""
+"""Accuracy for the speed report: of what all systems answered, and of FastSpan on more questions."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.speed_record import MeasuredPeer, SpeedRecord
 from fastspan.errors import DataError
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "Parity", "differences", "parities"]
 
 _REFERENCE = ("transformers", "fp32")
 
@@ -22,50 +23,32 @@ class Difference:
     Attributes:
         exact: Of exact match.
         f1: Of F1.
-        source: Where from, for people.
         questions: How many questions it rests on.
     """
 
     exact: float
     f1: float
-    source: str
     questions: int
 
 
-def differences(record: SpeedRecord, folder: Path) -> dict[tuple[str, str], Difference]:
-    """Return (model, peer's name) → its difference, where it is known.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """What a parity report, which decodes both sides alike, says of a variant of FastSpan.
 
-    A parity report, which decodes both sides alike and asks more questions, goes before the answers that were
-    given while speed was measured. It has to be on the very graph that was measured; of several such reports
-    the one with the most questions is taken.
-
-    Args:
-        record: What was measured.
-        folder: Where parity reports, ``parity-*.json``, lie.
-
-    Raises:
-        DataError: A parity report is malformed.
+    Attributes:
+        model: The model's name.
+        variant: The variant's.
+        graph: Its graph's file.
+        sha256: Digests of the graph's files.
+        file: The report's name.
+        difference: From PyTorch.
     """
-    found = dict(_from_answers(record.peers))
-    reports = [compared for path in sorted(folder.glob("parity-*.json")) for compared in _from_parity(path)]
-    # Sorted with the most questions last, and by file name among equals: the last one stays.
-    for compared in sorted(reports, key=lambda compared: compared.difference.questions):
-        if not compared.is_of(record):
-            continue
-        for peer in record.peers:
-            if (peer.model, peer.system, peer.variant) == (compared.model, OURS, compared.variant):
-                found[peer.model, peer.name] = compared.difference
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What a parity report says of a variant; ``sha256`` are the digests of its graph's files."""
 
     model: str
     variant: str
     graph: str
     sha256: tuple[str, ...]
+    file: str
     difference: Difference
 
     def is_of(self, record: SpeedRecord) -> bool:
@@ -79,18 +62,20 @@ class _Compared:
         )
 
 
-def _from_answers(peers: tuple[MeasuredPeer, ...]) -> dict[tuple[str, str], Difference]:
+def differences(peers: Sequence[MeasuredPeer]) -> dict[tuple[str, str, str], Difference]:
+    """Return (model, system, variant) → its difference from transformers' pipeline, where both were scored.
+
+    All systems answer the same questions, each with the decoding it comes with.
+    """
     references = {
         peer.model: peer.accuracy
         for peer in peers
         if (peer.system, peer.variant) == _REFERENCE and peer.accuracy is not None
     }
     return {
-        (peer.model, peer.name): Difference(
+        (peer.model, peer.system, peer.variant): Difference(
             exact=peer.accuracy.exact - reference.exact,
             f1=peer.accuracy.f1 - reference.f1,
-            source="what was answered in this run, against transformers' pipeline in fp32; systems decode by "
-            "rules of their own, which counts here as well as arithmetic",
             questions=peer.accuracy.questions,
         )
         for peer in peers
@@ -98,19 +83,42 @@ def _from_answers(peers: tuple[MeasuredPeer, ...]) -> dict[tuple[str, str], Diff
     }
 
 
-def _from_parity(path: Path) -> list[_Compared]:
+def parities(record: SpeedRecord, folder: Path) -> list[Parity]:
+    """Return what parity reports say of the very graphs that were measured.
+
+    Of several reports on a graph the one with the most questions is taken.
+
+    Args:
+        record: What was measured.
+        folder: Where parity reports, ``parity-*.json``, lie.
+
+    Raises:
+        DataError: A parity report is malformed.
+    """
+    reports = [compared for path in sorted(folder.glob("parity-*.json")) for compared in _read(path)]
+    measured = {(peer.model, peer.variant) for peer in record.peers if peer.system == OURS}
+    # Sorted with the most questions last, and by file name among equals: the last one stays.
+    best = {
+        (compared.model, compared.variant): compared
+        for compared in sorted(reports, key=lambda compared: compared.difference.questions)
+        if (compared.model, compared.variant) in measured and compared.is_of(record)
+    }
+    return list(best.values())
+
+
+def _read(path: Path) -> list[Parity]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return [
-            _Compared(
+            Parity(
                 model=str(report["name"]),
                 variant=str(variant["variant"]),
                 graph=str(variant["graph"]),
                 sha256=tuple(map(str, variant["sha256"].values())),
+                file=path.name,
                 difference=Difference(
                     exact=float(variant["agreements"][0]["exact_difference"]["estimate"]),
                     f1=float(variant["agreements"][0]["f1_difference"]["estimate"]),
-                    source=f"`{path.name}`, which decodes both sides alike",
                     questions=int(report["questions"]),
                 ),
             )

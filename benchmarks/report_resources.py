@@ -21,7 +21,9 @@ def stages(section: Section) -> Iterator[Block]:
     yield Paragraph(
         "Milliseconds of a run by stage, the stages' own functions wrapped in clocks: text to windows, "
         "windows to batches, ONNX Runtime, the search for spans, and making answers of them. In latency "
-        "mode only: where runs overlap, stages do not add up to what passes on a clock."
+        "mode only: where runs overlap, stages do not add up to what passes on a clock. Measured after the "
+        "timed rounds, so on a machine that is never equally fast for long the sum may differ from the "
+        "summary's median: the shares are what counts."
     )
     bars = {
         f"{row.workload.model} {row.peer.variant}, {row.workload.name}": spent

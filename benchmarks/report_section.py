@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastspan.benchmarks.report_accuracy import Difference, differences
+from fastspan.benchmarks.report_accuracy import Difference, Parity, differences, parities
 from fastspan.benchmarks.report_tables import Row, rows_of
 from fastspan.benchmarks.speed_record import Measured, SpeedRecord
 
@@ -25,14 +25,16 @@ class Section:
         folder: Where the report is put, and its plots under it.
         price_per_hour: Price of the machine, in any currency.
         rows: Every system at every workload it was measured at.
-        accuracy: (model, peer's name) → how far its accuracy is from PyTorch's, where that is known.
+        accuracy: (model, system, variant) → how far its accuracy is from PyTorch's, where that is known.
+        parity: What parity reports say of FastSpan's variants.
     """
 
     measured: Measured
     folder: Path
     price_per_hour: float
     rows: tuple[Row, ...]
-    accuracy: Mapping[tuple[str, str], Difference]
+    accuracy: Mapping[tuple[str, str, str], Difference]
+    parity: tuple[Parity, ...]
 
     @classmethod
     def of(cls, measured: Measured, folder: Path, price_per_hour: float) -> Section:
@@ -46,7 +48,8 @@ class Section:
             folder=folder,
             price_per_hour=price_per_hour,
             rows=tuple(rows_of(measured)),
-            accuracy=differences(measured.record, folder),
+            accuracy=differences(measured.record.peers),
+            parity=tuple(parities(measured.record, folder)),
         )
 
     @property

@@ -55,7 +55,7 @@ def rows_of(measured: Measured) -> list[Row]:
     return found
 
 
-def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str], Difference]) -> Table:
+def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str, str], Difference]) -> Table:
     """One row a system and workload of one model."""
     return Table(
         headers=(
@@ -76,7 +76,7 @@ def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str], Differ
                 f"{row.latency.samples} ({row.latency.median.rounds})",
                 _figure(row.questions_per_second),
                 _megabytes(row.peer),
-                *_points(accuracy.get((row.peer.model, row.peer.name))),
+                *_points(accuracy.get((row.peer.model, row.peer.system, row.peer.variant))),
             )
             for row in rows
         ],

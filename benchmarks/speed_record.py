@@ -91,7 +91,8 @@ class MeasuredPeer:
         description: What ran.
         batching: Workload → how it was batched.
         stages: Workload → stage → seconds of a run; empty for systems that cannot say.
-        accuracy: Of its answers to the throughput workload; None where answers mean nothing.
+        accuracy: Of its answers to questions asked off the clock; None where answers mean nothing, and in
+            throughput mode, whose answers are those of latency mode.
     """
 
     model: str

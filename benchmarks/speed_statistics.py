@@ -1,8 +1,8 @@
-"""Medians of interleaved samples, and ratios of two systems' medians, with bootstrap intervals.
+"""Medians of interleaved samples, and ratios of two systems round by round, with bootstrap intervals.
 
 Samples of one turn share whatever the machine did meanwhile, so whole rounds are drawn, not single samples
-(a cluster bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13). For
-a ratio, both systems' turns of a drawn round are taken, so that what slowed both cancels out.
+(a cluster bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13). A
+ratio is taken within each round, so that what slowed both systems cancels out; the median of these counts.
 
 A few rounds cannot make an interval of 95%, whatever is done with them: a median lies outside the range of
 n independent measurements of it with a probability of 2 / 2ⁿ, which is below 5% from six on. With fewer, what
@@ -36,7 +36,7 @@ class Spread:
     """A median in seconds, or the ratio of two, and how far it strayed.
 
     Attributes:
-        estimate: Over the samples of all rounds.
+        estimate: The median over the samples of all rounds; of a ratio, over the rounds.
         low: Lower end of the 95% bootstrap interval; with fewer than ``ENOUGH_ROUNDS`` rounds, the least that
             a single round gives.
         high: Upper end; with fewer rounds, the greatest.
@@ -100,7 +100,7 @@ def median_spread(rounds: Rounds, *, seed: int = 0) -> Spread:
 
 
 def ratio_spread(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Spread:
-    """Estimate median of ``slower`` ÷ median of ``faster``: how many times as fast the latter is.
+    """Estimate ``slower`` ÷ ``faster``, of each round's medians: how many times as fast the latter is.
 
     Args:
         slower: One system's samples.
@@ -113,9 +113,9 @@ def ratio_spread(slower: Rounds, faster: Rounds, *, seed: int = 0) -> Spread:
     numbers = sorted(slower.keys() & faster.keys())
     if not numbers:
         raise DataError("The two systems were never measured in the same round.")
-    drawn = _draws(len(numbers), seed)
-    ratios = _medians(slower, numbers, drawn) / _medians(faster, numbers, drawn)
-    return _spread(_median(slower, numbers) / _median(faster, numbers), ratios, len(numbers))
+    ratios = np.array([np.median(slower[number]) / np.median(faster[number]) for number in numbers])
+    resampled = np.median(ratios[_draws(len(numbers), seed)], axis=1)
+    return _spread(float(np.median(ratios)), resampled, len(numbers))
 
 
 def _median(rounds: Rounds, numbers: Sequence[int]) -> float:

@@ -56,9 +56,10 @@ def _suite_options(options: argparse.Namespace) -> SuiteOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.suite", description=__doc__)
+    description = (__doc__ or "").replace("`", "")
+    parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.suite", description=description)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="ten minutes or so: fewer peers, fewer repeats")
+    kind.add_argument("--quick", action="store_true", help="ten minutes or so: fewer peers and repeats")
     kind.add_argument("--gpu", action="store_true", help="measure on an NVIDIA GPU instead of the CPU")
     kind.add_argument(
         "--report-only", action="store_true", help="write the report from what was measured before"

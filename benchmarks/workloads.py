@@ -13,7 +13,15 @@ from fastspan.config import AnswerOptions
 from fastspan.encoding import Encoder
 from fastspan.errors import DataError
 
-__all__ = ["Group", "Workload", "load_workload", "make_workloads", "save_workload", "spread"]
+__all__ = [
+    "Group",
+    "Workload",
+    "load_workload",
+    "make_workloads",
+    "save_workload",
+    "spread",
+    "throughput_workload",
+]
 
 Group = Literal["single", "batch"]
 
@@ -75,8 +83,19 @@ def make_workloads(
         *singles,
         maker.long_passage(_LONG_WINDOWS),
         maker.many_questions(_MANY_QUESTIONS),
-        maker.throughput(throughput),
+        throughput_workload(encoder, throughput),
     ]
+
+
+def throughput_workload(encoder: Encoder, questions: Sequence[Question]) -> Workload:
+    """Make a workload of questions with their own passages, windows of all lengths."""
+    return _make(
+        encoder,
+        "throughput",
+        f"{len(questions)} questions over passages of all lengths",
+        "batch",
+        [(question.question, question.context) for question in questions],
+    )
 
 
 def save_workload(workload: Workload, path: Path) -> None:
@@ -113,7 +132,8 @@ class _Maker:
 
     def single(self, tokens: int) -> Workload:
         """One question, its window exactly so many tokens long."""
-        return self._make(
+        return _make(
+            self._encoder,
             f"single-{tokens}",
             f"one question, {tokens} tokens",
             "single",
@@ -125,7 +145,8 @@ class _Maker:
         max_length, overlap = AnswerOptions().window
         room = max_length - self._around
         context = self._context(room + (windows - 1) * (room - overlap))
-        return self._make(
+        return _make(
+            self._encoder,
             f"passage-{windows}-windows",
             f"one question over a passage of {windows} windows",
             "batch",
@@ -136,20 +157,12 @@ class _Maker:
         """So many questions over one passage."""
         context = self._context(_PASSAGE_TOKENS)
         chosen = [self._questions[i % len(self._questions)].question for i in range(count)]
-        return self._make(
+        return _make(
+            self._encoder,
             f"{count}-questions",
             f"{count} questions over one passage of {_PASSAGE_TOKENS} tokens",
             "batch",
             [(question, context) for question in chosen],
-        )
-
-    def throughput(self, chosen: Sequence[Question]) -> Workload:
-        """Questions with their own passages, windows of all lengths."""
-        return self._make(
-            "throughput",
-            f"{len(chosen)} questions over passages of all lengths",
-            "batch",
-            [(question.question, question.context) for question in chosen],
         )
 
     def _context(self, tokens: int) -> str:
@@ -161,8 +174,9 @@ class _Maker:
             )
         return self._text[: self._pair.token_span(tokens - 1)[1]]
 
-    def _make(self, name: str, title: str, group: Group, pairs: list[tuple[str, str]]) -> Workload:
-        options = AnswerOptions(truncate_question=True)
-        encoded = self._encoder.encode([q for q, _ in pairs], [c for _, c in pairs], options)
-        tokens = tuple(len(window.input_ids) for pair in encoded for window in pair.windows)
-        return Workload(name=name, title=title, group=group, pairs=tuple(pairs), tokens=tokens)
+
+def _make(encoder: Encoder, name: str, title: str, group: Group, pairs: list[tuple[str, str]]) -> Workload:
+    options = AnswerOptions(truncate_question=True)
+    encoded = encoder.encode([q for q, _ in pairs], [c for _, c in pairs], options)
+    tokens = tuple(len(window.input_ids) for pair in encoded for window in pair.windows)
+    return Workload(name=name, title=title, group=group, pairs=tuple(pairs), tokens=tokens)

@@ -53,6 +53,12 @@ class _Server:
         self._workload: Workload | None = None
 
     def reply(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for, and return what goes back over the pipe.
+
+        Raises:
+            ValueError: The request is of no known kind.
+            RuntimeError: A peer or a workload is asked for before there is one.
+        """
         match request["do"]:
             case "load":
                 return self._load(request)
@@ -62,7 +68,7 @@ class _Server:
             case "run":
                 return self._run(int(request["unrecorded"]), int(request["times"]))
             case "answers":
-                return {"answers": self._loaded.run(self._prepared)}
+                return {"answers": self._loaded.run(load_workload(Path(request["path"])))}
             case "stages":
                 if not isinstance(self._loaded, Staged):
                     return {"stages": {}}

@@ -157,9 +157,9 @@ def test_closing_ends_the_process(start):
     assert not psutil.pid_exists(peer.pid)
 
 
-def test_an_unknown_request_is_an_error_and_not_the_end(start):
+def test_an_unknown_request_is_an_error_and_not_the_end(start, tmp_path):
     peer = start("a")
     with pytest.raises(PeerError, match="'dance' is no request"):
         peer.ask("dance")
-    assert peer.ask("answers")["answers"] == ["answer"]
+    assert peer.ask("answers", path=str(tmp_path / "workload.json"))["answers"] == ["answer"]
     assert peer.ask("stages", times=1) == {"stages": {}}

@@ -57,6 +57,9 @@ def test_accuracy_is_a_difference_from_pytorch(reports):
     text, _ = reports
     assert row(text, "single-128", "transformers", "fp32", "latency")[-2:] == ["+0.00", "+0.00"]
     assert row(text, "single-128", "optimum", "fp32", "latency")[-1] == "-0.40"
+    assert row(text, "throughput", "FastSpan", "fp32", "throughput")[-1] == "-0.50"
+    assert "64 questions, asked off the clock" in text
+    assert "1.56 points" in text
 
 
 def write_parity(folder, name: str, questions: int, estimate: float, *, digest: str = "a" * 64) -> None:
@@ -72,6 +75,10 @@ def write_parity(folder, name: str, questions: int, estimate: float, *, digest: 
     (folder / f"parity-minilm-l6-squad2-{name}.json").write_text(json.dumps(report))
 
 
+def parity_row(text):
+    return row(text, "minilm-l6-squad2", "int8")[2:]
+
+
 @pytest.fixture
 def measured_bundle(tmp_path):
     """A measurement of a bundle whose int8 graph's digests begin with a's and b's."""
@@ -83,12 +90,11 @@ def measured_bundle(tmp_path):
     return folder
 
 
-def test_a_parity_report_goes_before_the_answers_of_the_run(measured_bundle):
+def test_a_parity_report_stands_beside_the_answers_of_the_run(measured_bundle):
     write_parity(measured_bundle, "squad", 2828, -1.25)
     text, _ = report_on(measured_bundle)
-    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.25"
-    assert row(text, "single-128", "FastSpan", "fp32", "latency")[-1] == "-0.50"
-    assert "parity-minilm-l6-squad2-squad.json" in text
+    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-0.80"
+    assert parity_row(text) == ["2,828", "-1.25", "-1.25", "`parity-minilm-l6-squad2-squad.json`"]
     (measured_bundle / "parity-squad.json").write_text("{}")
     with pytest.raises(DataError, match="make parity"):
         report_on(measured_bundle)
@@ -98,7 +104,7 @@ def test_of_two_parity_reports_the_one_with_more_questions_counts(measured_bundl
     write_parity(measured_bundle, "a-part", 2828, -1.25)
     write_parity(measured_bundle, "own-set", 367, -1.75)
     text, _ = report_on(measured_bundle)
-    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.25"
+    assert parity_row(text)[:2] == ["2,828", "-1.25"]
 
 
 @pytest.mark.parametrize("digest", ["c" * 64, ""])
@@ -106,7 +112,7 @@ def test_a_parity_report_on_another_graph_does_not_count(measured_bundle, digest
     write_parity(measured_bundle, "own-set", 367, -1.75)
     write_parity(measured_bundle, "part", 2828, -1.25, digest=digest)
     text, _ = report_on(measured_bundle)
-    assert row(text, "single-128", "FastSpan", "int8", "latency")[-1] == "-1.75"
+    assert parity_row(text)[:2] == ["367", "-1.75"]
 
 
 def test_cost_follows_from_price_and_speed(tmp_path):

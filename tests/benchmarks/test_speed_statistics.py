@@ -42,6 +42,14 @@ def test_what_slows_both_systems_of_a_round_cancels_out():
     assert ratio.estimate == ratio.low == ratio.high == 2.0
 
 
+def test_a_ratio_lies_within_what_its_rounds_give():
+    # Of all samples together, the medians' ratio would be 1.5, which no round shows.
+    slower, faster = {0: [2.0], 1: [3.0], 2: [40.0]}, {0: [1.0], 1: [2.8], 2: [2.0]}
+    ratio = ratio_spread(slower, faster)
+    assert ratio.estimate == 2.0
+    assert (ratio.low, ratio.high) == (3.0 / 2.8, 20.0)
+
+
 def test_only_rounds_that_both_took_part_in_are_compared():
     assert ratio_spread({0: [4.0], 1: [100.0]}, {0: [2.0]}).estimate == 2.0
     with pytest.raises(DataError, match="same round"):
