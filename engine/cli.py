@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: Wrong usage, ``--help`` or ``--version``, as argparse has it.
     """
     _let_output_pass()
+    # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         code = _run(build_parser().parse_args(argv))
         sys.stdout.flush()

@@ -28,7 +28,7 @@ from fastspan.profile import Profile, RunSettings, Tuned, find_profile, refuse_u
 from fastspan.tuning_changes import Changes, batch_changes, latency_changes, throughput_changes
 from fastspan.variants import VariantName
 
-__all__ = ["Trial", "Tuning", "tune"]
+__all__ = ["OtherVariant", "Trial", "Tuning", "tune"]
 
 # About the mean of SQuAD's windows, and how they spread about it.
 _TYPICAL_TOKENS = 160
@@ -66,6 +66,23 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherVariant:
+    """Another variant that could be loaded, run with the settings chosen for the one that was tuned.
+
+    Attributes:
+        seconds: Median seconds of one question of typical length.
+        tuned: The same of the variant that was tuned, in the same minutes.
+        turns: How many turns each of the two had.
+        faster: Whether it was clearly faster; the evidence is what a change of settings takes.
+    """
+
+    seconds: float
+    tuned: float
+    turns: int
+    faster: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """What came of it.
 
@@ -76,8 +93,7 @@ class Tuning:
         reason: Why this variant; a sentence.
         tuned: The settings chosen for it.
         trials: What was tried, in order.
-        other_variants: Name → median seconds of one question of typical length, run as what was tuned, and of
-            the latter in the same minutes; for other variants that could be loaded instead.
+        other_variants: Name → how it compares.
         left_out: Changes that the time did not suffice for.
         load: How many threads wanted to run on this machine in the minute before; None where that is not
             known. Where it is not far below the number of cores, something else was measured along.
@@ -89,7 +105,7 @@ class Tuning:
     reason: str
     tuned: Tuned
     trials: tuple[Trial, ...]
-    other_variants: dict[str, tuple[float, float]]
+    other_variants: dict[str, OtherVariant]
     left_out: int
     load: float | None
 
@@ -162,7 +178,7 @@ class _Search:
         self._seconds = seconds
         self._say = say
         self.trials: list[Trial] = []
-        self.other_variants: dict[str, tuple[float, float]] = {}
+        self.other_variants: dict[str, OtherVariant] = {}
         self.left_out = 0
 
     def run(self) -> Tuned:
@@ -262,4 +278,6 @@ class _Search:
                 QuestionAnswerer(with_settings(other, latency)) as theirs,
             ):
                 found = duel(ours, theirs, one, self._at(1))
-            self.other_variants[name] = (found.challenger, found.champion)
+            self.other_variants[name] = OtherVariant(
+                seconds=found.challenger, tuned=found.champion, turns=found.turns, faster=found.won
+            )

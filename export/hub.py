@@ -137,6 +137,7 @@ def _fetch(api: Any, repository: str, revision: str | None, cache_dir: str | Pat
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     def snapshot(patterns: list[str], *, cached: bool) -> ResolvedSource:
+        """Fetch the files that match, or find them in the cache and ask no hub."""
         folder = Path(
             snapshot_download(
                 repository,
@@ -216,8 +217,9 @@ def _in_one_sentence(repository: str, revision: str | None, endpoint: str) -> It
             "try again later, or give the path of a folder."
         ) from error
     except _transport_errors() as error:
+        reason = _first_line(_root(error))
         raise CheckpointError(
-            f"{place} is no folder here, and getting it from {endpoint} failed ({_first_line(error)}): "
+            f"{place} is no folder here, and getting it from {endpoint} failed ({reason}): "
             "check the connection, or give the path of a folder."
         ) from error
 
@@ -241,6 +243,13 @@ def _neither(source: str) -> CheckpointError:
         f"{source!r} is neither a folder that exists nor a hub id: give the path of a checkpoint's folder, "
         "or an id of the form owner/name, such as 'deepset/bert-base-cased-squad2'."
     )
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an HTTP library wrapped, often several times over, into what it raises: the plainest of them."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from fastspan.commands.terminal import Style, labelled, table, write, write_json
 
 if TYPE_CHECKING:
     from fastspan.profile import RunSettings
-    from fastspan.tuning import Trial, Tuning
+    from fastspan.tuning import OtherVariant, Trial, Tuning
 
 NAME = "tune"
 HELP = "measure how this machine's CPU runs a bundle fastest, and keep that beside it"
@@ -72,8 +72,8 @@ def _show(tuning: Tuning) -> None:
     write(labelled("variant", [f"{tuning.variant}: {tuning.reason}"]))
     write(labelled("latency", [_settings(tuning.tuned.latency)]))
     write(labelled("throughput", [_settings(tuning.tuned.throughput)]))
-    for name, (seconds, own) in tuning.other_variants.items():
-        write(labelled(name, [_comparison(tuning.variant, own, name, seconds)]))
+    for name, other in tuning.other_variants.items():
+        write(labelled(name, [_comparison(tuning.variant, name, other)]))
     cores = tuning.profile.machine.cores
     if tuning.load is not None and tuning.load > cores / 2:
         busy = f"the machine was busy (load {tuning.load:.1f} on {cores} cores): measure again when it is not"
@@ -105,8 +105,9 @@ def _settings(settings: RunSettings) -> str:
     )
 
 
-def _comparison(tuned: str, own: float, name: str, seconds: float) -> str:
-    figures = f"{1e3 * seconds:.2f} ms for one question, {tuned} {1e3 * own:.2f} ms"
-    if seconds < own:
+def _comparison(tuned: str, name: str, other: OtherVariant) -> str:
+    ours, its = (f"{1e3 * seconds:.2f} ms" for seconds in (other.tuned, other.seconds))
+    figures = f"{its} for one question, {tuned} {ours}, in {other.turns} turns"
+    if other.faster:
         return f"{figures}; variant={name!r} is faster here, and it is for you to choose: answers may differ"
-    return figures
+    return figures if other.seconds >= other.tuned else f"{figures}: not clearly faster"
