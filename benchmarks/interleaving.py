@@ -147,6 +147,7 @@ class _Usage:
 
     @classmethod
     def now(cls, peer: PeerProcess, others: Sequence[PeerProcess]) -> _Usage:
+        """Read the clock and the counters of a system, the stopped ones and the machine."""
         times = import_psutil().cpu_times()
         # Time that the hypervisor gave to other machines is not this one's, but it slows what is measured.
         kinds = ("user", "nice", "system", "irq", "softirq", "steal")

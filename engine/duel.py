@@ -94,6 +94,7 @@ def questions_of(encoder: Encoder, lengths: Sequence[int], max_length: int) -> T
     options = AnswerOptions(max_length=max_length, overlap=0)
 
     def tokens(words: int) -> int:
+        """The tokens of the pair whose context has so many words, special tokens included."""
         (pair,) = encoder.encode([_QUESTION], [_context(words)], options)
         last = pair.windows[-1]
         return len(last.input_ids) + last.origin

@@ -33,6 +33,7 @@ def terminated_at(deadline: float) -> Iterator[Any]:
     run_options = import_onnxruntime().RunOptions()
 
     def terminate() -> None:
+        """Ask ONNX Runtime to give up the run that has these options."""
         run_options.terminate = True
 
     timer = threading.Timer(min(left, threading.TIMEOUT_MAX), terminate)

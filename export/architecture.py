@@ -188,9 +188,11 @@ class _Reader:
         self._prefix = prefix
 
     def has(self, name: str) -> bool:
+        """Whether the checkpoint has a parameter of this name, the prefix added."""
         return self._prefix + name in self._weights
 
     def array(self, name: str, shape: tuple[int | None, ...], *, prefix: str | None = None) -> Array:
+        """Return a parameter as contiguous float32 of this shape, in which None stands for any size."""
         full = (self._prefix if prefix is None else prefix) + name
         try:
             stored = self._weights[full]
@@ -211,11 +213,13 @@ class _Reader:
         return np.ascontiguousarray(stored, dtype=np.float32)
 
     def linear(self, name: str, size_in: int, size_out: int, *, prefix: str | None = None) -> Linear:
+        """Return a linear layer: weight (in, out), bias (out,)."""
         # PyTorch stores (out, in); transposed once here, it is never transposed again.
         weight = self.array(f"{name}.weight", (size_out, size_in), prefix=prefix)
         return Linear(np.ascontiguousarray(weight.T), self.array(f"{name}.bias", (size_out,), prefix=prefix))
 
     def norm(self, name: str, size: int, epsilon: float) -> Norm:
+        """Return a layer normalization: weight and bias (size,)."""
         return Norm(self.array(f"{name}.weight", (size,)), self.array(f"{name}.bias", (size,)), epsilon)
 
 
@@ -266,6 +270,7 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
             )
 
     def layer(number: int) -> Layer:
+        """The encoder layer of this number, counted from 0."""
         at = names.layer.format(number)
         return Layer(
             query=reader.linear(at + names.query, hidden, hidden),

@@ -33,6 +33,7 @@ class _Tapped(CpuLowering):
         self.sums: dict[str, str] = {}
 
     def linear(self, name: str, linear: Linear, rows: str) -> str:
+        """Rows of inputs, (tokens, in), to rows of outputs, (tokens, out); ``rows`` is remembered."""
         # Query, key and value are one layer once quantized, and read the same rows.
         if not name.endswith((".attention.key", ".attention.value")):
             self.taps[name.replace(".attention.query", ".attention.projection")] = rows

@@ -80,6 +80,7 @@ def export(
         CheckpointError: The checkpoint cannot be read or its architecture cannot be exported.
         ParityError: A variant differs from its reference by more than its gate allows; nothing is published.
         BundleError: The destination is taken or cannot be written to.
+        InputError: ``variants`` names none, or one that there is not.
         MissingDependency: The architecture or the weights' format needs a package that is not installed.
     """
     began = time.perf_counter()
@@ -204,6 +205,7 @@ def _model_of(config: dict[str, Any], variants: Sequence[Variant]) -> Model:
     described = CONFIG_MAPPING[str(config.get("model_type"))].from_dict(copy.deepcopy(config))
 
     def size(name: str) -> int:
+        """A whole number of the configuration; 0 where it is missing or null."""
         return int(getattr(described, name, None) or 0)
 
     positions = size("max_position_embeddings") or 512

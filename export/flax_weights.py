@@ -74,6 +74,7 @@ def read_flax(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
     def leaf(code: int, payload: bytes) -> npt.NDArray[Any]:
+        """The array that an extension value of MessagePack holds."""
         if code not in (_ARRAY, _SCALAR):
             raise ValueError(f"a value of extension type {code} is no array")
         shape, kind, data = msgpack.unpackb(payload)

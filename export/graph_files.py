@@ -77,6 +77,7 @@ def _order(graph: onnx.GraphProto) -> None:
     placed: dict[int, None] = {}
 
     def place(index: int) -> None:
+        """Place a node, and before it every node whose output it reads."""
         if index not in placed:
             for name in _needs(nodes[index]):
                 if name in makers:

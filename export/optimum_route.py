@@ -84,6 +84,7 @@ class _Workshop:
 
     @property
     def done(self) -> Path:
+        """The folder of finished graphs, made when it is first asked for."""
         path = self.folder / "done"
         path.mkdir(exist_ok=True)
         return path

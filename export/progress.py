@@ -72,6 +72,7 @@ class _Parts(MofNCompleteColumn):
     """How many parts are done; nothing for a step whose parts are not counted."""
 
     def render(self, task: Task) -> Text:
+        """Return the text for a step, such as ``3/36``."""
         return Text() if task.total is None else super().render(task)
 
 

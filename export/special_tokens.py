@@ -95,6 +95,7 @@ def read_special_tokens(
     listed = {token.content: token for token in added.values()}
 
     def token(role: str, spec: Any) -> AddedToken:
+        """A role's token: as it stands among the added ones, else as its specification has it."""
         bare = isinstance(spec, str)
         flagged = roles_have_flags and role != _OTHERS
         named_in_decoder = role in stated and role != _OTHERS and _DECODER in settings

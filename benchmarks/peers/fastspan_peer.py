@@ -111,6 +111,7 @@ class _Clock:
         """Return the function with what its calls take added to a stage."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            """The function; the seconds of a call that fails count as well."""
             began = time.perf_counter()
             try:
                 return function(*args, **kwargs)

@@ -75,6 +75,7 @@ class _Server(uvicorn.Server):
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal to stop: the service is not ready from now on, and uvicorn begins its shutdown."""
         # uvicorn looks for the signal ten times a second; until then, probes should hear of it.
         self._service.drain()
         super().handle_exit(sig, frame)
