@@ -1,9 +1,10 @@
-"""What ONNX Runtime's CUDA provider needs from this machine, looked for one by one."""
+"""What ONNX Runtime's CUDA and TensorRT providers need from this machine, looked for one by one."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import io
 import re
 import sys
@@ -12,7 +13,17 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-__all__ = ["CudaFindings", "cuda_runs", "find_cuda", "preload_cuda", "why_cuda_fails"]
+from fastspan.capture_gate import gpu_shared
+
+__all__ = [
+    "CudaFindings",
+    "cuda_runs",
+    "find_cuda",
+    "preload_cuda",
+    "preload_tensorrt",
+    "why_cuda_fails",
+    "why_tensorrt_fails",
+]
 
 # An ONNX model of one node, y = Relu(x): what it takes to learn whether the provider starts.
 _PROBE = bytes.fromhex(
@@ -26,6 +37,8 @@ _LIBRARIES = {
     13: {"cudart": 13, "cublas": 13, "cublasLt": 13, "cudnn": 9, "cufft": 12, "curand": 10, "nvrtc": 13},
 }
 _NEWEST = max(_LIBRARIES)
+# The major version of TensorRT that the provider links to.
+_TENSORRT = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +97,16 @@ def preload_cuda(onnxruntime: ModuleType) -> None:
             onnxruntime.preload_dlls()
 
 
+def preload_tensorrt() -> None:
+    """Load TensorRT from NVIDIA's wheels where they are installed: ONNX Runtime does not look there.
+
+    What does not load is found out when a session starts.
+    """
+    # Its import loads whatever lies in its folder.
+    with contextlib.suppress(Exception):
+        importlib.import_module("tensorrt_libs")
+
+
 def why_cuda_fails(onnxruntime: ModuleType) -> str | None:
     """Say what a provider that needs CUDA lacks on this machine, and how to mend it; None: nothing is found.
 
@@ -107,9 +130,26 @@ def why_cuda_fails(onnxruntime: ModuleType) -> str | None:
     if found.built_for is not None and _newer(found.built_for, found.driver):
         return (
             f"this ONNX Runtime was built for CUDA {found.built_for}, and NVIDIA's driver runs CUDA up to "
-            f"{found.driver}: install a newer driver, or an older onnxruntime-gpu (for CUDA 12 below 1.27)."
+            f"{found.driver}: install a newer driver (CUDA 13 needs 580 or later), or an older "
+            "onnxruntime-gpu (for CUDA 12: 'onnxruntime-gpu<1.27')."
         )
     return None
+
+
+def why_tensorrt_fails() -> str | None:
+    """Say that TensorRT is missing, and how to mend it; None: its libraries load.
+
+    ONNX Runtime's wheels for NVIDIA GPUs offer the provider whether or not TensorRT is installed.
+    """
+    preload_tensorrt()
+    files = [_tensorrt_file(name) for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser")]
+    missing = [file for file in files if _load(file) is None]
+    if not missing:
+        return None
+    return (
+        f"{', '.join(missing)} of TensorRT {_TENSORRT} did not load: run pip install "
+        f"'tensorrt<{_TENSORRT + 1}', or install it system-wide."
+    )
 
 
 def cuda_runs(onnxruntime: ModuleType) -> bool:
@@ -123,7 +163,8 @@ def cuda_runs(onnxruntime: ModuleType) -> bool:
     # What is missing is told in one place, not also in ONNX Runtime's log.
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(_PROBE, options, providers=["CUDAExecutionProvider"])
+        with gpu_shared():
+            session = onnxruntime.InferenceSession(_PROBE, options, providers=["CUDAExecutionProvider"])
     except Exception:  # noqa: BLE001 - whatever it raises, the provider does not run
         return False
     return bool(session.get_providers()[0] == "CUDAExecutionProvider")
@@ -149,6 +190,10 @@ def _file_name(name: str, version: int) -> str:
     if sys.platform == "win32":
         return f"{name}64_{version}.dll"
     return f"lib{name}.so.{version}"
+
+
+def _tensorrt_file(name: str) -> str:
+    return f"{name}_{_TENSORRT}.dll" if sys.platform == "win32" else f"lib{name}.so.{_TENSORRT}"
 
 
 def _load(file: str) -> Any:

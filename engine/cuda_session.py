@@ -1,8 +1,8 @@
 """A packed graph on CUDA: single windows replay CUDA graphs, everything else runs as one packed batch.
 
-ONNX Runtime keeps a captured CUDA graph with the thread that captured it, and while a capture is under way
-no other thread may touch the GPU. So one thread of the session's own does all of it, and captures
-everything before the first question. Two runs at once would only wait for each other on the GPU.
+ONNX Runtime keeps a captured CUDA graph with the thread that captured it. So one thread of the session's own
+does all of it, and captures everything before the first question. Two runs at once would only wait for each
+other on the GPU. Other sessions' threads are kept away while it captures: see ``fastspan.capture_gate``.
 
 A captured run has one size. A single window is filled up to the next multiple of ``BUCKET_STEP`` with a
 second window of padding, which packed attention keeps apart from it; see ``fastspan.packing``.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
@@ -21,8 +21,9 @@ from threading import TIMEOUT_MAX
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastspan.capture_gate import gpu_alone, gpu_shared
+from fastspan.cuda_capture import CapturedRun, Feeds
 from fastspan.encoding import Window
 from fastspan.errors import DeadlineExceeded, ProviderError
 from fastspan.packing import bucket_for, bucket_lengths, pack
@@ -32,8 +33,6 @@ from fastspan.termination import TOO_LATE, terminated_at
 from fastspan.variants import Graph
 
 __all__ = ["CudaSession"]
-
-Feeds = Mapping[str, NDArray[np.int32]]
 
 # "gpu_graph_id" of a run that is neither captured nor replayed.
 _UNCAPTURED = -1
@@ -53,7 +52,7 @@ class CudaSession(Session):
     """
 
     def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
-        self._captured: dict[int, _Captured] = {}
+        self._captured: dict[int, CapturedRun] = {}
         super().__init__(folder, graph, settings)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastspan-gpu")
         self._capturing = settings.provider_options.get("enable_cuda_graph", "0").lower() in ("1", "true")
@@ -88,26 +87,28 @@ class CudaSession(Session):
 
     def _launch(self, feeds: Feeds, size: int | None, deadline: float | None) -> tuple[Logits, Logits]:
         """Run on the GPU's thread; what is too late by then never begins."""
-        if size is not None:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineExceeded(TOO_LATE)
-            return self._captured[size].replay(feeds)
-        unlimited = nullcontext(import_onnxruntime().RunOptions())
-        with unlimited if deadline is None else terminated_at(deadline) as run_options:
-            if self._capturing:
-                run_options.add_run_config_entry("gpu_graph_id", str(_UNCAPTURED))
-            start, end = self._session.run(OUTPUTS, feeds, run_options)
-        return start, end
+        with gpu_shared(deadline):
+            if size is not None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise DeadlineExceeded(TOO_LATE)
+                return self._captured[size].replay(feeds)
+            unlimited = nullcontext(import_onnxruntime().RunOptions())
+            with unlimited if deadline is None else terminated_at(deadline) as run_options:
+                if self._capturing:
+                    run_options.add_run_config_entry("gpu_graph_id", str(_UNCAPTURED))
+                start, end = self._session.run(OUTPUTS, feeds, run_options)
+            return start, end
 
     def _capture(self, size: int) -> None:
         ids = np.full(size - 1, self.settings.padding_id)
         window = Window(ids, np.zeros_like(ids), 0, 0, 0)
         packed = pack([window], bucket=size, padding_id=self.settings.padding_id)
         feeds = {name: packed.feeds[name] for name in self.graph.inputs}
-        device = int(self.settings.provider_options.get("device_id", "0"))
+        device = ("cuda", int(self.settings.provider_options.get("device_id", "0")))
         try:
-            # 0 is ONNX Runtime's own number.
-            captured = _Captured(self._session, feeds, size, device, number=len(self._captured) + 1)
+            with gpu_alone():
+                # 0 is ONNX Runtime's own number.
+                captured = CapturedRun(self._session, feeds, size, device, number=len(self._captured) + 1)
         except Exception as error:
             raise ProviderError(
                 f"Runs of {size} tokens cannot be captured as a CUDA graph ({error}): load with "
@@ -118,34 +119,3 @@ class CudaSession(Session):
 
     def _inherited(self) -> tuple[Any, ...]:
         return (*super()._inherited(), self._captured)
-
-
-class _Captured:
-    """A run of one size whose kernels the GPU launches by itself, from and to buffers that never move."""
-
-    def __init__(self, session: Any, feeds: Feeds, size: int, device: int, *, number: int) -> None:
-        ort = import_onnxruntime()
-        self._session = session
-        self._binding = session.io_binding()
-        self._inputs = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, "cuda", device) for name, array in feeds.items()
-        }
-        self._outputs = {
-            name: ort.OrtValue.ortvalue_from_shape_and_type([size], np.float32, "cuda", device)
-            for name in OUTPUTS
-        }
-        for name, value in self._inputs.items():
-            self._binding.bind_ortvalue_input(name, value)
-        for name, value in self._outputs.items():
-            self._binding.bind_ortvalue_output(name, value)
-        self._options = ort.RunOptions()
-        self._options.add_run_config_entry("gpu_graph_id", str(number))
-        # Within this one call ONNX Runtime runs the graph until its memory has settled, then captures it.
-        self._session.run_with_iobinding(self._binding, self._options)
-
-    def replay(self, feeds: Feeds) -> tuple[Logits, Logits]:
-        for name, value in self._inputs.items():
-            value.update_inplace(feeds[name])
-        self._session.run_with_iobinding(self._binding, self._options)
-        start, end = (self._outputs[name].numpy() for name in OUTPUTS)
-        return start, end

@@ -12,7 +12,14 @@ from typing import Final
 from fastspan.errors import MissingDependency, ProviderError
 from fastspan.variants import ProviderKind
 
-__all__ = ["available_providers", "import_onnxruntime", "needs_cuda", "provider_kind", "resolve_provider"]
+__all__ = [
+    "available_providers",
+    "import_onnxruntime",
+    "needs_cuda",
+    "needs_tensorrt",
+    "provider_kind",
+    "resolve_provider",
+]
 
 _FULL_NAMES: Final = {
     "cpu": "CPUExecutionProvider",
@@ -113,6 +120,11 @@ def resolve_provider(name: str) -> str:
 def needs_cuda(full_name: str) -> bool:
     """Whether a provider needs NVIDIA's driver and libraries."""
     return full_name in {_FULL_NAMES[name] for name in ("cuda", "tensorrt", "tensorrt-rtx")}
+
+
+def needs_tensorrt(full_name: str) -> bool:
+    """Whether a provider needs TensorRT's libraries. TensorRT-RTX is another product, with its own."""
+    return full_name == _FULL_NAMES["tensorrt"]
 
 
 def provider_kind(full_name: str) -> ProviderKind:

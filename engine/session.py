@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.cuda import preload_cuda, why_cuda_fails
+from fastspan.capture_gate import gpu_shared
+from fastspan.cuda import preload_cuda, preload_tensorrt, why_cuda_fails, why_tensorrt_fails
 from fastspan.encoding import Window
 from fastspan.errors import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.packing import pad
-from fastspan.providers import import_onnxruntime, needs_cuda
+from fastspan.providers import import_onnxruntime, needs_cuda, needs_tensorrt
 from fastspan.termination import TOO_LATE, terminated_at
 from fastspan.variants import Graph
 
@@ -146,14 +147,19 @@ class Session:
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
         feeds = pad(windows, self.graph.inputs, self.settings.padding_id)
         session = self._session if os.getpid() == self._process else self._after_fork()
+        limited = nullcontext() if deadline is None else terminated_at(deadline)
         try:
-            with nullcontext() if deadline is None else terminated_at(deadline) as run_options:
+            with self._touching_gpu(deadline), limited as run_options:
                 start, end = session.run(OUTPUTS, feeds, run_options)
         except DeadlineExceeded:
             raise
         except Exception as error:
             raise self._failure(windows, deadline, error) from error
         return start, end
+
+    def _touching_gpu(self, deadline: float | None = None) -> AbstractContextManager[None]:
+        """What a use of the provider's device is wrapped in."""
+        return gpu_shared(deadline) if needs_cuda(self.settings.provider) else nullcontext()
 
     def _failure(
         self, windows: Sequence[Window], deadline: float | None, error: Exception
@@ -178,6 +184,8 @@ class Session:
         if settings.block_base:
             options.add_session_config_entry("session.dynamic_block_base", str(settings.block_base))
         on_cpu = settings.provider == "CPUExecutionProvider"
+        if needs_tensorrt(settings.provider):
+            preload_tensorrt()
         if needs_cuda(settings.provider):
             preload_cuda(ort)
         if self.graph.layout == "packed":
@@ -195,7 +203,7 @@ class Session:
         # Where a provider's library does not load, ONNX Runtime only logs it and takes the CPU.
         running = session.get_providers()
         if running[:1] != [settings.provider]:
-            lacking = why_cuda_fails(ort) if needs_cuda(settings.provider) else None
+            lacking = self._lacking(ort)
             raise ProviderError(
                 f"{settings.provider} was asked for, but ONNX Runtime put {', '.join(running) or 'nothing'} "
                 f"in its place: {lacking or 'a library of its own is missing.'} `fastspan doctor` shows more."
@@ -205,12 +213,13 @@ class Session:
 
     def _load(self, ort: Any, options: Any) -> Any:
         settings = self.settings
-        return ort.InferenceSession(
-            str(self._path),
-            options,
-            providers=[(settings.provider, dict(settings.provider_options))],
-            disabled_optimizers=_HARMFUL_ON_CPU if settings.provider == "CPUExecutionProvider" else None,
-        )
+        with self._touching_gpu():
+            return ort.InferenceSession(
+                str(self._path),
+                options,
+                providers=[(settings.provider, dict(settings.provider_options))],
+                disabled_optimizers=_HARMFUL_ON_CPU if settings.provider == "CPUExecutionProvider" else None,
+            )
 
     def _load_beside_the_cpu(self, ort: Any, options: Any) -> Any:
         """Load a graph that the provider takes in part, where it takes any of it."""
@@ -240,9 +249,15 @@ class Session:
             return InferenceError(
                 f"{message} (load another variant, or export the checkpoint again with this version)"
             )
-        lacking = why_cuda_fails(ort) if needs_cuda(provider) else None
+        lacking = self._lacking(ort)
         mend = "load with provider='cpu' or another variant; `fastspan doctor` shows more"
         return ProviderError(f"{message} ({lacking or mend})")
+
+    def _lacking(self, ort: Any) -> str | None:
+        """What the provider needs and this machine has not; None: nothing is found."""
+        provider = self.settings.provider
+        lacking = why_cuda_fails(ort) if needs_cuda(provider) else None
+        return lacking or (why_tensorrt_fails() if needs_tensorrt(provider) else None)
 
     def _after_fork(self) -> Any:
         """A forked child has the session's memory but none of its threads: it makes a session of its own."""

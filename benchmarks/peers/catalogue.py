@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fastspan.benchmarks.workloads import Group
 from fastspan.cpu import CpuFeatures
+from fastspan.cuda import why_tensorrt_fails
 
 __all__ = ["OURS", "PeerSpec", "cpu_peers", "gpu_peers"]
 
@@ -100,8 +101,15 @@ def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
         providers: Full names of the execution providers that onnxruntime offers.
     """
     wanted = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+    # ONNX Runtime offers TensorRT whether or not its libraries are here.
+    no_tensorrt = why_tensorrt_fails() if "TensorrtExecutionProvider" in providers else None
     return [
-        *(spec for name in wanted if name in providers for spec in _ours(name, ("fp16", "fp32"))),
+        *(
+            replace(spec, absent=no_tensorrt if name == "TensorrtExecutionProvider" else None)
+            for name in wanted
+            if name in providers
+            for spec in _ours(name, ("fp16", "fp32"))
+        ),
         _transformers("fp32", "cuda"),
         _transformers("fp16", "cuda"),
         _transformers("fp16", "cuda", compiled="dynamic"),

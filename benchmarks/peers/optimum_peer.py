@@ -9,19 +9,26 @@ from typing import Any
 
 from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
 from fastspan.benchmarks.peers.protocol import Job
+from fastspan.benchmarks.peers.torch_cuda import require_cuda
 
 __all__ = ["load"]
 
 
 def load(job: Job) -> PipelinePeer:
-    """Load the model, exported and, where asked for, quantized the first time."""
+    """Load the model, exported and, where asked for, quantized the first time.
+
+    Raises:
+        MissingDependency: The device is ``"cuda"``, and PyTorch, which holds the tensors, cannot use it.
+    """
+    on_gpu = job.options["device"] == "cuda"
+    if on_gpu:
+        require_cuda()
     import onnxruntime
     import optimum.version
     import transformers
     from optimum.onnxruntime import ORTModelForQuestionAnswering
     from optimum.pipelines import pipeline
 
-    on_gpu = job.options["device"] == "cuda"
     if on_gpu:
         # Before the first session: halving makes one on the GPU too.
         onnxruntime.preload_dlls()

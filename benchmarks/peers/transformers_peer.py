@@ -7,16 +7,23 @@ from typing import Any
 from fastspan.benchmarks.peers.fixed_lengths import FixedLengths
 from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
 from fastspan.benchmarks.peers.protocol import Job
+from fastspan.benchmarks.peers.torch_cuda import require_cuda
 
 __all__ = ["load"]
 
 
 def load(job: Job) -> PipelinePeer:
-    """Load the checkpoint into PyTorch, at the precision and on the device that the options name."""
+    """Load the checkpoint into PyTorch, at the precision and on the device that the options name.
+
+    Raises:
+        MissingDependency: The device is ``"cuda"``, and this PyTorch cannot use it.
+    """
+    device, precision = job.options["device"], job.options["precision"]
+    if device == "cuda":
+        require_cuda()
     import torch
     import transformers
 
-    device, precision = job.options["device"], job.options["precision"]
     torch.set_num_threads(job.threads)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     network: Any = transformers.AutoModelForQuestionAnswering.from_pretrained(

@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("psutil")
 
 import fastspan.answerer
+from fastspan import cuda
 from fastspan.benchmarks import measuring
 from fastspan.benchmarks.eval_data import open_data
 from fastspan.benchmarks.interleaving import Rounds
 from fastspan.benchmarks.measuring import Measurement, Plan
-from fastspan.benchmarks.peers import catalogue, environments, fastspan_peer
+from fastspan.benchmarks.peers import (
+    catalogue,
+    environments,
+    fastspan_peer,
+    optimum_peer,
+    transformers_peer,
+)
 from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_peers
 from fastspan.benchmarks.peers.environments import interpreter
@@ -64,6 +73,49 @@ def test_what_quick_mode_leaves_out_says_why():
     served = {spec.name: spec for spec in cpu_peers(modern, PROVIDERS, quick=True)}
     assert served["transformers bf16"].absent is None
     assert "optimum int8 avx512_vnni" in served
+
+
+def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
+    providers = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    loaded = []
+
+    def load(file):
+        loaded.append(file)
+        return None if "onnxparser" in file else object()
+
+    monkeypatch.setattr(cuda, "_load", load)
+    specs = {spec.name: spec.absent for spec in gpu_peers(providers)}
+    assert len(loaded) == 3
+    assert {name for name, absent in specs.items() if absent} == {
+        f"FastSpan {precision} Tensorrt{mode}"
+        for precision in ("fp16", "fp32")
+        for mode in ("", ", throughput")
+    }
+    assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
+    monkeypatch.setattr(cuda, "_load", lambda file: object())
+    assert not any(spec.absent for spec in gpu_peers(providers))
+
+
+@pytest.mark.parametrize(
+    ("built_for", "why"), [(None, "is a build without CUDA"), ("13.0", "its CUDA 13.0 finds no GPU")]
+)
+@pytest.mark.parametrize("peer", [transformers_peer, optimum_peer])
+def test_a_torch_that_cannot_use_the_gpu_says_so_before_any_work(
+    tiny_bundle, monkeypatch, peer, built_for, why
+):
+    torch = SimpleNamespace(
+        __version__="2.13.0+cpu",
+        version=SimpleNamespace(cuda=built_for),
+        cuda=SimpleNamespace(is_available=lambda: False),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    options = {"device": "cuda", "precision": "fp16", "compile": "", "int8": "", "half": True}
+    job = Job(checkpoint=tiny_bundle, bundle=tiny_bundle, cache=tiny_bundle / "c", threads=1, options=options)
+    with pytest.raises(
+        MissingDependency, match=rf"torch 2\.13\.0\+cpu cannot run.*{why}.*pip install.*torch==2\.13\.0 "
+    ):
+        peer.load(job)
+    assert not job.cache.exists()
 
 
 class Installer:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
+import pytest
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -30,45 +33,119 @@ class SessionOptions:
         self.entries[name] = value
 
 
+class Gpu:
+    """What captures fail for: another thread's use of the GPU while one is under way.
+
+    Attributes:
+        copies: What was copied, in order: ``"to"`` or ``"from"`` the GPU.
+        memory: Address → what lies there, for as long as somebody holds it.
+    """
+
+    def __init__(self) -> None:
+        self.copies: list[str] = []
+        self.memory: WeakValueDictionary[int, OrtValue] = WeakValueDictionary()
+        self._free = 1 << 20
+        self._lock = threading.Lock()
+        self._inside: list[int] = []
+        self._capturing: int | None = None
+        self._voided = False
+
+    @contextmanager
+    def touched(self, *, captures: bool = False) -> Iterator[None]:
+        """A use of the GPU."""
+        thread = threading.get_ident()
+        with self._lock:
+            if self._capturing not in (None, thread):
+                self._voided = True
+                raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+            if captures:
+                self._capturing, self._voided = thread, any(other != thread for other in self._inside)
+            self._inside.append(thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside.remove(thread)
+                voided = self._voided
+                if captures:
+                    self._capturing = None
+        if captures and voided:
+            raise RuntimeError("CUDA failure 901: operation failed due to a previous error during capture")
+
+    def hold(self, value: OrtValue) -> int:
+        address, self._free = self._free, self._free + value.array.nbytes + (1 << 12)
+        self.memory[address] = value
+        return address
+
+    def at(self, address: int, kind: type, shape: Sequence[int]) -> np.ndarray:
+        """The memory behind an address, which must lie within one allocation that is still held."""
+        base = max(begin for begin in self.memory if begin <= address)
+        assert (address - base) % 256 == 0, "tensors begin where kernels may read vectors"
+        count = int(np.prod(shape)) * np.dtype(kind).itemsize
+        held = self.memory[base].array.view(np.uint8)
+        assert address - base + count <= held.size, "beyond the memory that was allocated"
+        return held[address - base :][:count].view(kind).reshape(shape)
+
+
 class OrtValue:
     """Memory on the GPU: its array is reached through copies alone."""
 
+    gpu: Gpu
+
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
-        self.updates = 0
-
-    @classmethod
-    def ortvalue_from_numpy(cls, array: np.ndarray, device: str, number: int) -> OrtValue:
-        assert device == "cuda"
-        assert number == 0
-        return cls(array.copy())
+        self._address = self.gpu.hold(self)
 
     @classmethod
     def ortvalue_from_shape_and_type(cls, shape: list[int], kind: type, device: str, number: int) -> OrtValue:
         assert device == "cuda"
         assert number == 0
-        return cls(np.zeros(shape, kind))
+        with cls.gpu.touched():
+            return cls(np.full(shape, 99, kind))
+
+    def data_ptr(self) -> int:
+        return self._address
 
     def update_inplace(self, array: np.ndarray) -> None:
         assert array.shape == self.array.shape, "a captured buffer never changes its size"
         assert array.dtype == self.array.dtype
-        self.array[...] = array
-        self.updates += 1
+        with self.gpu.touched():
+            self.array[...] = array
+            self.gpu.copies.append("to")
 
     def numpy(self) -> np.ndarray:
-        return self.array.copy()
+        with self.gpu.touched():
+            self.gpu.copies.append("from")
+            return self.array.copy()
 
 
 class Binding:
-    def __init__(self) -> None:
-        self.inputs: dict[str, OrtValue] = {}
-        self.outputs: dict[str, OrtValue] = {}
+    """Addresses, looked up at each run."""
 
-    def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
-        self.inputs[name] = value
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._inputs: dict[str, tuple[int, type, list[int]]] = {}
+        self._outputs: dict[str, tuple[int, type, list[int]]] = {}
 
-    def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
-        self.outputs[name] = value
+    def bind_input(
+        self, name: str, device: str, number: int, kind: type, shape: list[int], address: int
+    ) -> None:
+        assert (device, number, kind) == ("cuda", 0, np.int32)
+        self._inputs[name] = address, kind, shape
+
+    def bind_output(
+        self, name: str, device: str, number: int, kind: type, shape: list[int], address: int
+    ) -> None:
+        assert (device, number, kind) == ("cuda", 0, np.float32)
+        self._outputs[name] = address, kind, shape
+
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        return {name: self._gpu.at(*place) for name, place in self._inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, np.ndarray]:
+        return {name: self._gpu.at(*place) for name, place in self._outputs.items()}
 
 
 def logits(feeds: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +160,7 @@ class FakeRuntime(ModuleType):
 
     Args:
         runs_on: What its sessions run on, whatever is asked for.
-        before_run: Called with the inputs before every run; may raise.
+        before_run: Called with the inputs at the beginning of every run and capture; may raise.
         assigned: Which providers a graph's operators go to: a session that forbids the CPU is refused where
             that is one of them. None: all go where they are asked to.
     """
@@ -104,13 +181,18 @@ class FakeRuntime(ModuleType):
         self.options: SessionOptions | None = None
         self.providers: list[Any] = []
         self.preloads = 0
-        self.RunOptions, self.SessionOptions, self.OrtValue = RunOptions, SessionOptions, OrtValue
+        self.gpu = Gpu()
+        self.RunOptions, self.SessionOptions = RunOptions, SessionOptions
+        self.OrtValue = type("OrtValue", (OrtValue,), {"gpu": self.gpu})
 
         class InferenceSession:
             def __init__(
                 self, path: str, options: SessionOptions, providers: list, disabled_optimizers: object
             ) -> None:
                 runtime.options, runtime.providers = options, providers
+                self._captured: set[str] = set()
+                with runtime.gpu.touched():
+                    pass
                 forbidden = options.entries.get("session.disable_cpu_ep_fallback") == "1"
                 if forbidden and CPU in (assigned or ()):
                     raise RuntimeError(
@@ -131,18 +213,22 @@ class FakeRuntime(ModuleType):
                 return [SimpleNamespace(ep_name=provider) for provider in assigned or ()]
 
             def io_binding(self) -> Binding:
-                return Binding()
+                return Binding(runtime.gpu)
 
             def run(self, names: Sequence[str], feeds: Mapping, options: RunOptions | None = None) -> list:
                 assert list(names) == ["start_logits", "end_logits"]
-                self._note("run", options, feeds)
-                return list(logits(feeds))
+                with runtime.gpu.touched():
+                    self._note("run", options, feeds)
+                    return list(logits(feeds))
 
             def run_with_iobinding(self, binding: Binding, options: RunOptions) -> None:
-                feeds = {name: value.array for name, value in binding.inputs.items()}
-                self._note("bound", options, feeds)
-                for value, found in zip(binding.outputs.values(), logits(feeds), strict=True):
-                    value.array[...] = found
+                number = options.entries["gpu_graph_id"]
+                with runtime.gpu.touched(captures=number not in self._captured):
+                    self._note("bound", options, binding.inputs)
+                    found = dict(zip(("start_logits", "end_logits"), logits(binding.inputs), strict=True))
+                    for name, array in binding.outputs.items():
+                        array[...] = found[name]
+                self._captured.add(number)
 
             def _note(self, kind: str, options: RunOptions | None, feeds: Mapping) -> None:
                 runtime.threads.add(threading.get_ident())
@@ -158,3 +244,14 @@ class FakeRuntime(ModuleType):
 
     def get_available_providers(self) -> list[str]:
         return [CUDA, CPU]
+
+
+def take_the_place_of_onnxruntime(
+    monkeypatch: pytest.MonkeyPatch, *, everywhere: bool = False, **options: Any
+) -> FakeRuntime:
+    """Let the engine find a stand-in, in sessions or also where it looks which providers there are."""
+    runtime = FakeRuntime(**options)
+    modules = ["session", "cuda_session", "cuda_capture", "termination"]
+    for module in modules + (["loading", "providers"] if everywhere else []):
+        monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
+    return runtime

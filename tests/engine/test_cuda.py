@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastspan import AnswerOptions, DeadlineExceeded, LoadOptions, QuestionAnswerer
+from fastspan import AnswerOptions, DeadlineExceeded, LoadOptions, QuestionAnswerer, cuda_session
 from fastspan.benchmarks.eval_data import open_data
 from fastspan.cuda_session import CudaSession
 from fastspan.encoding import Window
 from fastspan.loading import LoadedBundle, load_bundle
+from fastspan.packing import pack
 from fastspan.session import Session
 
 pytestmark = pytest.mark.gpu
@@ -165,10 +166,33 @@ def test_a_batch_beyond_the_memory_limit_runs_in_halves(bundled_bundle: Path, wi
 
 
 def test_a_deadline_ends_a_run_and_leaves_the_session_usable(
-    plain: LoadedBundle, windows: list[Window]
+    plain: LoadedBundle, windows: list[Window], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = plain.session.run(windows[:1])
-    with pytest.raises(DeadlineExceeded):
-        plain.session.run(windows * 400, deadline=time.monotonic() + 0.005)
-    found = plain.session.run(windows[:1])
+    session = plain.session
+    assert isinstance(session, CudaSession)
+    expected = session.run(windows[:1])
+    # Few and long: a run takes tens of milliseconds. They are packed beforehand, so that the deadline is
+    # spent on the GPU and nowhere else.
+    batch = [max(windows, key=lambda window: len(window.input_ids))] * 1024
+    packed = pack(batch, padding_id=session.settings.padding_id)
+    begun: list[float] = []
+    run = session._session.run
+
+    def noted(*arguments: object) -> list:
+        begun.append(time.monotonic())
+        return run(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cuda_session, "pack", lambda *_arguments, **_options: packed)
+        patched.setattr(session._session, "run", noted)
+        session.run(batch)  # what memory it takes is held from here on
+        session.run(batch)
+        took = time.monotonic() - begun[-1]
+        begun.clear()
+        deadline = time.monotonic() + took / 4
+        with pytest.raises(DeadlineExceeded):
+            session.run(batch, deadline=deadline)
+        assert len(begun) == 1
+        assert begun[0] < deadline, "the run had begun when its time was up"
+    found = session.run(windows[:1])
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_runtime import CPU, CUDA, FakeRuntime
+from fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
 
 from fastspan import QuestionAnswerer
 
@@ -15,10 +15,7 @@ PAIRS = [(QUESTION, "the norse built the tower " * (1 + number % 90)) for number
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    runtime = FakeRuntime()
-    for module in ("loading", "session", "cuda_session", "termination", "providers"):
-        monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
-    return runtime
+    return take_the_place_of_onnxruntime(monkeypatch, everywhere=True)
 
 
 def test_auto_takes_the_packed_half_precision_graph(gpu: FakeRuntime, tiny_half_bundle: Path) -> None:

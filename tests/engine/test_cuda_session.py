@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runtime import CPU, CUDA, FakeRuntime, logits
+from fake_runtime import CPU, CUDA, FakeRuntime, logits, take_the_place_of_onnxruntime
 
 from fastspan import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.cuda_session import CudaSession
@@ -37,14 +38,7 @@ Installed = Callable[..., FakeRuntime]
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
     """Put a stand-in in onnxruntime's place."""
-
-    def install(**options: object) -> FakeRuntime:
-        runtime = FakeRuntime(**options)
-        for module in ("session", "cuda_session", "termination"):
-            monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
-        return runtime
-
-    return install
+    return partial(take_the_place_of_onnxruntime, monkeypatch)
 
 
 def settings(capture_up_to: int = 0, **options: str) -> SessionSettings:
@@ -104,6 +98,16 @@ def test_a_single_window_replays_the_smallest_bucket_that_holds_it(installed: In
         ((kind, entries, shapes),) = runtime.calls
         assert (kind, entries) == ("bound", {"gpu_graph_id": number})
         assert shapes["cumulative_sequence_length"] == (3,)
+
+
+def test_a_replay_is_one_copy_each_way(installed: Installed) -> None:
+    runtime = installed()
+    session = opened(capture_up_to=100)
+    assert len(runtime.gpu.memory) == 2 * len(session.captured)
+    for length in (1, 32, 33, 70, 100):
+        runtime.gpu.copies.clear()
+        check(session, windows(length))
+        assert runtime.gpu.copies == ["to", "from"]
 
 
 def test_what_has_no_bucket_runs_uncaptured(installed: Installed) -> None:
