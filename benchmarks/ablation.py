@@ -10,7 +10,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from fastspan.benchmarks.speed_models import ROOT
 from fastspan.benchmarks.speed_statistics import ratio_spread
 from fastspan.cpu import cpu_features, usable_cores
 from fastspan.errors import FastSpanError
-from fastspan.export.architecture import Encoder, Layer, describe
+from fastspan.export.architecture import Encoder, Layer, Linear, describe
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.hub import resolve_source
 from fastspan.export.lowering.builder import MICROSOFT, WeightFile
@@ -40,7 +40,7 @@ from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import QuantizedLinear
 from fastspan.providers import import_onnxruntime
 
-__all__ = ["Choice", "compared", "fp32_choices", "int8_choices", "main"]
+__all__ = ["Choice", "GatheredCopies", "compared", "fp32_choices", "int8_choices", "main"]
 
 _LENGTHS = (32, 128, 384)
 _SHIPPED = "as shipped"
@@ -105,6 +105,31 @@ class _ApartInt8(Int8Lowering):
         return CpuLowering.projections(self, name, layer, hidden)
 
 
+class GatheredCopies(Int8Lowering):
+    """Split channels copied out of each layer's input as it comes, before it is rounded."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        quantized: Mapping[str, QuantizedLinear],
+        weights: WeightFile | None = None,
+        unsigned: WeightFile | None = None,
+    ) -> None:
+        super().__init__(encoder, quantized, weights, unsigned)
+        self.quantized = quantized
+
+    def linear(self, name: str, linear: Linear, rows: str) -> str:
+        """Divide, gather and join numbers, then multiply as if no channel were split."""
+        graph, layer = self.graph, self.quantized[name]
+        share = graph.constant(f"{name}.share", (1 / layer.copies).astype(np.float32))
+        rows = graph.add("Mul", rows, share, name=f"{name}.input")
+        copied = graph.add("Gather", rows, graph.constant(f"{name}.split", layer.extra), axis=1)
+        rows = graph.add("Concat", rows, copied, axis=1)
+        whole = replace(layer, copies=np.ones(len(layer.weight), np.int64), extra=layer.extra[:0])
+        self.quantized = {**self.quantized, name: whole}
+        return super().linear(name, linear, rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A graph that differs from the shipped one in one choice.
@@ -148,6 +173,7 @@ def int8_choices(encoder: Encoder, quantized: dict[str, QuantizedLinear]) -> lis
     }
     return [
         Choice(_SHIPPED, lambda s8, u8: Int8Lowering(encoder, quantized, s8, u8)),
+        Choice("split channels gathered", lambda s8, u8: GatheredCopies(encoder, quantized, s8, u8)),
         Choice("no second passes", lambda s8, u8: Int8Lowering(encoder, once, s8, u8)),
         Choice("nor split channels", lambda s8, u8: Int8Lowering(encoder, unsplit, s8, u8)),
         Choice("no second passes; q, k, v apart", lambda s8, u8: _ApartInt8(encoder, apart, s8, u8)),

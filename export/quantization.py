@@ -106,6 +106,8 @@ class QuantizedLinear:
         extra: The channels whose further copies are appended after the first ``in``, in order.
         bias: (out,) float32.
         passes: 1, or 2 where what rounding the input leaves over is multiplied too.
+        tails: Where ``extra`` begins with slices of the channels up to their end, the channels they begin at.
+        divided: Whether the input comes with its channels divided by ``copies`` already.
     """
 
     weight: npt.NDArray[np.int8]
@@ -114,6 +116,13 @@ class QuantizedLinear:
     extra: npt.NDArray[np.int64]
     bias: Floats
     passes: int = 1
+    tails: tuple[int, ...] = ()
+    divided: bool = False
+
+    @property
+    def gathered(self) -> npt.NDArray[np.int64]:
+        """What of ``extra`` is no slice."""
+        return self.extra[sum(len(self.copies) - start for start in self.tails) :]
 
 
 def split_outliers(peak: Floats, limit: int) -> npt.NDArray[np.int64]:

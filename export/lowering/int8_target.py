@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fastspan.export.architecture import Encoder, Layer, Linear
+from fastspan.export.lowering.arrangement import arranged
 from fastspan.export.lowering.builder import MICROSOFT, WeightFile
 from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import (
@@ -37,7 +38,7 @@ class Int8Lowering(CpuLowering):
 
     Args:
         encoder: The model.
-        quantized: Its quantized linear layers (see ``quantize_encoder``).
+        quantized: Its quantized linear layers (see ``quantize_encoder``); ``arranged`` for each other here.
         weights: Where large tensors go; None puts them inside the graph.
         unsigned: Where weights go that are stored as u8 with a zero point of 128: the same integers,
             for x86 processors without VNNI, whose u8 × s8 instruction saturates at 16 bits. None
@@ -52,7 +53,7 @@ class Int8Lowering(CpuLowering):
         unsigned: WeightFile | None = None,
     ) -> None:
         super().__init__(encoder, weights)
-        self.quantized = quantized
+        self.quantized: Mapping[str, QuantizedLinear] = arranged(quantized)
         self.unsigned = unsigned
 
     def words(self) -> str:
@@ -74,25 +75,47 @@ class Int8Lowering(CpuLowering):
         if name not in self.quantized:
             return super().linear(name, linear, rows)
         graph, quantized = self.graph, self.quantized[name]
-        if quantized.extra.size:
-            share = graph.constant(f"{name}.share", (1 / quantized.copies).astype(np.float32))
-            rows = graph.add("Mul", rows, share)
-            copied = graph.add("Gather", rows, graph.constant(f"{name}.split", quantized.extra), axis=1)
-            rows = graph.add("Concat", rows, copied, axis=1, name=f"{name}.input")
         weight, zero_points = self.integers(name, quantized)
         scale = graph.constant(f"{name}.scale", quantized.scale)
         bias = graph.constant(f"{name}.bias", quantized.bias)
-        if quantized.passes == 1:
+        if quantized.passes == 1 and not quantized.extra.size:
             return graph.add(
                 "DynamicQuantizeMatMul", rows, weight, scale, zero_points, bias, domain=MICROSOFT, name=name
             )
-        codes, step, zero = graph.add_many("DynamicQuantizeLinear", rows, name=f"{name}.codes", outputs=3)
-        coarse = graph.add(
-            "MatMulIntegerToFloat", codes, weight, step, scale, zero, zero_points, bias, domain=MICROSOFT
-        )
-        rest = graph.add("Sub", rows, graph.add("DequantizeLinear", codes, step, zero), name=f"{name}.rest")
-        fine = graph.add("DynamicQuantizeMatMul", rest, weight, scale, zero_points, domain=MICROSOFT)
+        if quantized.extra.size and not quantized.divided:
+            share = graph.constant(f"{name}.share", (1 / quantized.copies).astype(np.float32))
+            rows = graph.add("Mul", rows, share, name=f"{name}.input")
+
+        def product(label: str, given: str, *bias: str) -> tuple[str, list[str]]:
+            """Rows, rounded to 8 bits, by the weight; and their codes, the codes' step and zero point."""
+            rounded = graph.add_many("DynamicQuantizeLinear", given, name=f"{label}.codes", outputs=3)
+            codes, step, zero = rounded
+            wide = self.with_copies(name, quantized, codes)
+            numbers = (wide, weight, step, scale, zero, zero_points, *bias)
+            return graph.add("MatMulIntegerToFloat", *numbers, domain=MICROSOFT, name=label), rounded
+
+        if quantized.passes == 1:
+            return product(name, rows, bias)[0]
+        coarse, rounded = product(f"{name}.coarse", rows, bias)
+        rest = graph.add("Sub", rows, graph.add("DequantizeLinear", *rounded), name=f"{name}.rest")
+        fine, _ = product(f"{name}.fine", rest)
         return graph.add("Add", coarse, fine, name=name)
+
+    def with_copies(self, name: str, quantized: QuantizedLinear, codes: str) -> str:
+        """Rounded rows, (tokens, in) u8, with the copies of split channels: (tokens, in + splits).
+
+        Copies are made of codes, not of numbers: equal ones are rounded alike, and a code is one byte.
+        """
+        graph = self.graph
+        size = len(quantized.copies)
+        copies = [
+            graph.add("Slice", codes, graph.integers(start), graph.integers(size), graph.integers(1))
+            for start in quantized.tails
+        ]
+        if quantized.gathered.size:
+            split = graph.constant(f"{name}.split", quantized.gathered)
+            copies.append(graph.add("Gather", codes, split, axis=1))
+        return graph.add("Concat", codes, *copies, axis=1) if copies else codes
 
     def integers(self, name: str, quantized: QuantizedLinear) -> tuple[str, str]:
         """A layer's weights, and their zero points: none where they are stored as s8."""

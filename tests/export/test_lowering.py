@@ -10,11 +10,14 @@ import onnxruntime as ort
 import pytest
 from random_checkpoints import NATIVE, VOCABULARY, config_and_weights, torch_logits, torch_model
 
+from fastspan.benchmarks.ablation import GatheredCopies
 from fastspan.export.architecture import Linear, describe
+from fastspan.export.lowering.arrangement import arranged
 from fastspan.export.lowering.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile
 from fastspan.export.lowering.encoder_graph import Lowering
 from fastspan.export.lowering.int8_target import Int8Lowering, quantize_encoder
 from fastspan.export.lowering.targets import CpuLowering, HalfLowering
+from fastspan.export.quantization import QuantizedLinear
 
 pytestmark = pytest.mark.reference
 
@@ -131,10 +134,10 @@ def calibrated(encoder, ids, segments):
     return observe_inputs(encoder, windows, 1)
 
 
-def exact_session(encoder, quantized, folder):
+def exact_session(encoder, quantized, folder, lowering=Int8Lowering):
     """The int8 graph that is exact on every CPU."""
     with WeightFile(folder / "signed") as signed, WeightFile(folder / "unsigned") as unsigned:
-        shifted = Int8Lowering(encoder, quantized, signed, unsigned).lower()
+        shifted = lowering(encoder, quantized, signed, unsigned).lower()
     (folder / "shifted.onnx").write_bytes(shifted.SerializeToString())
     return session(str(folder / "shifted.onnx"))
 
@@ -147,10 +150,9 @@ class FloatInputs(Int8Lowering):
             return super().linear(name, linear, rows)
         quantized = self.quantized[name]
         size = len(quantized.copies)
-        weight = quantized.weight[:size] / quantized.copies[:, None]
-        np.add.at(
-            weight, quantized.extra, (quantized.weight[size:] / quantized.copies[quantized.extra, None])
-        )
+        parts = np.ones(size) if quantized.divided else quantized.copies
+        weight = quantized.weight[:size] / parts[:, None]
+        np.add.at(weight, quantized.extra, (quantized.weight[size:] / parts[quantized.extra, None]))
         return Lowering.linear(
             self, name, Linear((weight * quantized.scale).astype(np.float32), quantized.bias), rows
         )
@@ -164,7 +166,8 @@ def test_int8_stays_near_and_its_two_storages_hold_the_same_integers(tmp_path):
     quantized = quantize_encoder(encoder, calibrated(encoder, ids, segments))
     graph = exact_session(encoder, quantized, tmp_path)
     shifted = onnx.load(tmp_path / "shifted.onnx", load_external_data=False)
-    plain = Int8Lowering(encoder, quantized).lower()
+    lowering = Int8Lowering(encoder, quantized)
+    plain = lowering.lower()
     stored = {tensor.name: tensor for tensor in plain.graph.initializer}
     assert stored["layer.0.output.weight"].data_type == onnx.TensorProto.INT8
     ids = tokens(rng, 1, 24)
@@ -174,7 +177,7 @@ def test_int8_stays_near_and_its_two_storages_hold_the_same_integers(tmp_path):
         assert np.abs(mine - theirs).max() < 0.1 * np.abs(theirs).max()
     by_name = {tensor.name: tensor for tensor in shifted.graph.initializer}
     assert by_name["layer.0.output.unsigned"].data_type == onnx.TensorProto.UINT8
-    for name, layer in quantized.items():
+    for name, layer in lowering.quantized.items():
         array = onnx.numpy_helper.to_array(by_name[f"{name}.unsigned"], base_dir=str(tmp_path))
         assert np.array_equal(array.astype(np.int16) - 128, layer.weight)
 
@@ -286,3 +289,66 @@ def test_external_tensors_start_on_a_page(tmp_path):
         builder.constant("small", np.zeros(3, np.float32))
         assert weights.place("b", np.arange(2000, dtype=np.int8)) == (4096, 2000)
     assert (tmp_path / "w").stat().st_size == 4096 + 2000
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("loudness", [(50,), (50, 40, 8, 8, 5), (900, 800)])
+def test_channels_split_by_the_layer_before_are_the_same_to_the_last_bit(tmp_path, loudness, passes):
+    encoder = describe(*config_and_weights("bert"))
+    rng = np.random.default_rng(8)
+    ids = tokens(rng, 8, 24)
+    segments = segments_for(encoder, ids)
+    loud = {}
+    for number, (name, statistics) in enumerate(calibrated(encoder, ids, segments).items()):
+        high = statistics.high.copy()
+        high[[3 + (7 * number + 5 * place) % 24 for place in range(len(loudness))]] = loudness
+        loud[name] = replace(statistics, high=high)
+    quantized = {
+        name: replace(layer, passes=passes)
+        for name, layer in quantize_encoder(encoder, loud, second_pass_share=0).items()
+    }
+    found = []
+    for lowering in (GatheredCopies, Int8Lowering):
+        folder = tmp_path / lowering.__name__
+        folder.mkdir()
+        found.append(run(exact_session(encoder, quantized, folder, lowering), ids, segments=segments))
+    for before, after in zip(*found, strict=True):
+        # Only values come divided by another way: their scales are, rounded once more.
+        assert np.abs(before - after).max() <= 2e-6 * np.abs(before).max()
+    arranged = Int8Lowering(encoder, quantized).quantized
+    output = arranged["layer.0.output"]
+    assert output.tails
+    assert list(output.copies) == sorted(output.copies)
+    assert arranged["layer.0.attention_output"].divided
+    assert arranged["layer.0.intermediate"].tails == ()
+
+
+def test_copies_of_many_levels_are_slices_and_a_gather():
+    layer = QuantizedLinear(
+        weight=np.arange(36, dtype=np.int8).reshape(18, 2),
+        scale=np.ones(2, np.float32),
+        copies=np.array([1, 12, 2, 1]),
+        extra=np.array([1, 2, *[1] * 10]),
+        bias=np.zeros(2, np.float32),
+    )
+    layer = replace(layer, weight=layer.weight[:16])
+    before = QuantizedLinear(
+        weight=np.arange(12, dtype=np.int8).reshape(3, 4),
+        scale=np.arange(4, dtype=np.float32),
+        copies=np.ones(3, np.int64),
+        extra=np.empty(0, np.int64),
+        bias=np.arange(4, dtype=np.float32),
+    )
+    found = arranged({"layer.0.intermediate": before, "layer.0.output": layer})
+    inner, outer = found["layer.0.intermediate"], found["layer.0.output"]
+    assert list(inner.bias) == list(inner.scale) == [0, 3, 2, 1]
+    assert list(outer.copies) == [1, 1, 2, 12]
+    assert outer.tails == (2, *[3] * 7)
+    assert list(outer.gathered) == [3] * 3
+    # Every row is still there, behind the channel it belongs to.
+    channel = np.array([0, 3, 2, 1])[np.concatenate([np.arange(4), outer.extra])]
+    expected = np.concatenate([np.arange(4), layer.extra])
+    for number in range(4):
+        rows = outer.weight[channel == number].tolist()
+        assert rows == layer.weight[expected == number].tolist()
+    assert arranged({"layer.0.output": layer})["layer.0.output"] is layer
