@@ -166,9 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        folders = options.bundles or [bundled_model().bundle, random_model(_VARIANTS).bundle]
+        if options.bundles:
+            bundles = {Bundle.open(folder).manifest.name: folder for folder in options.bundles}
+        else:
+            bundles = {model.name: model.bundle for model in (bundled_model(), random_model(_VARIANTS))}
         page = options.out / "operators.md"
-        write_text(page, markdown(_page(folders, options.runs)))
+        write_text(page, markdown(_page(bundles, options.runs)))
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -176,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(folders: Sequence[Path], runs: int) -> list[Block]:
+def _page(bundles: Mapping[str, Path], runs: int) -> list[Block]:
     threads = usable_cores()
     blocks: list[Block] = [
         Heading(1, "Where the time of a run goes"),
@@ -186,11 +189,11 @@ def _page(folders: Sequence[Path], runs: int) -> list[Block]:
             "`python -m fastspan.benchmarks.operators`."
         ),
     ]
-    for folder in folders:
+    for name, folder in bundles.items():
         manifest = Bundle.open(folder).manifest
         for variant in _VARIANTS:
             if variant in manifest.variants:
-                blocks.append(Heading(2, f"{manifest.name}, {variant}"))
+                blocks.append(Heading(2, f"{name}, {variant}"))
                 blocks.append(
                     operator_table(
                         {
