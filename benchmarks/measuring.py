@@ -16,6 +16,7 @@ from fastspan.benchmarks.speed_record import Accuracy, MeasuredPeer
 from fastspan.benchmarks.squad_data import Question
 from fastspan.benchmarks.squad_metric import per_question
 from fastspan.benchmarks.workloads import Workload, save_workload
+from fastspan.bundle import Bundle
 from fastspan.errors import MissingDependency
 
 __all__ = ["Measurement", "Plan"]
@@ -106,6 +107,7 @@ class Measurement:
                 continue
             measured.start_seconds, measured.load_seconds = process.start_seconds, process.load_seconds
             measured.description = process.description
+            measured.graph_bytes = self._graph_bytes(process.description.get("graph", ""))
             self._alive[spec.name] = (spec, process)
 
     def run(self, workload: Workload) -> None:
@@ -165,6 +167,13 @@ class Measurement:
             self.peers[spec.name].memory_bytes = process.memory()
             process.close()
         self._alive.clear()
+
+    def _graph_bytes(self, file: str) -> int:
+        """The size of a graph of the bundle with its weights; 0 where it has no such graph."""
+        manifest = Bundle.open(self._model.bundle).manifest
+        graphs = (graph for variant in manifest.variants.values() for graph in variant.graphs)
+        found = next((graph for graph in graphs if graph.file == file), None)
+        return sum(manifest.files[path].bytes for path in (found.file, *found.data)) if found else 0
 
     def _started(self, spec: PeerSpec, log: Path) -> PeerProcess:
         """Start a peer.

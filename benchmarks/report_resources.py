@@ -45,7 +45,7 @@ def start_up(section: Section) -> Iterator[Block]:
     yield Paragraph(
         "From starting the process, interpreter and imports included, until the first question could be "
         "asked; one start each, its files in the page cache or not, as it came. Memory is the most the "
-        "process held."
+        "process held, interpreter and libraries included."
     )
     yield start_table(section.record.peers)
 

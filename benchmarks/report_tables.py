@@ -132,6 +132,8 @@ def start_table(peers: Sequence[MeasuredPeer]) -> Table:
             "ready after s",
             "loading s",
             "peak memory MB",
+            "its graph MB",
+            "memory ÷ graph",
         ),
         rows=[
             (
@@ -142,6 +144,7 @@ def start_table(peers: Sequence[MeasuredPeer]) -> Table:
                 f"{peer.start_seconds:.2f}",
                 f"{peer.load_seconds:.2f}",
                 _megabytes(peer),
+                *_beside_graph(peer),
             )
             for peer in peers
             if peer.status == "measured"
@@ -238,6 +241,13 @@ def _ms(seconds: float | None) -> str:
 
 def _megabytes(peer: MeasuredPeer) -> str:
     return f"{peer.memory_bytes / 1e6:.0f}" if peer.memory_bytes else _NONE
+
+
+def _beside_graph(peer: MeasuredPeer) -> tuple[str, str]:
+    """The size of the graph that ran, and memory as a multiple of it."""
+    if not (peer.graph_bytes and peer.memory_bytes):
+        return _NONE, _NONE
+    return f"{peer.graph_bytes / 1e6:.0f}", f"{peer.memory_bytes / peer.graph_bytes:.2f}"
 
 
 def _figure(value: float) -> str:

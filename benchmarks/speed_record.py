@@ -87,6 +87,7 @@ class MeasuredPeer:
         start_seconds: From starting its process until it was loaded.
         load_seconds: Loading alone, without starting the interpreter.
         memory_bytes: The most it held resident; 0 where that is not known.
+        graph_bytes: Size of the graph it ran, weights included; 0 where that is not known.
         threads: Threads it was told to compute with.
         description: What ran.
         batching: Workload → how it was batched.
@@ -105,6 +106,7 @@ class MeasuredPeer:
     start_seconds: float = 0.0
     load_seconds: float = 0.0
     memory_bytes: int = 0
+    graph_bytes: int = 0
     threads: int = 0
     description: dict[str, str] = field(default_factory=dict)
     batching: dict[str, str] = field(default_factory=dict)

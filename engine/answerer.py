@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,9 @@ class QuestionAnswerer:
 
     def info(self) -> Info:
         """Say what is loaded, why, and what it runs on; once closed, what that was."""
+        loaded = self._held
+        if loaded is not None and loaded.session.out_of_memory_retries > self._info.out_of_memory_retries:
+            self._info = replace(self._info, out_of_memory_retries=loaded.session.out_of_memory_retries)
         return self._info
 
     def close(self) -> None:
@@ -161,6 +165,7 @@ class QuestionAnswerer:
 
         That happens at once, or when the last call in flight has finished. Closing twice does nothing.
         """
+        self.info()
         self._held = None
         if self._workers is not None:
             self._workers.close()

@@ -88,6 +88,7 @@ class Info:
         no_answer_threshold: Where "no answer" begins, unless a call says otherwise.
         calibrated: Whether confidences are calibrated.
         onnxruntime: Its version.
+        out_of_memory_retries: How many batches did not fit into memory until now, and ran again in halves.
     """
 
     bundle: str
@@ -105,6 +106,7 @@ class Info:
     no_answer_threshold: float
     calibrated: bool
     onnxruntime: str
+    out_of_memory_retries: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as built-in types."""

@@ -73,6 +73,7 @@ def write_recorded(
             start_seconds=1.25,
             load_seconds=0.5,
             memory_bytes=180_000_000,
+            graph_bytes=90_000_000 if system == "FastSpan" else 0,
             threads=2,
             description={"onnxruntime": "1.32.0", "providers": "CPUExecutionProvider"},
             batching={"single-32": "1", "single-128": "1", "throughput": "8"},

@@ -203,6 +203,8 @@ def test_a_report_names_the_files_of_each_graph():
 class PackedStandIn:
     """A loaded session of another layout, which no session made anew from its graph could stand for."""
 
+    out_of_memory_retries = 0
+
     def __init__(self, session: Session) -> None:
         self.graph = replace(session.graph, layout="packed", target="cuda")
         self.settings, self.providers = session.settings, ("MadeUpExecutionProvider",)

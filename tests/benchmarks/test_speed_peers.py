@@ -234,6 +234,7 @@ def test_a_measurement_notes_what_was_measured_missing_and_failed(
     assert "no variant 'none'" in failed.reason
     assert measurement.failures == [f"tiny: {failed.reason}"]
     assert measured.memory_bytes > 10_000_000
+    assert 10_000 < measured.graph_bytes < 10_000_000
     assert measured.accuracy is not None
     assert measured.accuracy.questions == 3
     assert measured.stages["throughput"]["run"] > 0

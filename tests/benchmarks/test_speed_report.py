@@ -62,6 +62,12 @@ def test_accuracy_is_a_difference_from_pytorch(reports):
     assert "1.56 points" in text
 
 
+def test_memory_is_held_against_the_graph_where_that_is_known(reports):
+    text, _ = reports
+    assert row(text, "minilm-l6-squad2", "FastSpan", "int8", "latency", "1.25")[-3:] == ["180", "90", "2.00"]
+    assert row(text, "minilm-l6-squad2", "optimum", "fp32", "latency", "1.25")[-3:] == ["180", "–", "–"]
+
+
 def write_parity(folder, name: str, questions: int, estimate: float, *, digest: str = "a" * 64) -> None:
     difference = {"estimate": estimate, "low": -2, "high": 0, "level": 0.95}
     agreement = {"exact_difference": difference, "f1_difference": difference}

@@ -459,6 +459,17 @@ def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
     assert qa.info() == info
 
 
+def test_batches_that_memory_was_too_small_for_are_counted_for_the_user(tiny_bundle):
+    with QuestionAnswerer.load(tiny_bundle) as qa:
+        before = qa.info()
+        assert before.out_of_memory_retries == 0
+        qa._session._retries = 2
+        assert qa.info().out_of_memory_retries == 2
+        assert before.out_of_memory_retries == 0
+        qa._session._retries = 3
+    assert qa.info().out_of_memory_retries == 3
+
+
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
 def test_a_closed_answerer_refuses(tiny_bundle: Path, mode: str) -> None:
     with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode) as qa:

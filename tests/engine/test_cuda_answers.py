@@ -37,7 +37,7 @@ def test_answers_are_the_same_alone_streamed_and_overlapping(
     gpu.calls.clear()
     with QuestionAnswerer.load(tiny_half_bundle, optimize_for="throughput", token_budget=4000) as qa:
         assert list(qa.answer_many(PAIRS)) == alone
-        assert qa._session.out_of_memory_retries == 0
+        assert qa.info().out_of_memory_retries == 0
     # No padding and full batches: the tokens of all windows, in about as few runs as the budget allows.
     sizes = [shapes["input_ids"][0] for _, _, shapes in gpu.calls]
     assert max(sizes) <= 4000
