@@ -53,8 +53,12 @@ class Int8Lowering(CpuLowering):
         unsigned: WeightFile | None = None,
     ) -> None:
         super().__init__(encoder, weights)
-        self.quantized: Mapping[str, QuantizedLinear] = arranged(quantized)
+        self.quantized = self.arrange(quantized)
         self.unsigned = unsigned
+
+    def arrange(self, quantized: Mapping[str, QuantizedLinear]) -> Mapping[str, QuantizedLinear]:
+        """The layers, each made ready for the one behind it."""
+        return arranged(quantized)
 
     def words(self) -> str:
         """Token embeddings: gathered as s8, scaled row by row."""

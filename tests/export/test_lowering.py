@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from random_checkpoints import NATIVE, VOCABULARY, config_and_weights, torch_logits, torch_model
 
-from fastspan.benchmarks.ablation import GatheredCopies
+from fastspan.benchmarks.ablation_graphs import GatheredCopies
 from fastspan.export.architecture import Linear, describe
 from fastspan.export.lowering.arrangement import arranged
 from fastspan.export.lowering.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile

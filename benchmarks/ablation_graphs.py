@@ -1,0 +1,164 @@
+"""The CPU graphs with one choice undone: the shipped lowering but for the method that made the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastspan.export.architecture import Encoder, Layer, Linear
+from fastspan.export.lowering.builder import MICROSOFT, WeightFile
+from fastspan.export.lowering.encoder_graph import Lowering
+from fastspan.export.lowering.int8_target import (
+    Int8Lowering,
+    joined_projection,
+    quantize_encoder,
+)
+from fastspan.export.lowering.targets import CpuLowering
+from fastspan.export.quantization import QuantizedLinear
+
+__all__ = ["Choice", "GatheredCopies", "fp32_choices", "int8_choices"]
+
+_SHIPPED = "as shipped"
+
+
+class _MaskedAttention(CpuLowering):
+    """Fused attention, told which keys are padding."""
+
+    def attention(self, name: str, layer: Layer, hidden: str) -> str:
+        """Attention's context, (tokens, hidden); a mask, (batch, length), says which keys are padding."""
+        graph = self.graph
+        if not hasattr(self, "_mask"):
+            self._mask = graph.input("attention_mask", ("batch", "length"), 6)
+        query, key, value = (
+            graph.add("Reshape", rows, self.hidden_shape) for rows in self.projections(name, layer, hidden)
+        )
+        context = graph.add(
+            "MultiHeadAttention",
+            query,
+            key,
+            value,
+            "",
+            self._mask,
+            domain=MICROSOFT,
+            name=name,
+            num_heads=self.heads,
+        )
+        shape = graph.integers(-1, self.encoder.hidden_size)
+        return graph.add("Reshape", context, shape, name=f"{name}.rows")
+
+
+class _JoinedProjections(CpuLowering):
+    """Query, key and value as one product."""
+
+    def projections(self, name: str, layer: Layer, hidden: str) -> list[str]:
+        """Query, key and value, (tokens, hidden) each, split from the one product."""
+        rows = self.linear(f"{name}.projection", joined_projection(layer), hidden)
+        return self.graph.add_many("Split", rows, axis=1, outputs=3)
+
+
+class _StandardAttention(CpuLowering):
+    """Attention from standard operators."""
+
+    def attention(self, name: str, layer: Layer, hidden: str) -> str:
+        """Attention's context, (tokens, hidden), as the interchange graph computes it."""
+        return Lowering.attention(self, name, layer, hidden)
+
+
+class _StandardActivation(CpuLowering):
+    """The activation from standard operators."""
+
+    def activation(self, name: str, rows: str) -> str:
+        """The feed-forward activation, (tokens, inner), as the interchange graph computes it."""
+        return Lowering.activation(self, name, rows)
+
+
+class _ApartInt8(Int8Lowering):
+    """Query, key and value apart: their input is quantized three times."""
+
+    def projections(self, name: str, layer: Layer, hidden: str) -> list[str]:
+        """Query, key and value, (tokens, hidden) each, by an int8 product of their own."""
+        return CpuLowering.projections(self, name, layer, hidden)
+
+
+class GatheredCopies(Int8Lowering):
+    """Split channels copied out of each layer's input as it comes, before it is rounded."""
+
+    def arrange(self, quantized: Mapping[str, QuantizedLinear]) -> Mapping[str, QuantizedLinear]:
+        """The layers as they are."""
+        return quantized
+
+    def linear(self, name: str, linear: Linear, rows: str) -> str:
+        """Divide, gather and join numbers, then multiply as if no channel were split."""
+        graph, layer = self.graph, self.quantized[name]
+        share = graph.constant(f"{name}.share", (1 / layer.copies).astype(np.float32))
+        rows = graph.add("Mul", rows, share, name=f"{name}.input")
+        copied = graph.add("Gather", rows, graph.constant(f"{name}.split", layer.extra), axis=1)
+        rows = graph.add("Concat", rows, copied, axis=1)
+        whole = replace(layer, copies=np.ones(len(layer.weight), np.int64), extra=layer.extra[:0])
+        self.quantized = {**self.quantized, name: whole}
+        return super().linear(name, linear, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A graph that differs from the shipped one in one choice.
+
+    Attributes:
+        name: What was done otherwise.
+        lower: Makes the graph, given the file for its weights and, on CPUs whose products of u8 and s8
+            saturate, the file for u8 weights.
+        fused_norms: Whether ONNX Runtime may fuse Add and LayerNormalization.
+    """
+
+    name: str
+    lower: Callable[[WeightFile, WeightFile | None], Lowering]
+    fused_norms: bool = False
+
+
+def fp32_choices(encoder: Encoder) -> list[Choice]:
+    """The shipped fp32 graph first, then what each choice replaced."""
+    return [
+        Choice(_SHIPPED, lambda weights, _: CpuLowering(encoder, weights)),
+        Choice("interchange graph", lambda weights, _: Lowering(encoder, weights), fused_norms=True),
+        Choice("SkipLayerNormalization", lambda weights, _: CpuLowering(encoder, weights), fused_norms=True),
+        Choice("attention with a mask", lambda weights, _: _MaskedAttention(encoder, weights)),
+        Choice("attention not fused", lambda weights, _: _StandardAttention(encoder, weights)),
+        Choice("activation not fused", lambda weights, _: _StandardActivation(encoder, weights)),
+        Choice("query, key, value joined", lambda weights, _: _JoinedProjections(encoder, weights)),
+    ]
+
+
+def int8_choices(encoder: Encoder, quantized: dict[str, QuantizedLinear]) -> list[Choice]:
+    """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy."""
+    once = {name: replace(layer, passes=1) for name, layer in quantized.items()}
+    unsplit = {name: replace(layer, passes=1) for name, layer in quantize_encoder(encoder, {}).items()}
+    apart = {
+        **once,
+        **{
+            f"layer.{number}.attention.{part}": _columns(once[f"layer.{number}.attention.projection"], place)
+            for number in range(len(encoder.layers))
+            for place, part in enumerate(("query", "key", "value"))
+        },
+    }
+    return [
+        Choice(_SHIPPED, lambda s8, u8: Int8Lowering(encoder, quantized, s8, u8)),
+        Choice("split channels gathered", lambda s8, u8: GatheredCopies(encoder, quantized, s8, u8)),
+        Choice("no second passes", lambda s8, u8: Int8Lowering(encoder, once, s8, u8)),
+        Choice("nor split channels", lambda s8, u8: Int8Lowering(encoder, unsplit, s8, u8)),
+        Choice("no second passes; q, k, v apart", lambda s8, u8: _ApartInt8(encoder, apart, s8, u8)),
+        Choice("fp32", lambda s8, _: CpuLowering(encoder, s8)),
+    ]
+
+
+def _columns(layer: QuantizedLinear, third: int) -> QuantizedLinear:
+    """Query, key or value of a joined projection."""
+    size = len(layer.bias) // 3
+    columns = slice(third * size, (third + 1) * size)
+    return replace(
+        layer,
+        weight=np.ascontiguousarray(layer.weight[:, columns]),
+        scale=layer.scale[columns],
+        bias=layer.bias[columns],
+    )
