@@ -24,7 +24,7 @@ from fastspan.benchmarks.report_document import Block, Heading, Paragraph, Table
 from fastspan.benchmarks.results import write_text
 from fastspan.benchmarks.speed_models import ROOT
 from fastspan.benchmarks.speed_statistics import ratio_spread
-from fastspan.cpu import cpu_features, usable_cores
+from fastspan.cpu import usable_cores
 from fastspan.errors import FastSpanError
 from fastspan.export.architecture import describe
 from fastspan.export.checkpoint import read_checkpoint
@@ -65,9 +65,8 @@ def compared(choices: Sequence[Choice], *, threads: int, rounds: int, folder: Pa
 
 def _session(choice: Choice, threads: int, folder: Path) -> Any:
     folder.mkdir()
-    exact = cpu_features().int8_dot_product is not None
-    with WeightFile(folder / "weights") as weights, WeightFile(folder / "unsigned") as unsigned:
-        model = choice.lower(weights, None if exact else unsigned).lower()
+    with WeightFile(folder / "weights") as weights:
+        model = choice.lower(weights).lower()
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -138,11 +137,11 @@ def _page(source: str, rounds: int) -> list[Block]:
     )
     quantized = Int8Recipe().quantize(encoder, texts, threads)
     twice = [name for name, layer in quantized.items() if layer.passes == 2]
+    unsigned = [name for name, layer in quantized.items() if not layer.paired]
     tables = []
     for choices in (fp32_choices(encoder), int8_choices(encoder, quantized)):
         with tempfile.TemporaryDirectory() as name:
             tables.append(compared(choices, threads=threads, rounds=rounds, folder=Path(name)))
-    storage = "s8" if cpu_features().int8_dot_product else "u8, for CPUs without an 8-bit dot product"
     return [
         Heading(1, f"What each choice gives: {checkpoint.source}"),
         Paragraph(
@@ -154,8 +153,8 @@ def _page(source: str, rounds: int) -> list[Block]:
         tables[0],
         Heading(2, "int8"),
         Paragraph(
-            f"Weights stored as {storage}. Second passes: {', '.join(twice) or 'none'}, of "
-            f"{len(quantized)} layers. What is faster here and not shipped loses answers: see "
+            f"Of {len(quantized)} layers, second passes: {', '.join(twice) or 'none'}; weights as u8: "
+            f"{', '.join(unsigned) or 'none'}. What is faster here and not shipped loses answers: see "
             "docs/performance.md."
         ),
         tables[1],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastspan.export.architecture import Encoder, Layer, Linear
+from fastspan.export.lowering.arrangement import ordered
 from fastspan.export.lowering.builder import MICROSOFT, WeightFile
 from fastspan.export.lowering.encoder_graph import Lowering
 from fastspan.export.lowering.int8_target import (
@@ -86,8 +87,8 @@ class GatheredCopies(Int8Lowering):
     """Split channels copied out of each layer's input as it comes, before it is rounded."""
 
     def arrange(self, quantized: Mapping[str, QuantizedLinear]) -> Mapping[str, QuantizedLinear]:
-        """The layers as they are."""
-        return quantized
+        """The layers, each doing nothing for the one behind it but keeping to its order."""
+        return ordered(quantized)
 
     def linear(self, name: str, linear: Linear, rows: str) -> str:
         """Divide, gather and join numbers, then multiply as if no channel were split."""
@@ -96,7 +97,7 @@ class GatheredCopies(Int8Lowering):
         rows = graph.add("Mul", rows, share, name=f"{name}.input")
         copied = graph.add("Gather", rows, graph.constant(f"{name}.split", layer.extra), axis=1)
         rows = graph.add("Concat", rows, copied, axis=1)
-        whole = replace(layer, copies=np.ones(len(layer.weight), np.int64), extra=layer.extra[:0])
+        whole = replace(layer, copies=np.ones(len(layer.weight), np.int64), extra=layer.extra[:0], tails=())
         self.quantized = {**self.quantized, name: whole}
         return super().linear(name, linear, rows)
 
@@ -107,32 +108,32 @@ class Choice:
 
     Attributes:
         name: What was done otherwise.
-        lower: Makes the graph, given the file for its weights and, on CPUs whose products of u8 and s8
-            saturate, the file for u8 weights.
+        lower: Makes the graph, given the file for its weights.
         fused_norms: Whether ONNX Runtime may fuse Add and LayerNormalization.
     """
 
     name: str
-    lower: Callable[[WeightFile, WeightFile | None], Lowering]
+    lower: Callable[[WeightFile], Lowering]
     fused_norms: bool = False
 
 
 def fp32_choices(encoder: Encoder) -> list[Choice]:
     """The shipped fp32 graph first, then what each choice replaced."""
     return [
-        Choice(_SHIPPED, lambda weights, _: CpuLowering(encoder, weights)),
-        Choice("interchange graph", lambda weights, _: Lowering(encoder, weights), fused_norms=True),
-        Choice("SkipLayerNormalization", lambda weights, _: CpuLowering(encoder, weights), fused_norms=True),
-        Choice("attention with a mask", lambda weights, _: _MaskedAttention(encoder, weights)),
-        Choice("attention not fused", lambda weights, _: _StandardAttention(encoder, weights)),
-        Choice("activation not fused", lambda weights, _: _StandardActivation(encoder, weights)),
-        Choice("query, key, value joined", lambda weights, _: _JoinedProjections(encoder, weights)),
+        Choice(_SHIPPED, lambda weights: CpuLowering(encoder, weights)),
+        Choice("interchange graph", lambda weights: Lowering(encoder, weights), fused_norms=True),
+        Choice("SkipLayerNormalization", lambda weights: CpuLowering(encoder, weights), fused_norms=True),
+        Choice("attention with a mask", lambda weights: _MaskedAttention(encoder, weights)),
+        Choice("attention not fused", lambda weights: _StandardAttention(encoder, weights)),
+        Choice("activation not fused", lambda weights: _StandardActivation(encoder, weights)),
+        Choice("query, key, value joined", lambda weights: _JoinedProjections(encoder, weights)),
     ]
 
 
 def int8_choices(encoder: Encoder, quantized: dict[str, QuantizedLinear]) -> list[Choice]:
     """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy."""
     once = {name: replace(layer, passes=1) for name, layer in quantized.items()}
+    unsigned = {name: replace(layer, paired=False) for name, layer in quantized.items()}
     unsplit = {name: replace(layer, passes=1) for name, layer in quantize_encoder(encoder, {}).items()}
     apart = {
         **once,
@@ -143,12 +144,13 @@ def int8_choices(encoder: Encoder, quantized: dict[str, QuantizedLinear]) -> lis
         },
     }
     return [
-        Choice(_SHIPPED, lambda s8, u8: Int8Lowering(encoder, quantized, s8, u8)),
-        Choice("split channels gathered", lambda s8, u8: GatheredCopies(encoder, quantized, s8, u8)),
-        Choice("no second passes", lambda s8, u8: Int8Lowering(encoder, once, s8, u8)),
-        Choice("nor split channels", lambda s8, u8: Int8Lowering(encoder, unsplit, s8, u8)),
-        Choice("no second passes; q, k, v apart", lambda s8, u8: _ApartInt8(encoder, apart, s8, u8)),
-        Choice("fp32", lambda s8, _: CpuLowering(encoder, s8)),
+        Choice(_SHIPPED, lambda weights: Int8Lowering(encoder, quantized, weights)),
+        Choice("weights as u8", lambda weights: Int8Lowering(encoder, unsigned, weights)),
+        Choice("split channels gathered", lambda weights: GatheredCopies(encoder, quantized, weights)),
+        Choice("no second passes", lambda weights: Int8Lowering(encoder, once, weights)),
+        Choice("nor split channels", lambda weights: Int8Lowering(encoder, unsplit, weights)),
+        Choice("no second passes; q, k, v apart", lambda weights: _ApartInt8(encoder, apart, weights)),
+        Choice("fp32", lambda weights: CpuLowering(encoder, weights)),
     ]
 
 

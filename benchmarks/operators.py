@@ -22,7 +22,7 @@ from fastspan.benchmarks.results import write_text
 from fastspan.benchmarks.speed_models import ROOT, bundled_model, random_model
 from fastspan.bundle import Bundle
 from fastspan.config import AnswerOptions
-from fastspan.cpu import cpu_features, usable_cores
+from fastspan.cpu import usable_cores
 from fastspan.duel import questions_of
 from fastspan.encoding import Encoder
 from fastspan.errors import DataError, FastSpanError, InputError
@@ -78,8 +78,7 @@ def profiled(folder: Path, variant: VariantName, length: int, *, runs: int, thre
     if runs < 1:
         raise InputError(f"runs must be at least 1, not {runs}.")
     bundle = Bundle.open(folder)
-    dot_product = cpu_features().int8_dot_product is not None
-    graph = bundle.manifest.variants[variant].graph_for("cpu", dot_product=dot_product)
+    graph = bundle.manifest.variants[variant].graph_for("cpu")
     settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
     session = _Profiled(bundle.folder, graph, settings)
     model, max_length = bundle.manifest.model, bundle.manifest.max_length

@@ -41,7 +41,7 @@ class CpuFeatures:
 
     @property
     def int8_dot_product(self) -> str | None:
-        """The instruction set that makes int8 fast and exact; None where none is known."""
+        """The instruction set that makes int8 fast; None where none is known."""
         names = _INT8_DOT_PRODUCT.get(self.machine, ())
         return next((name for name in names if name in self.flags), None)
 

@@ -85,9 +85,8 @@ def _has_graph(bundle: Bundle, variant: str, kind: ProviderKind) -> bool:
 
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
     kind = provider_kind(provider)
-    cpu = cpu_features()
-    choice = choose_variant(bundle.manifest, options.variant, kind, cpu)
-    graph = choice.variant.graph_for(kind, dot_product=cpu.int8_dot_product is not None)
+    choice = choose_variant(bundle.manifest, options.variant, kind, cpu_features())
+    graph = choice.variant.graph_for(kind)
     bundle.verified(bundle.files_for(graph))
     settings, profile = _settle(bundle, options, choice.variant.name, kind, runtime_version)
     model = bundle.manifest.model

@@ -11,8 +11,7 @@ from fastspan.strict_json import require
 __all__ = ["Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
 
 ProviderKind = Literal["cpu", "cuda", "other"]
-# "cpu-dot": CPUs that sum products of 8-bit integers in one instruction, exactly.
-Target = Literal["any", "cpu", "cpu-dot", "cuda"]
+Target = Literal["any", "cpu", "cuda"]
 Layout = Literal["padded", "exact", "packed"]
 VariantName = Literal["fp32", "fp16", "int8"]
 
@@ -26,7 +25,7 @@ class Graph:
 
     Attributes:
         file: Its path in the bundle.
-        target: The kind of provider, or of CPU, it was made for.
+        target: The kind of provider it was made for.
         layout: ``"padded"``: ``input_ids``, ``attention_mask`` and, with segment ids,
             ``token_type_ids``, each (batch, length). ``"exact"``: the same without a mask, for windows
             of equal length. ``"packed"``: windows joined end to end, for CUDA; (tokens,) in and out, with
@@ -119,20 +118,15 @@ class Variant:
         """Whether it has a graph for this kind of provider, on every machine that has the provider."""
         return any(graph.target in (provider_kind, "any") for graph in self.graphs)
 
-    def graph_for(self, provider_kind: ProviderKind, *, dot_product: bool = False) -> Graph:
+    def graph_for(self, provider_kind: ProviderKind) -> Graph:
         """Return the graph made for this kind of provider, else the one for any.
 
         Of several layouts, ``"packed"`` is preferred, then ``"exact"``.
 
-        Args:
-            provider_kind: Where it will run.
-            dot_product: Whether the CPU has an 8-bit dot product (see ``CpuFeatures``).
-
         Raises:
             BundleError: There is neither.
         """
-        wanted = ["cpu-dot"] if dot_product and provider_kind == "cpu" else []
-        for target in (*wanted, provider_kind, "any"):
+        for target in (provider_kind, "any"):
             made = [graph for graph in self.graphs if graph.target == target]
             if made:
                 return min(made, key=lambda graph: _BEST_FIRST.index(graph.layout))

@@ -17,7 +17,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.graph_files import OUTPUTS, data_file, head_nodes, write_graph
 from fastspan.export.graph_probe import Seen
 from fastspan.export.lowering.builder import MICROSOFT
-from fastspan.export.quantization import quantize_columns
+from fastspan.export.rounding import quantize_columns
 from fastspan.providers import import_onnxruntime
 
 __all__ = ["fold", "fuse", "to_half", "to_int8"]

@@ -45,6 +45,7 @@ class Sensitivity:
         equal_answers: Share of the questions with the same answer, in [0, 1].
         splits: Outlier channels' extra copies in its input.
         passes: How often the layer's input is multiplied; for ``"all"``, the most of any layer.
+        weights: ``"s8"``, or ``"u8"`` where pairs do not keep to their limit; for ``"all"``, if any is.
     """
 
     layer: str
@@ -53,6 +54,7 @@ class Sensitivity:
     equal_answers: float
     splits: int
     passes: int
+    weights: str
 
 
 def int8_sensitivity(
@@ -104,10 +106,9 @@ def _run_int8(
     pairs: Sequence[EncodedPair],
     threads: int,
 ) -> Logits:
-    """Run the graph whose integers are exact on every CPU."""
-    with WeightFile(folder / "signed") as signed, WeightFile(folder / "unsigned") as unsigned:
-        lowering = Int8Lowering(encoder, quantized, signed, unsigned)
-        return _run(lowering, folder, pairs, threads, signed, unsigned)
+    """Run the int8 graph, with only these layers quantized."""
+    with WeightFile(folder / "weights") as weights:
+        return _run(Int8Lowering(encoder, quantized, weights), folder, pairs, threads, weights)
 
 
 def _run(
@@ -149,4 +150,5 @@ def _sensitivity(
         equal_answers=comparison.equal_answers,
         splits=sum(linear.extra.size for linear in quantized.values()),
         passes=max(linear.passes for linear in quantized.values()),
+        weights="s8" if all(linear.paired for linear in quantized.values()) else "u8",
     )

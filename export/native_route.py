@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,36 +141,25 @@ def _int8(
     progress("observing activations")
     quantized = recipe.quantize(encoder, text_encoder, threads)
     progress("writing int8")
-    with ExitStack() as stack:
-        weights = stack.enter_context(WeightFile(folder / "model_int8.onnx_data"))
-        unsigned = stack.enter_context(WeightFile(folder / "model_int8_u8.onnx_data"))
-        graphs = (
-            _write(
-                Int8Lowering(encoder, quantized, weights),
-                "model_int8.onnx",
-                weights,
-                target="cpu-dot",
-                note="s8 weights, for CPUs with an 8-bit dot product",
-            ),
-            _write(
-                Int8Lowering(encoder, quantized, weights, unsigned),
-                "model_int8_u8.onnx",
-                weights,
-                unsigned,
-                target="cpu",
-                note="the same integers stored as u8, for x86 CPUs whose u8 × s8 product saturates",
-            ),
+    with WeightFile(folder / "model_int8.onnx_data") as weights:
+        graph = _write(
+            Int8Lowering(encoder, quantized, weights),
+            "model_int8.onnx",
+            weights,
+            target="cpu",
+            note="s8 weights, u8 activations; exact on every CPU",
         )
-    return Variant(name="int8", graphs=graphs, parity=None, target="AVX-512 VNNI, AVX-VNNI, Arm dot product")
+    return Variant(
+        name="int8", graphs=(graph,), parity=None, target="any CPU, fastest with an 8-bit dot product"
+    )
 
 
-def _write(lowering: Lowering, name: str, *weights: WeightFile, target: Target, note: str) -> Graph:
+def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target, note: str) -> Graph:
     """Lower, write the graph beside its weights, and check it as onnx.checker does."""
     model = lowering.lower()
-    path = weights[0].path.with_name(name)
+    path = weights.path.with_name(name)
     path.write_bytes(model.SerializeToString())
-    for file in weights:
-        file.flush()
+    weights.flush()
     onnx.checker.check_model(str(path))
     place = path.parent.name
     return Graph(
@@ -179,7 +167,7 @@ def _write(lowering: Lowering, name: str, *weights: WeightFile, target: Target, 
         target=target,
         layout=lowering.layout,
         inputs=tuple(value.name for value in model.graph.input),
-        data=tuple(f"{place}/{file.path.name}" for file in weights),
+        data=(f"{place}/{weights.path.name}",),
         opset=OPSET,
         ir_version=IR_VERSION,
         note=note,

@@ -1,13 +1,9 @@
-"""Weights and activations made fit for 8 bits: outlier channels are split, weights rounded with care.
+"""Linear layers made fit for 8 bits: outlier channels of their inputs are split, their weights rounded.
 
 An integer GEMM has one scale for all of its input. In encoders a few channels are twenty times larger
 than the rest (for one or two tokens), so that scale spends most of its 256 steps on them. Splitting
 such a channel into r copies of 1/r of its value, each with the same row of weights, leaves the product
 unchanged and the range r times smaller (Zhao et al. 2019, outlier channel splitting).
-
-Rounding each weight to the nearest step is not the best rounding of the layer: the error of one row
-can be made up for in the rows after it, weighted by how the inputs vary together (Frantar et al. 2022,
-GPTQ, after LeCun's optimal brain surgeon).
 """
 
 from __future__ import annotations
@@ -19,27 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.export.architecture import Linear
+from fastspan.export.rounding import round_with_compensation
 
 __all__ = [
     "InputStatistics",
+    "Integers",
     "QuantizedLinear",
-    "noise_share",
-    "quantize_columns",
+    "channel_copies",
     "quantize_linear",
     "split_outliers",
 ]
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 # Correlations between inputs are kept within blocks of this many channels: almost all of the gain,
 # and a layer of 3,072 inputs costs a fifth of a second instead of several.
 BLOCK = 512
 # At most one channel more for this many, so 6 % more multiplications at most.
 CHANNELS_PER_SPLIT = 16
 _ENOUGH = 1.2  # a channel this many times the median one needs no splitting
-_DAMPING = 0.01
-# The share of noise that an activation lets through: most units are switched off, and rest in its flat part.
-# Set so that estimates of layers before and after it rank as ``fastspan export --int8-report`` measures them.
-_THROUGH_ACTIVATION = 0.125
+# A slice is an operator more; beyond so many, the few channels with still more copies are gathered.
+_MOST_SLICES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +93,17 @@ class InputStatistics:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLinear:
-    """``(x * divisor⁻¹)`` with split channels appended, times ``weight * scale``, plus bias.
+    """``x[:, order] / copies`` with copies of split channels appended, times ``weight * scale``, plus bias.
 
     Attributes:
         weight: (in + splits, out), int8.
         scale: One a column, (out,) float32.
+        order: The order in which the layer takes its input's channels, (in,) int; all that follows counts
+            channels in this order.
         copies: Into how many parts each channel was split, (in,) int; 1 for most.
         extra: The channels whose further copies are appended after the first ``in``, in order.
         bias: (out,) float32.
+        paired: Whether neighbouring rows keep to ``PAIR_LIMIT``, which holds only while they are neighbours.
         passes: 1, or 2 where what rounding the input leaves over is multiplied too.
         tails: Where ``extra`` begins with slices of the channels up to their end, the channels they begin at.
         divided: Whether the input comes with its channels divided by ``copies`` already.
@@ -112,15 +111,17 @@ class QuantizedLinear:
 
     weight: npt.NDArray[np.int8]
     scale: Floats
-    copies: npt.NDArray[np.int64]
-    extra: npt.NDArray[np.int64]
+    order: Integers
+    copies: Integers
+    extra: Integers
     bias: Floats
+    paired: bool = True
     passes: int = 1
     tails: tuple[int, ...] = ()
     divided: bool = False
 
     @property
-    def gathered(self) -> npt.NDArray[np.int64]:
+    def gathered(self) -> Integers:
         """What of ``extra`` is no slice."""
         return self.extra[sum(len(self.copies) - start for start in self.tails) :]
 
@@ -148,107 +149,49 @@ def split_outliers(peak: Floats, limit: int) -> npt.NDArray[np.int64]:
     return copies
 
 
-def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Quantize a matrix symmetrically, to the nearest step, one scale a column.
-
-    Args:
-        weight: (in, out), float32.
-        largest: Largest magnitude of a quantized value, at most 127.
-
-    Returns:
-        The quantized matrix, (in, out) int8, and the scales, (out,) float32:
-        ``quantized * scales`` approximates ``weight``.
-    """
-    scale = _scales(weight, largest)
-    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
+def channel_copies(seen: InputStatistics) -> Integers:
+    """Into how many parts a layer splits each channel of its input, (in,) int."""
+    return split_outliers(seen.peak, len(seen.low) // CHANNELS_PER_SPLIT)
 
 
-def quantize_linear(linear: Linear, seen: InputStatistics | None, largest: int = 127) -> QuantizedLinear:
+def quantize_linear(
+    linear: Linear,
+    seen: InputStatistics | None,
+    largest: int = 127,
+    *,
+    reorder: bool = False,
+    paired: bool = True,
+) -> QuantizedLinear:
     """Quantize one linear layer.
 
     Args:
         linear: The layer.
-        seen: Statistics of its input; None rounds to nearest and splits nothing.
+        seen: Statistics of its input; None splits nothing, and rounds as if all channels were alike.
         largest: Largest magnitude of a quantized weight, at most 127.
+        reorder: Whether the layer before can give its channels in another order. Ordered by their copies,
+            those that are split come last, and copies are slices: rows of neighbours, moved as blocks.
+        paired: Whether neighbours are to keep to ``PAIR_LIMIT``.
     """
     size = linear.weight.shape[0]
-    if seen is None:
-        weight, scale = quantize_columns(linear.weight, largest)
-        none = np.empty(0, np.int64)
-        return QuantizedLinear(weight, scale, np.ones(size, np.int64), none, linear.bias)
-    copies = split_outliers(seen.peak, size // CHANNELS_PER_SPLIT)
-    scale = _scales(linear.weight, largest)
-    weight = np.empty((int(copies.sum()), linear.weight.shape[1]), np.int8)
-    extra = np.repeat(np.arange(size), copies - 1)
-    for number, moments in enumerate(seen.second_moments):
-        at = number * BLOCK
-        block = np.arange(at, min(at + BLOCK, size))
-        appended = np.flatnonzero((extra >= at) & (extra < at + BLOCK))
-        channels = np.concatenate([block, extra[appended]])
-        places = np.concatenate([block, size + appended])
-        parts = copies[channels].astype(np.float64)
-        local = channels - at
-        together = moments.astype(np.float64)[np.ix_(local, local)] / np.outer(parts, parts)
-        # The loudest channels first: their errors weigh most, and all other rows can make up for them.
-        order = np.argsort(-np.diag(together), kind="stable")
-        weight[places[order]] = _round_with_compensation(
-            linear.weight[channels[order]], together[np.ix_(order, order)], scale, largest
-        )
-    return QuantizedLinear(weight, scale, copies, extra, linear.bias)
-
-
-def noise_share(
-    linear: Linear,
-    seen: InputStatistics,
-    copies: npt.NDArray[np.int64],
-    behind: tuple[Linear, InputStatistics] | None = None,
-) -> float:
-    """How much noise 8 bits of input bring to the sum that is normalized next, as a share of its variance.
-
-    Rounding to steps of s is noise of s²/12 in every channel; a layer passes it on by its squared weights.
-
-    Args:
-        linear: The layer.
-        seen: Statistics of its input; without a ``precision`` the share is 0.
-        copies: Into how many parts each channel is split, (in,).
-        behind: The layer behind this one's activation, whose output is normalized, and its statistics;
-            None: this layer's own output is.
-    """
-    precise = seen if behind is None else behind[1]
-    if not precise.precision:
-        return 0.0
-    step = float(max((seen.high / copies).max(), 0) - min((seen.low / copies).min(), 0)) / 255
-    # The parts of a split channel are equal, so they are rounded alike and their errors add up.
-    noise = step**2 / 12 * np.square(copies) @ np.square(linear.weight)
-    if behind is not None:
-        noise = _THROUGH_ACTIVATION * noise @ np.square(behind[0].weight)
-    return float(noise.mean()) * precise.precision / precise.rows
-
-
-def _scales(weight: Floats, largest: int) -> Floats:
-    peak = np.abs(weight).max(axis=0)
-    return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
-
-
-def _round_with_compensation(
-    weight: Floats, moments: npt.NDArray[np.float64], scale: Floats, largest: int
-) -> npt.NDArray[np.int8]:
-    """GPTQ: round row after row, spreading each row's error over the rows that follow."""
-    size = len(weight)
-    mean = float(np.trace(moments)) / size
-    damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    upper = upper.astype(np.float32)
-    rest = weight.copy()
-    rounded = np.empty(weight.shape, np.int8)
-    step = 64  # rows settled one by one before their error reaches the rows beyond, in one product
-    for begin in range(0, size, step):
-        end = min(begin + step, size)
-        errors = np.empty((end - begin, weight.shape[1]), np.float32)
-        for row in range(begin, end):
-            rounded[row] = np.clip(np.rint(rest[row] / scale), -largest, largest)
-            error = (rest[row] - rounded[row] * scale) / upper[row, row]
-            rest[row + 1 : end] -= np.outer(upper[row, row + 1 : end], error)
-            errors[row - begin] = error
-        rest[end:] -= upper[begin:end, end:].T @ errors
-    return rounded
+    copies = np.ones(size, np.int64) if seen is None else channel_copies(seen)
+    order = np.argsort(copies, kind="stable") if reorder else np.arange(size)
+    copies = copies[order]
+    tails: tuple[int, ...] = ()
+    if reorder:
+        starts = np.searchsorted(copies, np.arange(2, copies.max() + 1))
+        tails = tuple(int(start) for start in starts[:_MOST_SLICES])
+        extra = np.concatenate([np.arange(0), *(np.arange(start, size) for start in starts)])
+    else:
+        extra = np.repeat(np.arange(size), copies - 1)
+    place = np.concatenate([np.arange(size), extra])
+    channel = order[place]
+    blocks = []
+    for number, begin in enumerate(range(0, size, BLOCK)):
+        rows = np.flatnonzero(channel // BLOCK == number)
+        within = channel[rows] - begin
+        parts = copies[place[rows]].astype(np.float64)
+        moments = np.eye(min(BLOCK, size - begin)) if seen is None else seen.second_moments[number]
+        together = moments.astype(np.float64)[np.ix_(within, within)] / np.outer(parts, parts)
+        blocks.append((rows, together))
+    weight, scale = round_with_compensation(linear.weight[channel], blocks, largest, paired=paired)
+    return QuantizedLinear(weight, scale, order, copies, extra, linear.bias, paired=paired, tails=tails)

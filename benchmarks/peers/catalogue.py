@@ -57,16 +57,20 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
         providers: Full names of the execution providers that onnxruntime offers.
         quick: Leave out what takes long: peers with a large environment of their own, and compiling.
     """
+    bf16: tuple[Group, ...] = _EVERYTHING
     no_bf16 = None
-    if quick and not any(flag in cpu.flags for flag in _BF16):
-        no_bf16 = "this CPU has no bf16 arithmetic, so it would be emulated; left to the full run"
+    if not any(flag in cpu.flags for flag in _BF16):
+        # Emulated it takes many times as long: enough to show it, too long for many windows.
+        bf16 = ("single",)
+        if quick:
+            no_bf16 = "this CPU has no bf16 arithmetic, so it would be emulated; left to the full run"
     left_out = "left to the full run (`make bench-full`)" if quick else None
     vnni = "avx512_vnni" in cpu.flags
     return [
         *_ours("CPUExecutionProvider", ("fp32", "int8")),
         *(_unusual(name) for name in providers if name != "CPUExecutionProvider"),
         _transformers("fp32", "cpu"),
-        _transformers("bf16", "cpu", absent=no_bf16),
+        _only(_transformers("bf16", "cpu", absent=no_bf16), bf16),
         _transformers("fp32", "cpu", compiled="dynamic", absent=left_out),
         PeerSpec(
             system="optimum",
@@ -89,7 +93,7 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
             absent=left_out,
         ),
         *_openvino("fp32", "f32"),
-        *_openvino("bf16", "bf16", absent=no_bf16),
+        *(_only(spec, bf16) for spec in _openvino("bf16", "bf16", absent=no_bf16)),
         *_openvino("int8 (NNCF)", "int8"),
     ]
 
@@ -125,6 +129,15 @@ def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
             for precision in ("fp16", "fp32")
         ),
     ]
+
+
+def _only(spec: PeerSpec, groups: tuple[Group, ...]) -> PeerSpec:
+    """The peer, asked these groups of workloads alone."""
+    left = tuple(group for group in spec.groups if group in groups)
+    absent = (
+        None if left else "this CPU has no bf16 arithmetic, and emulated it is asked single questions alone"
+    )
+    return replace(spec, groups=left, absent=spec.absent or absent)
 
 
 def _ours(provider: str, variants: tuple[str, ...]) -> list[PeerSpec]:

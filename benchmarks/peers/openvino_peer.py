@@ -18,6 +18,7 @@ from fastspan.bundle import Bundle
 from fastspan.config import AnswerOptions
 from fastspan.decoding import decode_squad
 from fastspan.encoding import Encoder, Window
+from fastspan.manifest import Model
 
 __all__ = ["OpenVinoPeer", "load"]
 
@@ -144,7 +145,8 @@ def _quantized(job: Job, encoder: Encoder) -> Path:
     if not folder.is_dir():
         model = openvino.Core().read_model(job.bundle / "onnx" / "model.onnx")
         inputs = {name for port in model.inputs for name in port.names}
-        windows = [_feeds(window, inputs) for window in _calibration_windows(encoder)]
+        texts = _texts_for(Bundle.open(job.bundle).manifest.model)
+        windows = [_feeds(window, inputs) for window in _calibration_windows(encoder, texts)]
         quantized = nncf.quantize(
             model, nncf.Dataset(windows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(windows)
         )
@@ -155,9 +157,15 @@ def _quantized(job: Job, encoder: Encoder) -> Path:
     return folder / "model.xml"
 
 
-def _calibration_windows(encoder: Encoder) -> list[Window]:
+def _texts_for(model: Model) -> int:
+    """How many texts are affordable: those that FastSpan's exporter observes a model of this size on."""
+    parameters = 12 * model.layers * model.hidden_size**2
+    return min(64, max(16, 700_000_000 // parameters))
+
+
+def _calibration_windows(encoder: Encoder, texts: int) -> list[Window]:
     text = resources.files("fastspan.export").joinpath("data", _CALIBRATION_TEXTS).read_text(encoding="utf-8")
-    records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    records = [json.loads(line) for line in text.splitlines() if line.strip()][:texts]
     pairs = encoder.encode(
         [record["question"] for record in records], [record["context"] for record in records], _OPTIONS
     )

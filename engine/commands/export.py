@@ -168,10 +168,12 @@ def _program() -> str:
 def _show_sensitivity(found: list[Sensitivity]) -> None:
     write()
     write("What int8 costs, one layer quantized at a time and the rest fp32, the most costly first:")
-    heads = f"{'rms Δ logit':>12} {'largest':>9} {'equal answers':>14} {'splits':>7} {'passes':>7}"
+    heads = (
+        f"{'rms Δ logit':>12} {'largest':>9} {'equal answers':>14} {'splits':>7} {'passes':>7} {'weights':>8}"
+    )
     write(f"  {'layer':34} {heads}")
     for each in found:
         write(
             f"  {each.layer:34} {each.rms:12.4f} {each.largest:9.3f} {each.equal_answers:14.1%} "
-            f"{each.splits:7} {each.passes:7}"
+            f"{each.splits:7} {each.passes:7} {each.weights:>8}"
         )

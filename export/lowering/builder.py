@@ -79,13 +79,10 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
-    def constant(self, name: str, array: npt.NDArray[Any], weights: WeightFile | None = None) -> str:
-        """Add an initializer of that name; the same name twice means the same tensor.
-
-        Large ones go to ``weights`` where given, else where the graph keeps its weights.
-        """
+    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Add an initializer of that name; the same name twice means the same tensor."""
         if name not in self._initializers:
-            file = weights or self._weights
+            file = self._weights
             if file is not None and array.nbytes > _INLINE_BYTES:
                 offset, length = file.place(name, array)
                 tensor = TensorProto(

@@ -15,10 +15,10 @@ from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import (
     InputStatistics,
     QuantizedLinear,
-    noise_share,
-    quantize_columns,
     quantize_linear,
 )
+from fastspan.export.rounding import quantize_columns
+from fastspan.export.rounding_noise import Behind, input_noise, pairing_noise
 
 __all__ = ["SECOND_PASS_SHARE", "Int8Lowering", "quantize_encoder", "quantized_layers"]
 
@@ -27,6 +27,8 @@ SECOND_PASS_SHARE = 0.35
 # A layer runs twice when the rounding of its input brings more noise than this to the sum that is
 # normalized after it, as a share of that sum's variance.
 _LOUD = 1e-4
+# Its pairs of weights need not keep to their limit when that would bring more noise than this.
+_LOUD_PAIRS = 8e-5
 
 
 class Int8Lowering(CpuLowering):
@@ -40,9 +42,6 @@ class Int8Lowering(CpuLowering):
         encoder: The model.
         quantized: Its quantized linear layers (see ``quantize_encoder``); ``arranged`` for each other here.
         weights: Where large tensors go; None puts them inside the graph.
-        unsigned: Where weights go that are stored as u8 with a zero point of 128: the same integers,
-            for x86 processors without VNNI, whose u8 × s8 instruction saturates at 16 bits. None
-            stores them as s8.
     """
 
     def __init__(
@@ -50,11 +49,9 @@ class Int8Lowering(CpuLowering):
         encoder: Encoder,
         quantized: Mapping[str, QuantizedLinear],
         weights: WeightFile | None = None,
-        unsigned: WeightFile | None = None,
     ) -> None:
         super().__init__(encoder, weights)
         self.quantized = self.arrange(quantized)
-        self.unsigned = unsigned
 
     def arrange(self, quantized: Mapping[str, QuantizedLinear]) -> Mapping[str, QuantizedLinear]:
         """The layers, each made ready for the one behind it."""
@@ -77,14 +74,14 @@ class Int8Lowering(CpuLowering):
     def linear(self, name: str, linear: Linear, rows: str) -> str:
         """One integer GEMM with quantization before and scales and bias inside."""
         if name not in self.quantized:
-            return super().linear(name, linear, rows)
+            return super().linear(name, self.in_order(name, linear), rows)
         graph, quantized = self.graph, self.quantized[name]
-        weight, zero_points = self.integers(name, quantized)
+        weight, weight_zero = self.weight_and_zero(name, quantized)
         scale = graph.constant(f"{name}.scale", quantized.scale)
         bias = graph.constant(f"{name}.bias", quantized.bias)
         if quantized.passes == 1 and not quantized.extra.size:
             return graph.add(
-                "DynamicQuantizeMatMul", rows, weight, scale, zero_points, bias, domain=MICROSOFT, name=name
+                "DynamicQuantizeMatMul", rows, weight, scale, weight_zero, bias, domain=MICROSOFT, name=name
             )
         if quantized.extra.size and not quantized.divided:
             share = graph.constant(f"{name}.share", (1 / quantized.copies).astype(np.float32))
@@ -95,7 +92,7 @@ class Int8Lowering(CpuLowering):
             rounded = graph.add_many("DynamicQuantizeLinear", given, name=f"{label}.codes", outputs=3)
             codes, step, zero = rounded
             wide = self.with_copies(name, quantized, codes)
-            numbers = (wide, weight, step, scale, zero, zero_points, *bias)
+            numbers = (wide, weight, step, scale, zero, weight_zero, *bias)
             return graph.add("MatMulIntegerToFloat", *numbers, domain=MICROSOFT, name=label), rounded
 
         if quantized.passes == 1:
@@ -121,17 +118,27 @@ class Int8Lowering(CpuLowering):
             copies.append(graph.add("Gather", codes, split, axis=1))
         return graph.add("Concat", codes, *copies, axis=1) if copies else codes
 
-    def integers(self, name: str, quantized: QuantizedLinear) -> tuple[str, str]:
-        """A layer's weights, and their zero points: none where they are stored as s8."""
+    def weight_and_zero(self, name: str, quantized: QuantizedLinear) -> tuple[str, str]:
+        """A layer's weights, (in + splits, out), and their zero points.
+
+        s8 without zero points. Where neighbours do not keep to their limit, the same integers as u8 with zero
+        points of 128, (out,): x86 processors without VNNI multiply these by another instruction, which is
+        slower and never saturates.
+        """
         graph = self.graph
-        if self.unsigned is None:
+        if quantized.paired:
             return graph.constant(f"{name}.weight", quantized.weight), ""
         shifted = (quantized.weight.astype(np.int16) + 128).astype(np.uint8)
         zero_points = np.full(quantized.scale.shape, 128, np.uint8)
-        return (
-            graph.constant(f"{name}.unsigned", shifted, self.unsigned),
-            graph.constant(f"{name}.zero_points", zero_points, self.unsigned),
-        )
+        return graph.constant(f"{name}.weight", shifted), graph.constant(f"{name}.zero_points", zero_points)
+
+    def in_order(self, name: str, linear: Linear) -> Linear:
+        """A layer that stays fp32, its outputs in the order in which the next one takes them."""
+        block, _, part = name.rpartition(".")
+        if part != "intermediate" or f"{block}.output" not in self.quantized:
+            return linear
+        order = self.quantized[f"{block}.output"].order
+        return Linear(np.ascontiguousarray(linear.weight[:, order]), linear.bias[order])
 
 
 def joined_projection(layer: Layer) -> Linear:
@@ -165,20 +172,26 @@ def quantize_encoder(
 
     Args:
         encoder: The model.
-        seen: Input statistics by layer name; a layer without any is rounded to nearest.
+        seen: Input statistics by layer name; a layer without any is rounded as if its inputs were all alike.
         keep: Names of layers (see ``quantized_layers``) that stay fp32.
         second_pass_share: How many more multiplications second passes may cost, as a share of all that
             are quantized. The layers whose input loses most by rounding come first.
     """
     all_layers = quantized_layers(encoder)
-    linears = {name: linear for name, linear in all_layers.items() if name not in keep}
-    quantized = {name: quantize_linear(linear, seen.get(name)) for name, linear in linears.items()}
-    noise = {}
-    for name, linear in linears.items():
-        if name in seen:
-            after = f"{name.removesuffix('.intermediate')}.output"
-            behind = (all_layers[after], seen[after]) if after in seen and after != f"{name}.output" else None
-            noise[name] = noise_share(linear, seen[name], quantized[name].copies, behind)
+    quantized, noise = {}, {}
+    for name, linear in all_layers.items():
+        if name in keep:
+            continue
+        statistics = seen.get(name)
+        # What a feed-forward block computes in between may stand in any order.
+        reorder = name.endswith(".output")
+        quantized[name] = quantize_linear(linear, statistics, reorder=reorder)
+        if statistics is None:
+            continue
+        behind = _behind(name, all_layers, seen)
+        noise[name] = input_noise(linear, statistics, behind)
+        if pairing_noise(linear, statistics, quantized[name], behind) > _LOUD_PAIRS:
+            quantized[name] = quantize_linear(linear, statistics, reorder=reorder, paired=False)
     affordable = second_pass_share * sum(each.weight.size for each in quantized.values())
     for name in sorted(noise, key=lambda name: -noise[name]):
         affordable -= quantized[name].weight.size
@@ -186,3 +199,10 @@ def quantize_encoder(
             break
         quantized[name] = replace(quantized[name], passes=2)
     return quantized
+
+
+def _behind(name: str, layers: Mapping[str, Linear], seen: Mapping[str, InputStatistics]) -> Behind | None:
+    """The second layer of a feed-forward block, asked of the first."""
+    block, _, part = name.rpartition(".")
+    after = f"{block}.output"
+    return (layers[after], seen[after]) if part == "intermediate" and after in seen else None

@@ -66,12 +66,19 @@ def test_what_quick_mode_leaves_out_says_why():
     full = {spec.name: spec for spec in cpu_peers(ANY_CPU, PROVIDERS, quick=False)}
     quick = {spec.name: spec for spec in cpu_peers(ANY_CPU, PROVIDERS, quick=True)}
     assert full.keys() == quick.keys()
-    assert {name for name, spec in full.items() if spec.absent} == {"FastSpan fp32 Azure"}
+    assert {name for name, spec in full.items() if spec.absent} == {
+        "FastSpan fp32 Azure",
+        "OpenVINO bf16, throughput",
+    }
+    assert full["transformers bf16"].groups == full["OpenVINO bf16"].groups == ("single",)
+    assert full["transformers fp32"].groups == ("single", "batch")
     assert "make bench-full" in (quick["Haystack fp32"].absent or "")
     assert "no bf16" in (quick["transformers bf16"].absent or "")
     modern = CpuFeatures("x86_64", frozenset({"avx512_vnni", "avx512_bf16"}))
     served = {spec.name: spec for spec in cpu_peers(modern, PROVIDERS, quick=True)}
     assert served["transformers bf16"].absent is None
+    assert served["transformers bf16"].groups == ("single", "batch")
+    assert served["OpenVINO bf16, throughput"].absent is None
     assert "optimum int8 avx512_vnni" in served
 
 

@@ -1,0 +1,147 @@
+"""Weights rounded to 8 bits: with care for what a layer puts out, and for what processors can multiply.
+
+Rounding each weight to the nearest step is not the best rounding of the layer: the error of one row
+can be made up for in the rows after it, weighted by how the inputs vary together (Frantar et al. 2022,
+GPTQ, after LeCun's optimal brain surgeon).
+
+x86 processors without VNNI multiply u8 by s8 with an instruction that adds the products of two neighbouring
+rows in 16 bits, and saturates. Weights of 7 bits never reach that; nor do weights of 8 bits of which no two
+neighbours of a column add up to more than 128, because 255 · 128 < 2¹⁵. A column keeps to that with steps as
+much larger as its largest pair asks for: by a quarter, say, where 7 bits would double them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["PAIR_LIMIT", "quantize_columns", "round_with_compensation"]
+
+PAIR_LIMIT = 128
+"""Largest magnitude of the sum of weights ``2i`` and ``2i + 1`` of a column."""
+
+_DAMPING = 0.01
+# Cutting a weight off costs far more than slightly larger steps do. A column of which one had to be cut off
+# is rounded again with larger ones; the first are so large that the weights themselves fit.
+_LARGER = np.float32(1.03)
+_TRIES = 12
+
+Floats = npt.NDArray[np.float32]
+Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""Rows of a layer, and ``xᵀx`` of their inputs, (rows, rows): between blocks, inputs count as unrelated."""
+
+
+def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Quantize a matrix symmetrically, to the nearest step, one scale a column.
+
+    Args:
+        weight: (in, out), float32.
+        largest: Largest magnitude of a quantized value, at most 127.
+
+    Returns:
+        The quantized matrix, (in, out) int8, and the scales, (out,) float32:
+        ``quantized * scales`` approximates ``weight``.
+    """
+    scale = _scales(weight, largest)
+    return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
+
+
+def round_with_compensation(
+    weight: Floats, blocks: Sequence[Block], largest: int = 127, *, paired: bool = True
+) -> tuple[npt.NDArray[np.int8], Floats]:
+    """GPTQ: round row after row, spreading each row's error over the rows of its block that follow.
+
+    Args:
+        weight: (rows, out), float32, its rows in the order in which they are multiplied.
+        blocks: What is known of their inputs; each row is in one block.
+        largest: Largest magnitude of a rounded weight, at most 127.
+        paired: Whether neighbours are to keep to ``PAIR_LIMIT``.
+
+    Returns:
+        The rounded weights, (rows, out) int8, and the steps, (out,) float32.
+    """
+    prepared = []
+    for rows, moments in blocks:
+        # The loudest channels first: their errors weigh most, and all other rows can make up for them.
+        loudest = np.argsort(-np.diag(moments), kind="stable")
+        prepared.append((rows[loudest], _compensation(moments[np.ix_(loudest, loudest)])))
+    scale = _scales(weight, largest)
+    limit = 2 * largest
+    if paired:
+        limit = PAIR_LIMIT
+        even = weight if len(weight) % 2 == 0 else np.concatenate([weight, np.zeros_like(weight[:1])])
+        scale = np.maximum(scale, np.abs(even[0::2] + even[1::2]).max(axis=0) / np.float32(limit - 1))
+    rounded = np.zeros(weight.shape, np.int8)
+    columns = np.arange(weight.shape[1])
+    for _ in range(_TRIES):
+        tried = np.zeros((len(weight), len(columns)), np.int8)
+        cut = np.zeros(len(columns), np.bool_)
+        for rows, upper in prepared:
+            given = weight[np.ix_(rows, columns)]
+            cut |= _round_block(given, upper, scale[columns], (largest, limit), tried, rows)
+        rounded[:, columns] = tried
+        columns = columns[cut]
+        if not columns.size:
+            break
+        scale[columns] *= _LARGER
+    return rounded, scale
+
+
+def _scales(weight: Floats, largest: int) -> Floats:
+    peak = np.abs(weight).max(axis=0)
+    return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
+
+
+def _compensation(moments: npt.NDArray[np.float64]) -> Floats:
+    """How the error of each row is made up for in those after it: the upper factor of the damped inverse."""
+    size = len(moments)
+    mean = float(np.trace(moments)) / size
+    damped = moments + np.eye(size) * (_DAMPING * mean if mean > 0 else 1.0)
+    factor: Floats = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    return factor
+
+
+def _round_block(
+    weight: Floats,
+    upper: Floats,
+    scale: Floats,
+    limits: tuple[int, int],
+    rounded: npt.NDArray[np.int8],
+    places: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Round a block's rows.
+
+    Args:
+        weight: (rows, out), float32, in the order in which they are rounded.
+        upper: Their ``_compensation``.
+        scale: The step of each column, (out,).
+        limits: Largest magnitude of a rounded weight, and of the sum of a pair.
+        rounded: Where the layer's rounded rows go, zero where there is none yet.
+        places: Where each of these rows goes.
+
+    Returns:
+        The columns of which a weight was cut off, (out,): their steps are too small.
+    """
+    largest, pair = limits
+    size = len(weight)
+    rest = weight.copy()
+    cut = np.zeros(weight.shape[1], np.bool_)
+    step = 64  # rows settled one by one before their error reaches the rows beyond, in one product
+    for begin in range(0, size, step):
+        end = min(begin + step, size)
+        errors = np.empty((end - begin, weight.shape[1]), np.float32)
+        for row in range(begin, end):
+            place = places[row]
+            partner = rounded[place ^ 1].astype(np.int16) if place ^ 1 < len(rounded) else 0
+            nearest = np.rint(rest[row] / scale)
+            lowest, highest = np.maximum(-largest, -pair - partner), np.minimum(largest, pair - partner)
+            settled = np.clip(nearest, lowest, highest)
+            cut |= settled != nearest
+            rounded[place] = settled
+            error = (rest[row] - settled * scale) / upper[row, row]
+            rest[row + 1 : end] -= np.outer(upper[row, row + 1 : end], error)
+            errors[row - begin] = error
+        rest[end:] -= upper[begin:end, end:].T @ errors
+    return cut
