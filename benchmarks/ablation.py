@@ -135,11 +135,11 @@ def _page(source: str, rounds: int) -> list[Block]:
     texts = TextEncoder.from_folder(
         Path(source), segment_ids=encoder.takes_segment_ids, max_positions=encoder.max_positions
     )
-    quantized = Int8Recipe().quantize(encoder, texts, threads)
+    moved, quantized = Int8Recipe().quantize(encoder, texts, threads)
     twice = [name for name, layer in quantized.items() if layer.passes == 2]
     unsigned = [name for name, layer in quantized.items() if not layer.paired]
     tables = []
-    for choices in (fp32_choices(encoder), int8_choices(encoder, quantized)):
+    for choices in (fp32_choices(encoder), int8_choices(moved, quantized)):
         with tempfile.TemporaryDirectory() as name:
             tables.append(compared(choices, threads=threads, rounds=rounds, folder=Path(name)))
     return [

@@ -11,6 +11,7 @@ import onnx
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.export.architecture import Encoder
 from fastspan.export.calibration import calibration_windows, observe_inputs
+from fastspan.export.centring import centred
 from fastspan.export.lowering.builder import IR_VERSION, OPSET, WeightFile
 from fastspan.export.lowering.cuda_targets import CudaLowering, PackedCudaLowering
 from fastspan.export.lowering.encoder_graph import Lowering
@@ -48,13 +49,15 @@ class Int8Recipe:
     keep: Collection[str] = ()
     second_pass_share: float = SECOND_PASS_SHARE
 
-    def quantize(self, encoder: Encoder, texts: TextEncoder, threads: int) -> dict[str, QuantizedLinear]:
-        """Observe the encoder on the texts and quantize its layers."""
+    def quantize(
+        self, encoder: Encoder, texts: TextEncoder, threads: int
+    ) -> tuple[Encoder, dict[str, QuantizedLinear]]:
+        """Observe the encoder on the texts, centre its activations and quantize its layers."""
         parameters = sum(linear.weight.size for linear in quantized_layers(encoder).values())
         affordable = min(64, max(16, _OBSERVED_WORK // parameters))
         windows = calibration_windows(texts, self.windows or affordable, self.texts)
-        seen = observe_inputs(encoder, windows, threads)
-        return quantize_encoder(encoder, seen, self.keep, self.second_pass_share)
+        encoder, seen = centred(encoder, observe_inputs(encoder, windows, threads))
+        return encoder, quantize_encoder(encoder, seen, self.keep, self.second_pass_share)
 
 
 def lower_natively(
@@ -139,7 +142,7 @@ def _int8(
     progress: Callable[[str], None],
 ) -> Variant:
     progress("observing activations")
-    quantized = recipe.quantize(encoder, text_encoder, threads)
+    encoder, quantized = recipe.quantize(encoder, text_encoder, threads)
     progress("writing int8")
     with WeightFile(folder / "model_int8.onnx_data") as weights:
         graph = _write(

@@ -9,7 +9,7 @@ unchanged and the range r times smaller (Zhao et al. 2019, outlier channel split
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ class InputStatistics:
     Attributes:
         low: Smallest value of each channel, (in,).
         high: Largest value of each channel, (in,).
+        total: ``sum of x``, (in,).
         second_moments: ``sum of xᵀx`` for each block of ``BLOCK`` neighbouring channels.
         rows: How many rows were seen.
         precision: ``sum of 1/variance``, over the rows, of the sum that the layer's output goes into and
@@ -53,6 +54,7 @@ class InputStatistics:
 
     low: Floats
     high: Floats
+    total: Floats
     second_moments: tuple[Floats, ...]
     rows: int
     precision: float = 0.0
@@ -67,9 +69,26 @@ class InputStatistics:
         return InputStatistics(
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
+            self.total + other.total,
             tuple(a + b for a, b in zip(self.second_moments, other.second_moments, strict=True)),
             self.rows + other.rows,
             self.precision + other.precision,
+        )
+
+    def less(self, offset: Floats) -> InputStatistics:
+        """The statistics had ``offset``, (in,), been taken off every row."""
+        moments = []
+        for number, block in enumerate(self.second_moments):
+            own = slice(number * BLOCK, number * BLOCK + len(block))
+            taken = offset[own].astype(np.float64)
+            cross = np.outer(self.total[own], taken)
+            moments.append((block - cross - cross.T + self.rows * np.outer(taken, taken)).astype(np.float32))
+        return replace(
+            self,
+            low=self.low - offset,
+            high=self.high - offset,
+            total=self.total - self.rows * offset,
+            second_moments=tuple(moments),
         )
 
     @classmethod
@@ -85,6 +104,7 @@ class InputStatistics:
         return cls(
             rows.min(axis=0),
             rows.max(axis=0),
+            rows.sum(axis=0),
             tuple(block.T @ block for block in blocks),
             len(rows),
             precision,

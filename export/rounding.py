@@ -7,7 +7,7 @@ GPTQ, after LeCun's optimal brain surgeon).
 x86 processors without VNNI multiply u8 by s8 with an instruction that adds the products of two neighbouring
 rows in 16 bits, and saturates. Weights of 7 bits never reach that; nor do weights of 8 bits of which no two
 neighbours of a column add up to more than 128, because 255 · 128 < 2¹⁵. A column keeps to that with steps as
-much larger as its largest pair asks for: by a quarter, say, where 7 bits would double them.
+much larger as its largest pair asks for: by a third, say, where 7 bits would double them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def round_with_compensation(
         scale = np.maximum(scale, np.abs(even[0::2] + even[1::2]).max(axis=0) / np.float32(limit - 1))
     rounded = np.zeros(weight.shape, np.int8)
     columns = np.arange(weight.shape[1])
-    for _ in range(_TRIES):
+    for left in reversed(range(_TRIES)):
         tried = np.zeros((len(weight), len(columns)), np.int8)
         cut = np.zeros(len(columns), np.bool_)
         for rows, upper in prepared:
@@ -83,7 +83,7 @@ def round_with_compensation(
             cut |= _round_block(given, upper, scale[columns], (largest, limit), tried, rows)
         rounded[:, columns] = tried
         columns = columns[cut]
-        if not columns.size:
+        if not (columns.size and left):
             break
         scale[columns] *= _LARGER
     return rounded, scale

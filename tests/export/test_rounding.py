@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastspan.export import rounding
 from fastspan.export.rounding import PAIR_LIMIT, quantize_columns, round_with_compensation
 
 
@@ -52,7 +53,7 @@ def test_pairs_that_need_not_keep_to_a_limit_have_smaller_steps():
     np.testing.assert_allclose(scale, 2 / 127)
 
 
-def test_a_column_of_which_a_weight_would_be_cut_off_is_rounded_with_larger_steps():
+def test_a_column_of_which_a_weight_would_be_cut_off_is_rounded_with_larger_steps(monkeypatch):
     # The inputs are nearly opposite, so making up for the error of the first row enlarges the second, which
     # is as large as its steps allow.
     weight = np.array([[0.504, 0.5], [1.0, 1.0]], np.float32)
@@ -60,6 +61,11 @@ def test_a_column_of_which_a_weight_would_be_cut_off_is_rounded_with_larger_step
     rounded, scale = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
     _, plain = quantize_columns(weight)
     assert (scale > plain * 1.01).any()
+    # The last try stands, with the steps it was rounded with.
+    for tries in (1, 2):
+        monkeypatch.setattr(rounding, "_TRIES", tries)
+        _, tried = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
+        np.testing.assert_allclose(tried.max() / plain.max(), 1.03 ** (tries - 1), rtol=1e-5)
     exact = np.sqrt(np.diag(weight.T @ moments @ weight))
     error = rounded * scale - weight
     assert (np.sqrt(np.diag(error.T @ moments @ error)) < 0.02 * exact + 0.02).all()
