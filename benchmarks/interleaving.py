@@ -7,9 +7,10 @@ used all the same, and what everything else on the machine used.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastspan.benchmarks.peer_process import PeerError, PeerProcess, import_psutil
@@ -28,6 +29,8 @@ class Rounds:
         per_turn: Recorded runs of a turn.
         unrecorded: Runs before these, which find the processor's caches full of another system's data.
         warmups: Runs of each system before the first round.
+        long: Seconds; where even the fastest system's last warm-up took longer, a turn is one run, with none
+            before it: caches filled by another system weigh little on so long a run.
     """
 
     least: int
@@ -36,6 +39,7 @@ class Rounds:
     per_turn: int = 1
     unrecorded: int = 0
     warmups: int = 1
+    long: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +85,15 @@ def interleave(
     """
     alive = list(peers)
     if rounds.warmups:
+        warm = []
         for peer in peers:
             try:
-                _run(peer, rounds.warmups, 0)
+                warm.extend(_run(peer, rounds.warmups - 1, 1)["seconds"])
             except PeerError as failure:
                 alive.remove(peer)
                 failed(peer, failure)
+        if min(warm, default=0) > rounds.long:
+            rounds = replace(rounds, per_turn=1, unrecorded=0)
     began = clock()
     for number in range(rounds.most):
         if not alive or (number >= rounds.least and clock() - began > rounds.seconds):

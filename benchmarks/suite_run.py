@@ -41,14 +41,14 @@ __all__ = ["SuiteOptions", "SuiteRun"]
 # A part of SQuAD 2.0's dev set, where it lies beside the project.
 _SQUAD_PART = ROOT.parent / "shared" / "data" / "squad2-dev-part.json"
 
-_QUICK = Rounds(least=3, most=7, seconds=10, per_turn=2, unrecorded=1)
+_QUICK = Rounds(least=3, most=7, seconds=10, per_turn=2, unrecorded=1, long=0.3)
 _FULL = Rounds(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
 # What a peer may take for one request. The quick run's ten minutes are not to be spent on one that hangs.
 _QUICK_TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 600.0
 # Questions of the throughput workload, quick and full. The large model takes about eight times as long.
 _QUESTIONS = {BUNDLED: (16, 400), RANDOM: (4, 32)}
 # Questions whose answers are scored, off the clock, quick and full.
-_SCORED = (48, 400)
+_SCORED = (32, 400)
 # Workloads of quick mode: the others alone would take half of its ten minutes.
 _QUICK_WORKLOADS = ("single-32", "single-128", "single-384", "throughput")
 _PEAKS_TIMEOUT_S = 300

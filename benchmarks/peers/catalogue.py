@@ -77,6 +77,7 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
             variant="fp32",
             module="optimum_peer",
             options={"int8": "", "device": "cpu", "half": False},
+            absent=left_out,
         ),
         PeerSpec(
             system="optimum",

@@ -73,6 +73,13 @@ def test_peers_take_turns_and_the_order_changes_with_the_rounds(start):
     assert not failures
 
 
+@pytest.mark.parametrize("fastest, runs", [("sleeps", 1), ("a", 3)])
+def test_where_all_runs_are_long_a_turn_is_one(start, fastest, runs):
+    rounds = Rounds(least=1, most=1, seconds=0, per_turn=3, unrecorded=1, long=0.2)
+    turns, _ = measured([start(fastest)], rounds)
+    assert len(turns[0].seconds) == runs
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 6, 9])
 def test_orders_balance_places_and_followers(count):
     rounds = count if count % 2 == 0 else 2 * count

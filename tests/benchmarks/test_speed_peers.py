@@ -73,6 +73,7 @@ def test_what_quick_mode_leaves_out_says_why():
     assert full["transformers bf16"].groups == full["OpenVINO bf16"].groups == ("single",)
     assert full["transformers fp32"].groups == ("single", "batch")
     assert "make bench-full" in (quick["Haystack fp32"].absent or "")
+    assert "make bench-full" in (quick["optimum fp32"].absent or "")
     assert "no bf16" in (quick["transformers bf16"].absent or "")
     modern = CpuFeatures("x86_64", frozenset({"avx512_vnni", "avx512_bf16"}))
     served = {spec.name: spec for spec in cpu_peers(modern, PROVIDERS, quick=True)}
