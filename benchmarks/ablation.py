@@ -26,8 +26,8 @@ from fastspan.benchmarks.speed_models import ROOT
 from fastspan.benchmarks.speed_statistics import ratio_spread
 from fastspan.cpu import usable_cores
 from fastspan.errors import FastSpanError
-from fastspan.export.architecture import describe
 from fastspan.export.checkpoint import read_checkpoint
+from fastspan.export.families import describe
 from fastspan.export.hub import resolve_source
 from fastspan.export.lowering.builder import WeightFile
 from fastspan.providers import import_onnxruntime

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,7 +216,7 @@ class SuiteRun:
             self._measurements.append(measurement)
             try:
                 with closing(measurement):
-                    measurement.start(specs)
+                    measurement.start(_asked(specs, workloads))
                     for workload in workloads:
                         self._workloads.append(_described(model, workload))
                         self._keep()
@@ -279,6 +280,16 @@ class SuiteRun:
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+def _asked(specs: Sequence[PeerSpec], workloads: Sequence[Workload]) -> list[PeerSpec]:
+    """The peers, those that no workload asks left out."""
+    groups = {workload.group for workload in workloads}
+    unasked = "no workload of this run is for it"
+    return [
+        spec if spec.absent or groups.intersection(spec.groups) else replace(spec, absent=unasked)
+        for spec in specs
+    ]
 
 
 def _described(model: SpeedModel, workload: Workload) -> MeasuredWorkload:

@@ -79,7 +79,8 @@ def _preference(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[Sequence
         return ("fp32", "fp16", "int8"), "fp32 is what every provider can run"
     if cpu.int8_dot_product is not None:
         return ("int8", "fp32", "fp16"), f"this {cpu.machine} CPU has {cpu.int8_dot_product}, which int8 uses"
-    # Without such an instruction, int8 gains too little over fp32 to be worth its small loss of accuracy.
+    # Without such an instruction int8 gains so much less over fp32 that its small loss of accuracy is the
+    # user's to choose.
     return ("fp32", "fp16", "int8"), f"this {cpu.machine} CPU is not known to have an 8-bit dot product"
 
 

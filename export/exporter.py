@@ -15,9 +15,9 @@ from fastspan.bundle import Bundle
 from fastspan.cpu import usable_cores
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.errors import InputError, ParityError
-from fastspan.export.architecture import describe, unsupported_reason
 from fastspan.export.bundle_writer import write_bundle
 from fastspan.export.checkpoint import Checkpoint, read_checkpoint
+from fastspan.export.families import describe, unsupported_reason
 from fastspan.export.hub import resolve_source
 from fastspan.export.model_card import model_card
 from fastspan.export.native_route import Int8Recipe, lower_natively

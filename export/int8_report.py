@@ -14,8 +14,9 @@ from fastspan.cpu import usable_cores
 from fastspan.encoding import EncodedPair
 from fastspan.encoding import Encoder as TextEncoder
 from fastspan.errors import CheckpointError
-from fastspan.export.architecture import Encoder, describe, unsupported_reason
+from fastspan.export.architecture import Encoder
 from fastspan.export.checkpoint import read_checkpoint
+from fastspan.export.families import describe, unsupported_reason
 from fastspan.export.hub import resolve_source
 from fastspan.export.lowering.builder import WeightFile
 from fastspan.export.lowering.encoder_graph import Lowering

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PAIR_LIMIT", "quantize_columns", "round_with_compensation"]
+__all__ = ["PAIR_LIMIT", "column_steps", "quantize_columns", "round_with_compensation"]
 
 PAIR_LIMIT = 128
 """Largest magnitude of the sum of weights ``2i`` and ``2i + 1`` of a column."""
@@ -33,6 +33,12 @@ Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Rows of a layer, and ``xᵀx`` of their inputs, (rows, rows): between blocks, inputs count as unrelated."""
 
 
+def column_steps(weight: Floats, largest: int = 127) -> Floats:
+    """The steps of a matrix, (in, out), quantized symmetrically with one scale a column: (out,) float32."""
+    peak = np.abs(weight).max(axis=0)
+    return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
+
+
 def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:
     """Quantize a matrix symmetrically, to the nearest step, one scale a column.
 
@@ -44,7 +50,7 @@ def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np
         The quantized matrix, (in, out) int8, and the scales, (out,) float32:
         ``quantized * scales`` approximates ``weight``.
     """
-    scale = _scales(weight, largest)
+    scale = column_steps(weight, largest)
     return np.clip(np.rint(weight / scale), -largest, largest).astype(np.int8), scale
 
 
@@ -67,7 +73,7 @@ def round_with_compensation(
         # The loudest channels first: their errors weigh most, and all other rows can make up for them.
         loudest = np.argsort(-np.diag(moments), kind="stable")
         prepared.append((rows[loudest], _compensation(moments[np.ix_(loudest, loudest)])))
-    scale = _scales(weight, largest)
+    scale = column_steps(weight, largest)
     limit = 2 * largest
     if paired:
         limit = PAIR_LIMIT
@@ -87,11 +93,6 @@ def round_with_compensation(
             break
         scale[columns] *= _LARGER
     return rounded, scale
-
-
-def _scales(weight: Floats, largest: int) -> Floats:
-    peak = np.abs(weight).max(axis=0)
-    return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
 
 
 def _compensation(moments: npt.NDArray[np.float64]) -> Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastspan.export.architecture import Linear
 from fastspan.export.quantization import InputStatistics, QuantizedLinear, channel_copies
-from fastspan.export.rounding import quantize_columns
+from fastspan.export.rounding import column_steps
 
 __all__ = ["Behind", "input_noise", "pairing_noise"]
 
@@ -50,8 +50,7 @@ def pairing_noise(
         behind: The layer behind it; None: this layer's own output is normalized.
     """
     power = np.concatenate([np.diag(moments) for moments in seen.second_moments]) / seen.rows
-    _, plain = quantize_columns(linear.weight)
-    larger = np.square(quantized.scale) - np.square(plain)
+    larger = np.square(quantized.scale) - np.square(column_steps(linear.weight))
     return _share(larger / 12 * float((power / channel_copies(seen)).sum()), seen, behind)
 
 

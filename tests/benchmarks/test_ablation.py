@@ -8,8 +8,8 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 from fastspan.benchmarks.ablation import _session, compared
 from fastspan.benchmarks.ablation_graphs import fp32_choices, int8_choices
-from fastspan.export.architecture import describe
 from fastspan.export.checkpoint import read_checkpoint
+from fastspan.export.families import describe
 from fastspan.export.lowering.int8_target import quantize_encoder
 
 

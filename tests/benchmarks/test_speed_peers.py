@@ -31,11 +31,12 @@ from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job, Staged
 from fastspan.benchmarks.random_model import Geometry, random_checkpoint
 from fastspan.benchmarks.speed_models import SpeedModel
+from fastspan.benchmarks.suite_run import _asked
 from fastspan.benchmarks.workloads import Workload
 from fastspan.cpu import CpuFeatures
 from fastspan.errors import InputError, MissingDependency
-from fastspan.export.architecture import describe
 from fastspan.export.checkpoint import read_checkpoint
+from fastspan.export.families import describe
 
 PEERS = Path(catalogue.__file__).parent
 MINILM = Path(__file__).resolve().parents[2] / "models" / "minilm-l6-squad2"
@@ -81,6 +82,24 @@ def test_what_quick_mode_leaves_out_says_why():
     assert served["transformers bf16"].groups == ("single", "batch")
     assert served["OpenVINO bf16, throughput"].absent is None
     assert "optimum int8 avx512_vnni" in served
+
+
+def test_a_peer_that_no_workload_asks_is_left_out_with_the_reason():
+    specs = {spec.name: spec for spec in cpu_peers(ANY_CPU, PROVIDERS, quick=False)}
+    single, batch = (
+        Workload(name=group, title=group, group=group, pairs=(("Who?", "Ada."),), tokens=(7,))
+        for group in ("single", "batch")
+    )
+    for workloads, left_out in (
+        ([single], "FastSpan fp32, throughput"),
+        ([batch], "transformers bf16"),
+        ([single, batch], None),
+    ):
+        found = _asked(list(specs.values()), workloads)
+        assert [spec.name for spec in found] == list(specs)
+        unasked = [spec.name for spec in found if spec.absent == "no workload of this run is for it"]
+        assert (left_out in unasked) if left_out else not unasked
+        assert all(spec.absent == specs[spec.name].absent for spec in found if spec.name not in unasked)
 
 
 def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):

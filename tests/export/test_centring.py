@@ -7,8 +7,8 @@ import pytest
 from random_checkpoints import NATIVE, config_and_weights
 from test_lowering import calibrated, run, segments_for, session, tokens
 
-from fastspan.export.architecture import describe
 from fastspan.export.centring import centred
+from fastspan.export.families import describe
 from fastspan.export.lowering.encoder_graph import Lowering
 from fastspan.export.quantization import BLOCK, InputStatistics
 

@@ -15,7 +15,7 @@ from test_lowering import run, segments_for, session, tokens
 
 from fastspan.encoding import Window
 from fastspan.export import native_route
-from fastspan.export.architecture import describe
+from fastspan.export.families import describe
 from fastspan.export.lowering.builder import WeightFile
 from fastspan.export.lowering.cuda_targets import CudaLowering, PackedCudaLowering
 from fastspan.export.lowering.encoder_graph import Lowering

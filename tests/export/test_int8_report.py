@@ -6,8 +6,8 @@ import pytest
 from conftest import SilentProgress
 
 from fastspan.errors import CheckpointError
-from fastspan.export.architecture import describe
 from fastspan.export.checkpoint import read_checkpoint
+from fastspan.export.families import describe
 from fastspan.export.int8_report import int8_sensitivity
 from fastspan.export.lowering.int8_target import quantized_layers
 from fastspan.export.native_route import Int8Recipe

@@ -11,7 +11,8 @@ import pytest
 from random_checkpoints import NATIVE, VOCABULARY, config_and_weights, torch_logits, torch_model
 
 from fastspan.benchmarks.ablation_graphs import GatheredCopies
-from fastspan.export.architecture import Linear, describe
+from fastspan.export.architecture import Linear
+from fastspan.export.families import describe
 from fastspan.export.lowering.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile
 from fastspan.export.lowering.encoder_graph import Lowering
 from fastspan.export.lowering.int8_target import Int8Lowering, quantize_encoder

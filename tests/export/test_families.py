@@ -7,7 +7,7 @@ import pytest
 from random_checkpoints import NATIVE, config_and_weights
 
 from fastspan.errors import CheckpointError
-from fastspan.export.architecture import describe, unsupported_reason
+from fastspan.export.families import describe, unsupported_reason
 
 
 @pytest.mark.parametrize("family", NATIVE)
