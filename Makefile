@@ -22,7 +22,7 @@ revised := $(if $(REVISION),@$(subst /,--,$(subst $(space),_,$(REVISION))))
 STANDARD := $(if $(made)$(revised),,$(filter models/minilm-l6-squad2,$(bare)))
 OUT ?= $(if $(STANDARD),$(BUNDLED),models/exported/$(name)$(made)$(revised))
 
-EXPORT_SOURCES := $(shell find export engine/bundle.py engine/manifest.py engine/variants.py -type f -not -name '*.pyc')
+EXPORT_SOURCES := $(shell find export engine/bundle/folder.py engine/bundle/manifest.py engine/bundle/variants.py -type f -not -name '*.pyc')
 SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name '*.py' -print)
 
 .DEFAULT_GOAL := help
@@ -118,7 +118,7 @@ bench-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Measure on an NVIDIA GP
 	.venv-gpu/bin/python -m fastspan.benchmarks.suite --gpu
 
 test-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Run the tests that need an NVIDIA GPU.
-	.venv-gpu/bin/python -m pytest -m gpu tests/engine/test_cuda.py $(ARGS)
+	.venv-gpu/bin/python -m pytest -m gpu tests/engine/runtime/cuda/test_cuda.py $(ARGS)
 
 .venv/.serve: pyproject.toml | .venv/bin/python
 	$(PIP) -e '.[serve]'

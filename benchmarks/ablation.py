@@ -24,13 +24,13 @@ from fastspan.benchmarks.report_document import Block, Heading, Paragraph, Table
 from fastspan.benchmarks.results import write_text
 from fastspan.benchmarks.speed_models import ROOT
 from fastspan.benchmarks.speed_statistics import ratio_spread
-from fastspan.cpu import usable_cores
 from fastspan.errors import FastSpanError
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.families import describe
 from fastspan.export.hub import resolve_source
 from fastspan.export.lowering.builder import WeightFile
-from fastspan.providers import import_onnxruntime
+from fastspan.machine.cpu import usable_cores
+from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["compared", "main"]
 
@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _page(source: str, rounds: int) -> list[Block]:
-    from fastspan.encoding import Encoder as TextEncoder
     from fastspan.export.native_route import Int8Recipe
+    from fastspan.text.encoder import Encoder as TextEncoder
 
     threads = usable_cores()
     checkpoint = read_checkpoint(resolve_source(source, None))

@@ -22,11 +22,11 @@ from fastspan.benchmarks.calibration import (
 from fastspan.benchmarks.eval_data import EvaluationSet
 from fastspan.benchmarks.evaluation import Evaluation, Outcomes, evaluate
 from fastspan.benchmarks.thresholds import PrecisionCoverage, fit_no_answer_threshold, precision_coverage
-from fastspan.bundle import Bundle
-from fastspan.confidence import decision_confidence
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import Confidence, FittedOn, NoAnswer
+from fastspan.decoding.confidence import decision_confidence
 from fastspan.errors import DataError
 from fastspan.export.bundle_writer import update_manifest
-from fastspan.manifest import Confidence, FittedOn, NoAnswer
 
 __all__ = ["Calibrated", "Held", "calibrate", "store"]
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fastspan import QuestionAnswerer
-from fastspan.bundle import Bundle
-from fastspan.types import Prediction
-from fastspan.variants import Variant
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.variants import Variant
+from fastspan.results import Prediction
 
 __all__ = ["main"]
 

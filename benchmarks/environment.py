@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fastspan.benchmarks.machine import describe_machine
 from fastspan.benchmarks.speed_models import ROOT, SpeedModel
-from fastspan.bundle import Bundle
-from fastspan.cpu import cpu_features
-from fastspan.providers import available_providers
+from fastspan.bundle.folder import Bundle
+from fastspan.machine.cpu import cpu_features
+from fastspan.runtime.providers import available_providers
 
 __all__ = ["capture", "control_group_limits", "default_command", "gpu_name"]
 

@@ -17,7 +17,7 @@ from fastspan.benchmarks.bootstrap import Interval, mean_interval
 from fastspan.benchmarks.squad_data import Question
 from fastspan.benchmarks.squad_metric import BestThresholds, best_thresholds, per_question, score
 from fastspan.errors import DataError, InputError
-from fastspan.types import Prediction
+from fastspan.results import Prediction
 
 __all__ = ["Evaluation", "Outcomes", "Scores", "ask", "evaluate", "finite_or_text"]
 

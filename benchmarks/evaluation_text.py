@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastspan.benchmarks.bootstrap import Interval
 from fastspan.benchmarks.eval_data import EvaluationSet
 from fastspan.benchmarks.evaluation import Evaluation, Scores
-from fastspan.types import Info
+from fastspan.results import Info
 
 __all__ = ["evaluation_text", "with_interval"]
 

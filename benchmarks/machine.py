@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 
-from fastspan.cpu import cpu_features, cpu_name, usable_cores
+from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 
 __all__ = ["describe_machine"]
 

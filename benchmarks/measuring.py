@@ -16,7 +16,7 @@ from fastspan.benchmarks.speed_record import Accuracy, MeasuredPeer
 from fastspan.benchmarks.squad_data import Question
 from fastspan.benchmarks.squad_metric import per_question
 from fastspan.benchmarks.workloads import Workload, save_workload
-from fastspan.bundle import Bundle
+from fastspan.bundle.folder import Bundle
 from fastspan.errors import MissingDependency
 
 __all__ = ["Measurement", "Plan"]

@@ -20,14 +20,14 @@ from fastspan.benchmarks.machine import describe_machine
 from fastspan.benchmarks.report_document import Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.results import write_text
 from fastspan.benchmarks.speed_models import ROOT, bundled_model, random_model
-from fastspan.bundle import Bundle
-from fastspan.config import AnswerOptions
-from fastspan.cpu import usable_cores
-from fastspan.duel import questions_of
-from fastspan.encoding import Encoder
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.variants import VariantName
 from fastspan.errors import DataError, FastSpanError, InputError
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import VariantName
+from fastspan.machine.cpu import usable_cores
+from fastspan.options import AnswerOptions
+from fastspan.runtime.session import Session, SessionSettings
+from fastspan.text.encoder import Encoder
+from fastspan.tuning.sample_texts import questions_of
 
 __all__ = ["main", "operator_seconds", "operator_table", "profiled"]
 

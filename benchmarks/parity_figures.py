@@ -12,8 +12,8 @@ from fastspan.benchmarks.bootstrap import Interval, paired_difference_interval
 from fastspan.benchmarks.evaluation import Outcomes
 from fastspan.benchmarks.parity_runs import VariantRun
 from fastspan.benchmarks.squad_metric import per_question
+from fastspan.bundle.manifest import FileRecord
 from fastspan.export.parity import Logits
-from fastspan.manifest import FileRecord
 
 __all__ = ["Agreement", "Disagreement", "VariantParity", "compare_runs"]
 

@@ -21,13 +21,13 @@ from fastspan.benchmarks.parity_runs import (
     run_variant,
 )
 from fastspan.benchmarks.results import write_text
-from fastspan.bundle import Bundle
-from fastspan.config import LoadOptions
-from fastspan.cpu import usable_cores
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import MANIFEST, FileRecord
 from fastspan.errors import BundleError, InputError
 from fastspan.export.verification import Progress
-from fastspan.manifest import MANIFEST, FileRecord
-from fastspan.providers import provider_kind, resolve_provider
+from fastspan.machine.cpu import usable_cores
+from fastspan.options import LoadOptions
+from fastspan.runtime.providers import provider_kind, resolve_provider
 
 __all__ = ["compare_with_pytorch", "write_report"]
 

@@ -17,17 +17,17 @@ import numpy as np
 from fastspan.answerer import QuestionAnswerer
 from fastspan.benchmarks.evaluation import Outcomes, ask
 from fastspan.benchmarks.squad_data import Question
-from fastspan.bundle import Bundle, sha256_of
-from fastspan.config import AnswerOptions, LoadOptions
-from fastspan.decoding import decode_squad
-from fastspan.encoding import EncodedPair, Encoder, Window
+from fastspan.bundle.folder import Bundle, sha256_of
+from fastspan.decoding.squad import decode_squad
 from fastspan.errors import CheckpointError, DataError, InputError, MissingDependency
 from fastspan.export.hub import resolve_source
 from fastspan.export.parity import Logits, has_pytorch, torch_logits
 from fastspan.loading import load_bundle
-from fastspan.runs import by_pair
-from fastspan.session import Logits as LogitRows
-from fastspan.session import Session
+from fastspan.options import AnswerOptions, LoadOptions
+from fastspan.runtime.session import Logits as LogitRows
+from fastspan.runtime.session import Session
+from fastspan.runtime.workers import by_pair
+from fastspan.text.encoder import EncodedPair, Encoder, Window
 
 __all__ = ["VariantRun", "encode_questions", "find_checkpoint", "run_pytorch", "run_variant"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import fastspan
 import fastspan.export
 from fastspan.benchmarks.random_model import BERT_BASE_CASED, random_checkpoint
-from fastspan.bundle import Bundle, sha256_of
+from fastspan.bundle.folder import Bundle, sha256_of
+from fastspan.bundle.variants import VariantName
 from fastspan.errors import BundleError, InputError
-from fastspan.variants import VariantName
 
 __all__ = ["BUNDLED", "RANDOM", "ROOT", "SpeedModel", "bundled_model", "random_model"]
 

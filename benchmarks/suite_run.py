@@ -30,12 +30,12 @@ from fastspan.benchmarks.speed_record import (
 )
 from fastspan.benchmarks.squad_data import Question
 from fastspan.benchmarks.workloads import Workload, make_workloads, spread, throughput_workload
-from fastspan.bundle import Bundle
-from fastspan.cpu import cpu_features, usable_cores
-from fastspan.encoding import Encoder
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.variants import VariantName
 from fastspan.errors import FastSpanError, InputError, ProviderError
-from fastspan.providers import available_providers
-from fastspan.variants import VariantName
+from fastspan.machine.cpu import cpu_features, usable_cores
+from fastspan.runtime.providers import available_providers
+from fastspan.text.encoder import Encoder
 
 __all__ = ["SuiteOptions", "SuiteRun"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from fastspan.benchmarks.squad_data import Question
-from fastspan.config import AnswerOptions
-from fastspan.encoding import Encoder
 from fastspan.errors import DataError
+from fastspan.options import AnswerOptions
+from fastspan.text.encoder import Encoder
 
 __all__ = [
     "Group",

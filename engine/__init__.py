@@ -6,7 +6,6 @@ answer the question.
 
 import typing
 
-from fastspan.config import AnswerOptions, LoadOptions
 from fastspan.errors import (
     BundleError,
     CheckpointError,
@@ -23,7 +22,8 @@ from fastspan.errors import (
     ParityError,
     ProviderError,
 )
-from fastspan.types import Answer, Info, Prediction
+from fastspan.options import AnswerOptions, LoadOptions
+from fastspan.results import Answer, Info, Prediction
 
 if typing.TYPE_CHECKING:
     from fastspan.answerer import QuestionAnswerer

@@ -1,5 +1,5 @@
 """``python -m fastspan``: the command line."""
 
-from fastspan.cli import main
+from fastspan.cli.main import main
 
 raise SystemExit(main())

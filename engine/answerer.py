@@ -9,18 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fastspan.batching import plan_equal_lengths, plan_packed, plan_padded
-from fastspan.config import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides
-from fastspan.decoding import decode_squad
-from fastspan.encoding import EncodedPair, Encoder
+from fastspan.decoding.pipeline import predict_pipeline
+from fastspan.decoding.squad import decode_squad
 from fastspan.errors import Closed, InputError
-from fastspan.inputs import columns, deadline_in
 from fastspan.loading import LoadedBundle, load_bundle
-from fastspan.pipeline_decoding import predict_pipeline
-from fastspan.runs import Runs, Workers
-from fastspan.session import Session
+from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides
+from fastspan.results import Info, Prediction
+from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
+from fastspan.runtime.deadline import deadline_in
+from fastspan.runtime.session import Session
+from fastspan.runtime.workers import Runs, Workers
 from fastspan.streaming import CHUNK, GPU_CHUNK, Stages, stream
-from fastspan.types import Info, Prediction
+from fastspan.text.encoder import EncodedPair, Encoder
+from fastspan.text.inputs import columns
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from fastspan.batching import SHORT_BATCH_TOKENS
-from fastspan.bundle import Bundle, read_manifest
-from fastspan.choice import Choice, choose_variant
-from fastspan.config import LoadOptions, shown
-from fastspan.cpu import cpu_features, usable_cores
-from fastspan.encoding import Encoder
-from fastspan.errors import BundleError, InputError, MissingDependency, ProviderError
-from fastspan.manifest import MANIFEST
-from fastspan.profile import RunSettings, find_profile
-from fastspan.provider_options import default_options, make_cache_folders
-from fastspan.providers import import_onnxruntime, provider_kind, resolve_provider
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import Graph, ProviderKind, VariantName
+from fastspan.bundle.choose_variant import Choice, choose_variant
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.machine_profile import RunSettings, find_profile
+from fastspan.bundle.source import open_bundle
+from fastspan.bundle.variants import Graph, ProviderKind, VariantName
+from fastspan.errors import ProviderError
+from fastspan.machine.cpu import cpu_features, usable_cores
+from fastspan.options import LoadOptions
+from fastspan.runtime.batching import SHORT_BATCH_TOKENS
+from fastspan.runtime.provider_options import default_options, make_cache_folders
+from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolve_provider
+from fastspan.runtime.session import Session, SessionSettings
+from fastspan.text.encoder import Encoder
 
 __all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
 
@@ -60,7 +58,7 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
         MissingDependency: onnxruntime (or, for a hub id, huggingface_hub) is not installed.
     """
     runtime = import_onnxruntime()
-    bundle = _open(source, revision)
+    bundle = open_bundle(source, revision)
     provider = resolve_provider(options.provider)
     if options.provider == "auto" and not _has_graph(bundle, options.variant, provider_kind(provider)):
         loaded = _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
@@ -193,7 +191,7 @@ def _session(
         capture_up_to=longest,
     )
     if packed:
-        from fastspan.cuda_session import CudaSession  # a CPU never needs it
+        from fastspan.runtime.cuda.session import CudaSession  # a CPU never needs it
 
         return CudaSession(bundle.folder, graph, chosen)
     return Session(bundle.folder, graph, chosen)
@@ -203,78 +201,3 @@ def _padding_id(bundle: Bundle) -> int:
     config = json.loads((bundle.folder / "config.json").read_text(encoding="utf-8"))
     padding_id = config.get("pad_token_id")
     return padding_id if isinstance(padding_id, int) else 0
-
-
-def _open(source: str | os.PathLike[str], revision: str | None) -> Bundle:
-    if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
-        raise InputError(f"source must be a folder or a hub id, not {shown(source)}.")
-    if "\0" in os.fspath(source):
-        raise InputError(f"source must be a folder or a hub id, and {shown(source)} holds a NUL character.")
-    if revision is not None and not isinstance(revision, str):
-        raise InputError(f"revision must be a string or None, not {shown(revision)}.")
-    folder = Path(source)
-    try:
-        here = folder.exists()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"source must be a folder or a hub id, and no path can be {shown(source)} ({error})."
-        ) from error
-    # A path object is never a hub id: a folder that vanished must not be sought on the network.
-    if here or not isinstance(source, str) or not _looks_like_hub_id(source):
-        if revision is not None:
-            raise InputError("revision goes with a hub id; a local folder is taken as it is.")
-        return _opened(folder)
-    return _opened(_from_hub(source, revision))
-
-
-def _from_hub(hub_id: str, revision: str | None) -> Path:
-    """Fetch the files that a bundle's manifest lists; of a repository without a manifest, nothing."""
-    try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise MissingDependency(
-            f"{hub_id!r} is no folder here, and to load it from the hub huggingface_hub is "
-            "missing: run pip install 'fastspan[hub]'."
-        ) from error
-    try:
-        manifest = Path(hf_hub_download(hub_id, MANIFEST, revision=revision))
-        listed = [glob.escape(path) for path in (MANIFEST, *read_manifest(manifest).files)]
-        # By its commit: the branch may move between the two requests.
-        return Path(snapshot_download(hub_id, revision=manifest.parent.name, allow_patterns=listed))
-    except BundleError:
-        raise
-    except Exception as error:
-        # The second is a kind of the first, and says only that the hub could not be asked.
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            raise BundleError(
-                f"{hub_id!r} on the hub holds no {MANIFEST}, so it is no bundle; if it is a checkpoint, run "
-                f"`fastspan export {hub_id} --out FOLDER` once and load that folder."
-            ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BundleError(
-            f"{hub_id!r} is no folder here and could not be had from the hub: {reason} (check the name, the "
-            "revision and the connection; a private repository needs `hf auth login`)"
-        ) from error
-
-
-def _opened(folder: Path) -> Bundle:
-    bundle = Bundle.open(folder, links_into=_blobs_of(folder))
-    # Pickles and forked children load it again, maybe from another working directory.
-    return replace(bundle, folder=folder.absolute())
-
-
-def _blobs_of(folder: Path) -> Path | None:
-    """Where the files of a hub cache's snapshot truly lie; None for any other folder.
-
-    A snapshot is ``models--owner--name/snapshots/<commit>`` and holds links to ``models--owner--name/blobs``.
-    """
-    snapshots = folder.resolve().parent
-    if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
-        return snapshots.parent / "blobs"
-    return None
-
-
-def _looks_like_hub_id(source: str) -> bool:
-    owner, _, name = source.partition("/")
-    return bool(owner and name) and "/" not in name and owner[0] not in ".~" and "\\" not in source

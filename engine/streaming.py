@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fastspan.encoding import EncodedPair
 from fastspan.errors import InputError
-from fastspan.runs import Runs
-from fastspan.types import Prediction
+from fastspan.results import Prediction
+from fastspan.runtime.workers import Runs
+from fastspan.text.encoder import EncodedPair
 
 __all__ = ["CHUNK", "GPU_CHUNK", "Stages", "stream"]
 

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastspan.bundle import Bundle, files_within, sha256_of
+from fastspan.bundle.folder import Bundle, files_within, sha256_of
+from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 from fastspan.errors import BundleError
 from fastspan.export.file_lock import FileLock
-from fastspan.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 
 __all__ = ["Draft", "update_manifest", "write_bundle"]
 

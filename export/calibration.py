@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from fastspan.config import AnswerOptions
-from fastspan.encoding import Encoder as TextEncoder
-from fastspan.encoding import Window
 from fastspan.errors import DataError
 from fastspan.export.architecture import Encoder, Linear, Norm
 from fastspan.export.lowering.targets import CpuLowering
 from fastspan.export.quantization import InputStatistics
-from fastspan.providers import import_onnxruntime
+from fastspan.options import AnswerOptions
+from fastspan.runtime.providers import import_onnxruntime
+from fastspan.text.encoder import Encoder as TextEncoder
+from fastspan.text.encoder import Window
 
 __all__ = ["calibration_windows", "observe_inputs"]
 

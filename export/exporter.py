@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import fastspan
-from fastspan.bundle import Bundle
-from fastspan.cpu import usable_cores
-from fastspan.encoding import Encoder as TextEncoder
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import Manifest, Model, Source
+from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import InputError, ParityError
 from fastspan.export.bundle_writer import write_bundle
 from fastspan.export.checkpoint import Checkpoint, read_checkpoint
@@ -24,8 +24,8 @@ from fastspan.export.native_route import Int8Recipe, lower_natively
 from fastspan.export.parity import has_pytorch
 from fastspan.export.tokenizer_files import tokenizer_json
 from fastspan.export.verification import Progress, measure, misses, not_run_here, parity_of
-from fastspan.manifest import Manifest, Model, Source
-from fastspan.variants import Variant, VariantName
+from fastspan.machine.cpu import usable_cores
+from fastspan.text.encoder import Encoder as TextEncoder
 
 __all__ = ["VARIANTS", "ExportReport", "Progress", "export"]
 

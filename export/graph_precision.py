@@ -18,7 +18,7 @@ from fastspan.export.graph_files import OUTPUTS, data_file, head_nodes, write_gr
 from fastspan.export.graph_probe import Seen
 from fastspan.export.lowering.builder import MICROSOFT
 from fastspan.export.rounding import quantize_columns
-from fastspan.providers import import_onnxruntime
+from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["fold", "fuse", "to_half", "to_int8"]
 

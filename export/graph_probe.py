@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from fastspan.export.graph_files import OUTPUTS, write_graph
-from fastspan.providers import import_onnxruntime
+from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["Probe", "Seen"]
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastspan.cpu import usable_cores
-from fastspan.encoding import EncodedPair
-from fastspan.encoding import Encoder as TextEncoder
+from fastspan.bundle.variants import Graph
 from fastspan.errors import CheckpointError
 from fastspan.export.architecture import Encoder
 from fastspan.export.checkpoint import read_checkpoint
@@ -27,8 +25,10 @@ from fastspan.export.parity import Logits, compare, encode, logits_of
 from fastspan.export.quantization import QuantizedLinear
 from fastspan.export.tokenizer_files import tokenizer_json
 from fastspan.export.verification import Progress
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import Graph
+from fastspan.machine.cpu import usable_cores
+from fastspan.runtime.session import Session, SessionSettings
+from fastspan.text.encoder import EncodedPair
+from fastspan.text.encoder import Encoder as TextEncoder
 
 __all__ = ["Sensitivity", "int8_sensitivity"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastspan.manifest import Manifest
-from fastspan.variants import Variant
+from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.variants import Variant
 
 __all__ = ["model_card"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from fastspan.encoding import Encoder as TextEncoder
+from fastspan.bundle.variants import Graph, Target, Variant, VariantName
 from fastspan.export.architecture import Encoder
 from fastspan.export.calibration import calibration_windows, observe_inputs
 from fastspan.export.centring import centred
@@ -23,7 +23,7 @@ from fastspan.export.lowering.int8_target import (
 )
 from fastspan.export.lowering.targets import CpuLowering, HalfLowering
 from fastspan.export.quantization import QuantizedLinear
-from fastspan.variants import Graph, Target, Variant, VariantName
+from fastspan.text.encoder import Encoder as TextEncoder
 
 __all__ = ["Int8Recipe", "lower_natively"]
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from fastspan.bundle.variants import Graph, Target, Variant, VariantName
 from fastspan.errors import ParityError
 from fastspan.export.checkpoint import Checkpoint
 from fastspan.export.graph_files import checked, data_file
@@ -22,7 +23,6 @@ from fastspan.export.graph_precision import fold, fuse, to_half, to_int8
 from fastspan.export.graph_probe import Probe
 from fastspan.export.optimum_trace import load_model, model_logits, trace
 from fastspan.export.third_party import reported, undisturbed
-from fastspan.variants import Graph, Target, Variant, VariantName
 
 __all__ = ["lower_with_optimum"]
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastspan.batching import plan_equal_lengths
-from fastspan.config import AnswerOptions
-from fastspan.decoding import decode_squad
-from fastspan.encoding import EncodedPair, Encoder, Window
+from fastspan.decoding.squad import decode_squad
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.optimum_trace import load_model
 from fastspan.export.third_party import undisturbed
-from fastspan.runs import by_pair
-from fastspan.session import Session
+from fastspan.options import AnswerOptions
+from fastspan.runtime.batching import plan_equal_lengths
+from fastspan.runtime.session import Session
+from fastspan.runtime.workers import by_pair
+from fastspan.text.encoder import EncodedPair, Encoder, Window
 
 __all__ = [
     "FEWEST_QUESTIONS",

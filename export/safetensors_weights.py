@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from fastspan.bundle.strict_json import parse
 from fastspan.errors import CheckpointError
-from fastspan.strict_json import parse
 
 __all__ = ["read_safetensors"]
 

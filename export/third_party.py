@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from fastspan.errors import CheckpointError, FastSpanError, MissingDependency
-from fastspan.providers import import_onnxruntime
+from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["first_sentence", "reported", "undisturbed"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from fastspan.bundle import Bundle
-from fastspan.cpu import usable_cores
-from fastspan.encoding import EncodedPair, Encoder
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.variants import Graph, Parity, Variant
 from fastspan.errors import BundleError
 from fastspan.export.parity import GATES, Comparison, Logits, compare, encode, logits_of, torch_logits
-from fastspan.manifest import Manifest
-from fastspan.session import Session, SessionSettings
-from fastspan.variants import Graph, Parity, Variant
+from fastspan.machine.cpu import usable_cores
+from fastspan.runtime.session import Session, SessionSettings
+from fastspan.text.encoder import EncodedPair, Encoder
 
 __all__ = ["GraphCheck", "Progress", "measure", "misses", "not_run_here", "parity_of", "verify_bundle"]
 

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import save_tiny_checkpoint
 
 import fastspan
-from fastspan.bundle import Bundle
-from fastspan.cuda import cuda_runs, why_cuda_fails
+from fastspan.bundle.folder import Bundle
 from fastspan.errors import BundleError, MissingDependency
-from fastspan.providers import import_onnxruntime
+from fastspan.machine.cuda_libraries import why_cuda_fails
+from fastspan.runtime.cuda.probe import cuda_runs
+from fastspan.runtime.providers import import_onnxruntime
+from support.paths import EXPORTED_MINILM, MINILM
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 # Tests import onnxruntime by themselves too, and send no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -23,10 +25,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # A shell makes what it runs in the background ignore SIGINT, and so would the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ROOT = Path(__file__).resolve().parents[1]
-MINILM = ROOT / "models" / "minilm-l6-squad2"
-EXPORTED_MINILM = ROOT / "models" / "exported" / "minilm-l6-squad2"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

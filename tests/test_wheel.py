@@ -11,9 +11,10 @@ from zipfile import ZipFile
 
 import pytest
 
+from support.paths import ROOT
+
 pytest.importorskip("setuptools", minversion="77")
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"engine": "fastspan", "export": "fastspan/export", "benchmarks": "fastspan/benchmarks"}
 
 
@@ -78,7 +79,7 @@ USE = """
 import sys
 from importlib import resources
 from pathlib import Path
-import fastspan, fastspan.cli
+import fastspan, fastspan.cli.main
 assert Path(fastspan.__file__).is_relative_to(sys.argv[1]), fastspan.__file__
 assert (resources.files("fastspan") / "py.typed").is_file()
 for package in ("export", "benchmarks"):

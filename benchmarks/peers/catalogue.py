@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fastspan.benchmarks.workloads import Group
-from fastspan.cpu import CpuFeatures
-from fastspan.cuda import why_tensorrt_fails
+from fastspan.machine.cpu import CpuFeatures
+from fastspan.machine.cuda_libraries import why_tensorrt_fails
 
 __all__ = ["OURS", "PeerSpec", "cpu_peers", "gpu_peers"]
 

@@ -12,12 +12,12 @@ from typing import Any
 from unittest.mock import patch
 
 import fastspan.answerer
-import fastspan.decoding
+import fastspan.decoding.squad
 from fastspan import QuestionAnswerer
 from fastspan.benchmarks.peers.protocol import MAX_ANSWER_TOKENS, MAX_LENGTH, OVERLAP, Job
 from fastspan.benchmarks.workloads import Workload
-from fastspan.config import AnswerOptions
-from fastspan.types import Prediction
+from fastspan.options import AnswerOptions
+from fastspan.results import Prediction
 
 __all__ = ["FastSpanPeer", "load"]
 
@@ -101,7 +101,7 @@ class _Clock:
             ("plan", fastspan.answerer, "_plan"),
             ("run", answerer._session, "run"),
             ("decode all", fastspan.answerer, "decode_squad"),
-            ("decode", fastspan.decoding, "top_spans"),
+            ("decode", fastspan.decoding.squad, "top_spans"),
         )
         for stage, owner, name in places:
             stack.enter_context(patch.object(owner, name, self._timed(stage, getattr(owner, name))))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from fastspan.benchmarks.peers.protocol import MAX_ANSWER_TOKENS, MAX_LENGTH, OVERLAP, Job
 from fastspan.benchmarks.workloads import Workload
-from fastspan.bundle import Bundle
-from fastspan.config import AnswerOptions
-from fastspan.decoding import decode_squad
-from fastspan.encoding import Encoder, Window
-from fastspan.manifest import Model
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import Model
+from fastspan.decoding.squad import decode_squad
+from fastspan.options import AnswerOptions
+from fastspan.text.encoder import Encoder, Window
 
 __all__ = ["OpenVinoPeer", "load"]
 

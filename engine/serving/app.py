@@ -23,13 +23,9 @@ from starlette.routing import Route
 
 import fastspan
 from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InputError, Overloaded
-from fastspan.serving.protocols import (
-    Answerer,
-    BodyProtocol,
-    MalformedBodyError,
-    answer_as_hugging_face,
-    answer_natively,
-)
+from fastspan.serving.protocols.hugging_face import answer_as_hugging_face
+from fastspan.serving.protocols.native import answer_natively
+from fastspan.serving.protocols.request_body import Answerer, BodyProtocol, MalformedBodyError
 from fastspan.serving.window_limit import LimitedAnswerer, TooManyWindowsError
 
 __all__ = ["Limits", "Service"]

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastspan.config import AnswerOptions, AnswerOverrides
-from fastspan.encoding import Encoder, check_pair
 from fastspan.errors import InputError
-from fastspan.serving.protocols import Answerer
-from fastspan.types import Info, Prediction
+from fastspan.options import AnswerOptions, AnswerOverrides
+from fastspan.results import Info, Prediction
+from fastspan.serving.protocols.request_body import Answerer
+from fastspan.text.encoder import Encoder
+from fastspan.text.inputs import check_pair
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -21,10 +21,10 @@ from functools import cached_property
 import numpy as np
 from onnx import TensorProto
 
+from fastspan.bundle.variants import Layout
 from fastspan.export.architecture import Layer, Linear, Norm
 from fastspan.export.lowering.builder import MICROSOFT
 from fastspan.export.lowering.encoder_graph import Lowering
-from fastspan.variants import Layout
 
 __all__ = ["CudaLowering", "PackedCudaLowering"]
 
@@ -111,7 +111,7 @@ class CudaLowering(Lowering):
 class PackedCudaLowering(CudaLowering):
     """The same for windows of any lengths, joined end to end: (tokens,) in and out, int32.
 
-    Inputs beside ``input_ids`` and ``token_type_ids``, prepared by ``fastspan.packing``:
+    Inputs beside ``input_ids`` and ``token_type_ids``, prepared by ``fastspan.runtime.graph_inputs``:
 
     - ``position_ids`` (tokens,): each token's number in its window, from 0.
     - ``token_offset`` (windows, longest): where the tokens would lie if the windows were padded to the

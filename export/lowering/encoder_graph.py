@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from fastspan.bundle.variants import Layout
 from fastspan.export.architecture import Encoder, Layer, Linear, Norm
 from fastspan.export.lowering.builder import GraphBuilder, WeightFile
-from fastspan.variants import Layout
 
 __all__ = ["Lowering"]
 
@@ -48,7 +48,7 @@ class Lowering:
 
     @property
     def layout(self) -> Layout:
-        """How windows come into the graph; see ``fastspan.variants.Graph``."""
+        """How windows come into the graph; see ``fastspan.bundle.variants.Graph``."""
         return "padded" if self.masked else "exact"
 
     def lower(self) -> onnx.ModelProto:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_checkpoint import save_tiny_checkpoint
 
 from fastspan.benchmarks.ablation import _session, compared
 from fastspan.benchmarks.ablation_graphs import fp32_choices, int8_choices
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.families import describe
 from fastspan.export.lowering.int8_target import quantize_encoder
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from fastspan.benchmarks.calibrate import calibrate, store
 from fastspan.benchmarks.calibration import expected_calibration_error, split_halves
 from fastspan.benchmarks.eval_data import EvaluationSet, open_data
 from fastspan.benchmarks.evaluation import Outcomes, evaluate
-from fastspan.bundle import Bundle
-from fastspan.cli import main
-from fastspan.confidence import decision_confidence
+from fastspan.bundle.folder import Bundle
+from fastspan.cli.main import main
+from fastspan.decoding.confidence import decision_confidence
 from fastspan.errors import DataError
 
 

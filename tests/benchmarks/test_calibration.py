@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +16,9 @@ from fastspan.benchmarks.calibration import (
 )
 from fastspan.benchmarks.eval_data import OWN_SET
 from fastspan.benchmarks.squad_data import read_squad
+from fastspan.bundle.manifest import Confidence
 from fastspan.errors import DataError, InputError
-from fastspan.manifest import Confidence
-
-DEV_PART = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "squad2-dev-part.json"
+from support.paths import SQUAD_PART
 
 TRUE = ConfidenceFit(answered=ConfidenceCurve(0.3, -1.8), abstained=ConfidenceCurve(-0.25, 0.3))
 
@@ -143,7 +141,7 @@ def test_the_halves_are_as_equal_as_whole_passages_in_order_allow(sizes):
     assert abs(int(fitting.sum()) - int(held.sum())) <= max(sizes)
 
 
-@pytest.mark.parametrize(("path", "sizes"), [(OWN_SET, (180, 187)), (DEV_PART, (1417, 1411))])
+@pytest.mark.parametrize(("path", "sizes"), [(OWN_SET, (180, 187)), (SQUAD_PART, (1417, 1411))])
 def test_real_questions_fall_into_halves(path, sizes):
     if not path.exists():
         pytest.skip("needs the part of SQuAD 2.0's dev set")

@@ -6,13 +6,13 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from tokenizers import Tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 DATA = ROOT / "benchmarks" / "data"
 TOKENIZER = ROOT / "models" / "minilm-l6-squad2" / "tokenizer.json"
 WINDOW = 384

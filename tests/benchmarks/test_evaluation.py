@@ -13,7 +13,7 @@ from fastspan.benchmarks.eval_data import OWN_SET, open_data
 from fastspan.benchmarks.evaluation import Outcomes, ask, evaluate
 from fastspan.benchmarks.squad_data import load_questions
 from fastspan.benchmarks.squad_metric import score
-from fastspan.cli import main
+from fastspan.cli.main import main
 from fastspan.errors import DataError
 
 # Right, half right, wrong; then unanswerable and rightly left, wrongly answered; and one without a span.

@@ -20,15 +20,15 @@ from fastspan.benchmarks.parity_markdown import parity_markdown, summary_table
 from fastspan.benchmarks.parity_record import ParityReport
 from fastspan.benchmarks.parity_report import write_report
 from fastspan.benchmarks.parity_runs import VariantRun, encode_questions, find_checkpoint, run_variant
-from fastspan.bundle import Bundle
-from fastspan.cli import main
-from fastspan.config import LoadOptions
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import FileRecord
+from fastspan.cli.main import main
 from fastspan.errors import DataError
 from fastspan.export.hub import resolve_source
 from fastspan.export.parity import has_pytorch, logits_of
 from fastspan.loading import load_bundle
-from fastspan.manifest import FileRecord
-from fastspan.session import Session, SessionSettings
+from fastspan.options import LoadOptions
+from fastspan.runtime.session import Session, SessionSettings
 
 needs_pytorch = pytest.mark.skipif(not has_pytorch(), reason="needs torch and transformers")
 

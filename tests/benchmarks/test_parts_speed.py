@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fastspan.answerer import QuestionAnswerer
-from fastspan.batching import plan_equal_lengths
-from fastspan.config import AnswerOptions
-from fastspan.decoding import decode_squad
-from fastspan.spans import top_spans
+from fastspan.decoding.squad import decode_squad
+from fastspan.decoding.top_spans import top_spans
+from fastspan.options import AnswerOptions
+from fastspan.runtime.batching import plan_equal_lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
 

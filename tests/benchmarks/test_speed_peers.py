@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from support.paths import ROOT
+
 pytest.importorskip("psutil")
 
 import fastspan.answerer
-from fastspan import cuda
 from fastspan.benchmarks import measuring
 from fastspan.benchmarks.eval_data import open_data
 from fastspan.benchmarks.interleaving import Rounds
@@ -33,13 +34,14 @@ from fastspan.benchmarks.random_model import Geometry, random_checkpoint
 from fastspan.benchmarks.speed_models import SpeedModel
 from fastspan.benchmarks.suite_run import _asked
 from fastspan.benchmarks.workloads import Workload
-from fastspan.cpu import CpuFeatures
 from fastspan.errors import InputError, MissingDependency
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.families import describe
+from fastspan.machine import cuda_libraries
+from fastspan.machine.cpu import CpuFeatures
 
 PEERS = Path(catalogue.__file__).parent
-MINILM = Path(__file__).resolve().parents[2] / "models" / "minilm-l6-squad2"
+MINILM = ROOT / "models" / "minilm-l6-squad2"
 QUESTIONS = [q for q in open_data(None).questions if not q.is_impossible][:3]
 WORKLOAD = Workload(
     name="throughput",
@@ -110,7 +112,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         loaded.append(file)
         return None if "onnxparser" in file else object()
 
-    monkeypatch.setattr(cuda, "_load", load)
+    monkeypatch.setattr(cuda_libraries, "_load", load)
     specs = {spec.name: spec.absent for spec in gpu_peers(providers)}
     assert len(loaded) == 3
     assert {name for name, absent in specs.items() if absent} == {
@@ -119,7 +121,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         for mode in ("", ", throughput")
     }
     assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
-    monkeypatch.setattr(cuda, "_load", lambda file: object())
+    monkeypatch.setattr(cuda_libraries, "_load", lambda file: object())
     assert not any(spec.absent for spec in gpu_peers(providers))
 
 

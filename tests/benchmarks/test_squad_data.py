@@ -9,8 +9,7 @@ import pytest
 
 from fastspan.benchmarks.squad_data import Question, load_questions, read_squad
 from fastspan.errors import DataError, InputError, MissingDependency
-
-DEV_PART = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "squad2-dev-part.json"
+from support.paths import SQUAD_PART
 
 CONTEXT = "Rollo led the Norse, who settled in Normandy."
 ANSWERED = {
@@ -42,9 +41,9 @@ def answered(**changes: object) -> dict[str, object]:
     return {**ANSWERED, **changes}
 
 
-@pytest.mark.skipif(not DEV_PART.exists(), reason="needs the part of SQuAD 2.0's dev set")
+@pytest.mark.skipif(not SQUAD_PART.exists(), reason="needs the part of SQuAD 2.0's dev set")
 def test_reads_the_official_file_in_its_order():
-    questions = read_squad(DEV_PART)
+    questions = read_squad(SQUAD_PART)
     assert len(questions) == 2828
     assert sum(q.is_impossible for q in questions) == 1529
     assert all(q.is_impossible == (not q.answers) for q in questions)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from fastspan.benchmarks.squad_data import Question, read_squad
 from fastspan.benchmarks.squad_metric import best_thresholds, normalize_answer, per_question, score
 from fastspan.errors import DataError
+from support.paths import ROOT
 
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+DATA = ROOT / ".." / "shared" / "data"
 
 
 def question(key: str, *answers: str) -> Question:

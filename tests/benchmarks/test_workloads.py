@@ -6,9 +6,9 @@ import pytest
 
 from fastspan.benchmarks.eval_data import open_data
 from fastspan.benchmarks.workloads import load_workload, make_workloads, save_workload, spread
-from fastspan.bundle import Bundle
-from fastspan.encoding import Encoder
+from fastspan.bundle.folder import Bundle
 from fastspan.errors import DataError
+from fastspan.text.encoder import Encoder
 
 
 @pytest.fixture(scope="module")

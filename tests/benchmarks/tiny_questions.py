@@ -7,10 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tiny_checkpoint import WORDS
-
 from fastspan.benchmarks.squad_data import Question
-from fastspan.types import Answer, Prediction
+from fastspan.results import Answer, Prediction
+from support.tiny_checkpoint import WORDS
 
 
 def squad_document(passages: int = 8, questions: int = 5, seed: int = 3) -> dict:

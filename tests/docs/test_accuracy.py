@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 from fastspan.benchmarks.squad_data import read_squad
+from support.paths import ROOT
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "accuracy.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from fastspan.benchmarks.readme_tables import fill, parity_table, speed_tables
 from fastspan.errors import DataError
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 

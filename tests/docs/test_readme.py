@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,7 +37,7 @@ def test_make_targets_named_in_the_documentation_exist():
 
 
 def test_commands_named_in_the_documentation_exist():
-    from fastspan.commands import modules
+    from fastspan.cli.commands import modules
 
     known = {module.NAME for module in modules()}
     for page in PAGES:

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_checkpoint import WORDS
 
 from fastspan import (
     AnswerOptions,
@@ -33,6 +32,7 @@ from fastspan import (
     QuestionAnswerer,
 )
 from fastspan.loading import LoadedBundle, load_bundle
+from support.tiny_checkpoint import WORDS
 
 QUESTION = "who built the tower"
 CONTEXT = "the norse leader rollo built the stone tower by the river in the year of snow"

@@ -14,10 +14,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from fastspan import DeadlineExceeded, InputError, QuestionAnswerer
-from fastspan.encoding import EncodedPair
 from fastspan.errors import Closed
-from fastspan.runs import Queued, Runs, Workers
+from fastspan.runtime.workers import Queued, Runs, Workers
 from fastspan.streaming import Stages, stream
+from fastspan.text.encoder import EncodedPair
 
 QUESTION = "who built the tower"
 LONG = "the norse leader rollo built the stone tower by the river " * 200

@@ -16,14 +16,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle import Bundle
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import NoAnswer
 from fastspan.export import bundle_writer
 from fastspan.export.bundle_writer import update_manifest, write_bundle
-from fastspan.manifest import NoAnswer
 
 # It is run by itself, without the path that pytest makes.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "fcntl.flock")
 

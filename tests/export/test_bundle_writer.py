@@ -16,14 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
-from fastspan.bundle import Bundle
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import MANIFEST, FileRecord, NoAnswer
 from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export import bundle_writer
 from fastspan.export.bundle_writer import update_manifest, write_bundle
 from fastspan.export.file_lock import FileLock
-from fastspan.manifest import MANIFEST, FileRecord, NoAnswer
+from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 KILLER = Path(__file__).with_name("kill_at_step.py")
 FILES = {

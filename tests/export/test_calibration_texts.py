@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from pathlib import Path
 
 import pytest
 
-from fastspan.config import AnswerOptions
-from fastspan.encoding import Encoder
+from fastspan.options import AnswerOptions
+from fastspan.text.encoder import Encoder
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ROOT / "export" / "data" / "calibration.jsonl"
 EVALUATION = ROOT / "benchmarks" / "data" / "fastspan-eval.json"
 MODEL = ROOT / "models" / "minilm-l6-squad2"

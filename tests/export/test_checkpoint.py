@@ -34,6 +34,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint import Checkpoint, read_checkpoint
 from fastspan.export.folder import CheckpointFolder
 from fastspan.export.weights import Weights
+from support.paths import ROOT
 
 # --- The three formats. ---
 
@@ -183,7 +184,7 @@ def test_safetensors_come_first_as_in_transformers(tmp_path: Path) -> None:
 
 
 def test_the_bundled_checkpoint_is_read_in_place() -> None:
-    path = Path(__file__).resolve().parents[2] / "models" / "minilm-l6-squad2"
+    path = ROOT / "models" / "minilm-l6-squad2"
     checkpoint = read_checkpoint(path)
     assert_same(checkpoint.weights, safetensors.numpy.load_file(path / "model.safetensors"))
     assert checkpoint.stored_dtypes == ("float16",)

@@ -13,14 +13,14 @@ from onnx.reference.op_run import OpRun
 from random_checkpoints import NATIVE, config_and_weights
 from test_lowering import run, segments_for, session, tokens
 
-from fastspan.encoding import Window
 from fastspan.export import native_route
 from fastspan.export.families import describe
 from fastspan.export.lowering.builder import WeightFile
 from fastspan.export.lowering.cuda_targets import CudaLowering, PackedCudaLowering
 from fastspan.export.lowering.encoder_graph import Lowering
 from fastspan.export.lowering.targets import HalfLowering
-from fastspan.packing import pack
+from fastspan.runtime.graph_inputs import pack
+from fastspan.text.encoder import Window
 
 pytestmark = pytest.mark.reference
 

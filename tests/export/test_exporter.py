@@ -12,16 +12,16 @@ import pytest
 import safetensors.numpy
 from checkpoint_files import flax_bytes, flax_tree
 from conftest import SilentProgress
-from tiny_manifest import tiny_variant
 
 from fastspan import QuestionAnswerer
-from fastspan.bundle import Bundle
-from fastspan.encoding import Encoder
+from fastspan.bundle.folder import Bundle
 from fastspan.errors import ParityError
 from fastspan.export import exporter, parity
 from fastspan.export.exporter import export
 from fastspan.export.native_route import Int8Recipe
 from fastspan.export.parity import Gate, has_pytorch, torch_logits
+from fastspan.text.encoder import Encoder
+from support.tiny_manifest import tiny_variant
 
 CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from stand_in_hub import ID, MAIN, OLD, Hub, serve
 
 from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint import read_checkpoint
 from fastspan.export.hub import resolve_source
+from support.stand_in_hub import ID, MAIN, OLD, Hub, serve
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

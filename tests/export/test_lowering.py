@@ -126,8 +126,8 @@ def test_half_precision_keeps_weights_in_half_and_answers_in_single():
 
 
 def calibrated(encoder, ids, segments):
-    from fastspan.encoding import Window
     from fastspan.export.calibration import observe_inputs
+    from fastspan.text.encoder import Window
 
     windows = [Window(row, segment, 1, len(row) - 2, 0) for row, segment in zip(ids, segments, strict=True)]
     return observe_inputs(encoder, windows, 1)

@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.paths import ROOT
+
 BUNDLED = "models/exported/minilm-l6-squad2"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -20,6 +20,7 @@ from checkpoint_files import good
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import CheckpointError, MissingDependency, ParityError
 from fastspan.export import graph_files, graph_precision, graph_probe
 from fastspan.export.checkpoint import read_checkpoint
@@ -27,7 +28,6 @@ from fastspan.export.graph_files import head_nodes
 from fastspan.export.graph_precision import to_int8
 from fastspan.export.optimum_route import lower_with_optimum
 from fastspan.export.third_party import undisturbed
-from fastspan.variants import Variant, VariantName
 
 pytestmark = pytest.mark.reference
 pytest.importorskip("optimum.exporters")

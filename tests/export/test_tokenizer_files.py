@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from fastspan.errors import CheckpointError
 from fastspan.export.folder import CheckpointFolder
 from fastspan.export.tokenizer_files import tokenizer_json
+from support.paths import ROOT
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = ROOT / "models"
 
 SENTENCES = (
     "The Normans (Norman: Nourmands; French: Normands) were the people who gave their name to Normandy.",

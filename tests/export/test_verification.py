@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import SilentProgress
 
-from fastspan.bundle import Bundle
+from fastspan.bundle.folder import Bundle
 from fastspan.export import verification
 from fastspan.export.parity import GATES, Comparison, questions
 from fastspan.export.verification import measure, not_run_here

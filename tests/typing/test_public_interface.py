@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mypy")
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+pytest.importorskip("mypy")
 
 
 def test_users_see_the_promised_types(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The exported folder: its manifest and variants, which of them suits this machine, where it comes from."""

@@ -1,0 +1,96 @@
+"""Which of a bundle's variants suits this machine, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.variants import ProviderKind, Variant, VariantName
+from fastspan.errors import BundleError
+from fastspan.machine.cpu import CpuFeatures
+
+__all__ = ["Choice", "choose_variant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A variant and why it was chosen.
+
+    Attributes:
+        variant: What to load.
+        reason: A sentence for people.
+    """
+
+    variant: Variant
+    reason: str
+
+
+def choose_variant(
+    manifest: Manifest, requested: str, provider_kind: ProviderKind, cpu: CpuFeatures
+) -> Choice:
+    """Choose the variant to load.
+
+    ``"auto"`` takes fp16 on CUDA; int8 on a CPU that sums 8-bit products in one instruction (VNNI, or the dot
+    product of arm64); fp32 otherwise. Where the bundle lacks that, or has it for other providers only, or it
+    missed its parity gate and nobody accepted the loss, the next best is taken, and the reason says so.
+
+    Args:
+        manifest: The bundle's manifest.
+        requested: ``"auto"`` or a variant's name.
+        provider_kind: Where it will run.
+        cpu: This machine's instruction sets; they count only for ``"cpu"``.
+
+    Raises:
+        BundleError: The requested variant is not in the bundle or has no graph for this provider, or
+            no variant suits it.
+    """
+    variants = manifest.variants
+    if requested != "auto":
+        if requested not in variants:
+            raise BundleError(
+                f"The bundle holds no variant {requested!r}; it holds {', '.join(variants)}: choose one of "
+                "these or 'auto', or export the checkpoint again with it."
+            )
+        variants[requested].graph_for(provider_kind)
+        return Choice(variants[requested], f"{requested} was asked for.")
+
+    order, because = _preference(provider_kind, cpu)
+    passed_over: list[str] = []
+    for name in order:
+        fault = _fault(variants.get(name), provider_kind)
+        if fault is None:
+            if not passed_over:
+                return Choice(variants[name], f"{name}, because {because}.")
+            reason = f"{name} instead of {order[0]} ({because}): {'; '.join(passed_over)}."
+            return Choice(variants[name], reason)
+        passed_over.append(f"{name} {fault}")
+    raise BundleError(
+        f"No variant suits the {provider_kind} provider: {'; '.join(passed_over)}. Ask for a variant by "
+        "name, choose another provider, or export the checkpoint again."
+    )
+
+
+def _preference(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[Sequence[VariantName], str]:
+    """Return the names, best first, and what makes the first the best."""
+    if provider_kind == "cuda":
+        return ("fp16", "fp32", "int8"), "fp16 is the fastest on CUDA"
+    if provider_kind == "other":
+        return ("fp32", "fp16", "int8"), "fp32 is what every provider can run"
+    if cpu.int8_dot_product is not None:
+        return ("int8", "fp32", "fp16"), f"this {cpu.machine} CPU has {cpu.int8_dot_product}, which int8 uses"
+    # Without such an instruction int8 gains so much less over fp32 that its small loss of accuracy is the
+    # user's to choose.
+    return ("fp32", "fp16", "int8"), f"this {cpu.machine} CPU is not known to have an 8-bit dot product"
+
+
+def _fault(variant: Variant | None, provider_kind: ProviderKind) -> str | None:
+    """Say why ``"auto"`` passes over this variant; None when it does not."""
+    if variant is None:
+        return "is not in the bundle"
+    if not variant.runs_on(provider_kind):
+        return f"has no graph for {provider_kind}"
+    parity = variant.parity
+    if parity is not None and not parity.passed and not parity.accepted_loss:
+        return "missed its parity gate"
+    return None

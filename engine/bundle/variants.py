@@ -1,0 +1,137 @@
+"""The precisions a bundle holds: their graphs, and how close each came to its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fastspan.bundle.strict_json import require
+from fastspan.errors import BundleError
+
+__all__ = ["Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
+
+ProviderKind = Literal["cpu", "cuda", "other"]
+Target = Literal["any", "cpu", "cuda"]
+Layout = Literal["padded", "exact", "packed"]
+VariantName = Literal["fp32", "fp16", "int8"]
+
+# Where a target has graphs of several layouts: the one without padding or restrictions first.
+_BEST_FIRST: tuple[Layout, ...] = ("packed", "exact", "padded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """One ONNX file.
+
+    Attributes:
+        file: Its path in the bundle.
+        target: The kind of provider it was made for.
+        layout: ``"padded"``: ``input_ids``, ``attention_mask`` and, with segment ids,
+            ``token_type_ids``, each (batch, length). ``"exact"``: the same without a mask, for windows
+            of equal length. ``"packed"``: windows joined end to end, for CUDA; (tokens,) in and out, with
+            the inputs that ``fastspan.runtime.graph_inputs`` prepares.
+        inputs: The names of its inputs, in order.
+        data: Paths of the external data files it reads.
+        opset: Version of the default operator set.
+        ir_version: Version of the ONNX file format.
+        note: What was done to it, for people.
+    """
+
+    file: str
+    target: Target
+    layout: Layout
+    inputs: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    opset: int
+    ir_version: int
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        require(bool(self.inputs), f"{self.file} must have inputs")
+        require(min(self.opset, self.ir_version) >= 1, f"{self.file} must have an opset and an IR version")
+        require(self.layout != "packed" or self.target == "cuda", f"{self.file} is packed, so for CUDA")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How a variant was compared with its reference when it was exported.
+
+    Attributes:
+        reference: ``"pytorch"``: the checkpoint. ``"fp32"``: the bundle's fp32 variant.
+        questions: Questions compared.
+        windows: Windows those questions make.
+        max_logit_difference: Largest absolute difference of a start or end logit.
+        equal_answers: Share of the questions with the same answer, in [0, 1].
+        gate: What was demanded, for people.
+        passed: Whether the variant met the gate.
+        provider: The ONNX Runtime execution provider that ran it.
+        accepted_loss: Whether the exporter was told to accept a variant that misses the gate.
+    """
+
+    reference: Literal["pytorch", "fp32"]
+    questions: int
+    windows: int
+    max_logit_difference: float
+    equal_answers: float
+    gate: str
+    passed: bool
+    provider: str
+    accepted_loss: bool = False
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.equal_answers <= 1.0, "equal_answers is a share from 0 to 1")
+        require(min(self.questions, self.windows) >= 0, "counts must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One precision of the model, as one graph per target and layout.
+
+    Attributes:
+        name: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        graphs: Its graphs, no two for the same target in the same layout.
+        parity: How close it is to its reference; None if it was not compared.
+        target: The instruction set or compute capability it was made for, for people.
+        bytes: Size of its graphs with their external data.
+    """
+
+    name: VariantName
+    graphs: tuple[Graph, ...]
+    parity: Parity | None
+    target: str
+    bytes: int = 0
+
+    def __post_init__(self) -> None:
+        purposes = [(graph.target, graph.layout) for graph in self.graphs]
+        require(bool(purposes), f"variant {self.name} must have a graph")
+        require(
+            len(set(purposes)) == len(purposes),
+            f"variant {self.name} must not have two graphs for one target in one layout",
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all its graphs and their data files, each once."""
+        return tuple(dict.fromkeys(path for graph in self.graphs for path in (graph.file, *graph.data)))
+
+    def runs_on(self, provider_kind: ProviderKind) -> bool:
+        """Whether it has a graph for this kind of provider, on every machine that has the provider."""
+        return any(graph.target in (provider_kind, "any") for graph in self.graphs)
+
+    def graph_for(self, provider_kind: ProviderKind) -> Graph:
+        """Return the graph made for this kind of provider, else the one for any.
+
+        Of several layouts, ``"packed"`` is preferred, then ``"exact"``.
+
+        Raises:
+            BundleError: There is neither.
+        """
+        for target in (provider_kind, "any"):
+            made = [graph for graph in self.graphs if graph.target == target]
+            if made:
+                return min(made, key=lambda graph: _BEST_FIRST.index(graph.layout))
+        targets = sorted({graph.target for graph in self.graphs})
+        raise BundleError(
+            f"Variant {self.name} was exported for {', '.join(targets)} only: choose another "
+            "variant or provider, or export the checkpoint again for this one."
+        )

@@ -1,0 +1,145 @@
+"""``fastspan answer``: one question, one text."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastspan.cli.arguments import add_bundle_option, add_load_options, bundle_of, number, positive
+from fastspan.cli.commands import UsageError
+from fastspan.cli.terminal import Style, one_line, write, write_json
+from fastspan.errors import InputError
+
+if TYPE_CHECKING:
+    from fastspan.options import AnswerOverrides
+    from fastspan.results import Answer, Info, Prediction
+
+NAME = "answer"
+HELP = "answer a question from a text"
+EXAMPLES = (
+    'fastspan answer "Who led the Norse raiders?" normans.txt',
+    'curl -s https://example.org/page.txt | fastspan answer "When was it built?" --json --top-k 3',
+)
+
+# Characters of a sentence that are shown on either side of an answer.
+_WIDEST = 160
+_SENTENCE_END = re.compile(r"[.!?]['\")\]]*\s+|[。！？]|\n\s*\n")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan answer``."""
+    parser.add_argument("question", metavar="QUESTION", help="what is asked")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help="the text that may hold the answer, in UTF-8 (default: -, standard input)",
+    )
+    add_bundle_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--top-k", type=positive, default=1, metavar="N", help="how many distinct spans to show (default: 1)"
+    )
+    parser.add_argument(
+        "--decoding",
+        choices=("squad", "pipeline"),
+        default="squad",
+        help="SQuAD 2.0's reference, or what the pipeline of transformers 4.57 returned (default: squad)",
+    )
+    parser.add_argument(
+        "--no-answer-threshold",
+        type=number,
+        metavar="X",
+        help="no answer when null score - best span score exceeds X (default: the bundle's)",
+    )
+    add_load_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Answer, and show the answer where it stands."""
+    from fastspan.answerer import QuestionAnswerer
+
+    overrides: AnswerOverrides = {"top_k": arguments.top_k, "decoding": arguments.decoding}
+    if arguments.no_answer_threshold is not None:
+        if arguments.decoding != "squad":
+            raise UsageError("--no-answer-threshold goes with --decoding squad")
+        overrides["no_answer_threshold"] = arguments.no_answer_threshold
+    bundle = bundle_of(arguments.bundle)
+    context = _read(arguments.file)
+    with QuestionAnswerer.load(
+        bundle, variant=arguments.variant, provider=arguments.provider, threads=arguments.threads
+    ) as qa:
+        prediction = qa.answer(arguments.question, context, **overrides)
+        info = qa.info()
+    if arguments.json:
+        write_json({"question": arguments.question, **prediction.to_dict(), "variant": info.variant})
+    else:
+        _show(prediction, context, info)
+    return 0
+
+
+def _read(file: str) -> str:
+    """The text of a file or of standard input.
+
+    Line ends stay as they are, so that offsets are those of the file; a byte order mark is left out.
+    """
+    if file == "-":
+        if sys.stdin.isatty():
+            raise UsageError("there is no text: name a FILE, or pipe the text to standard input")
+        data, place = sys.stdin.buffer.read(), "standard input"
+    else:
+        place = file
+        try:
+            data = Path(file).read_bytes()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{place} is not text in UTF-8 (byte {error.start}): convert it first, for example with iconv."
+        ) from error
+
+
+def _show(prediction: Prediction, context: str, info: Info) -> None:
+    style = Style(sys.stdout)
+    confidence = f"confidence {_percent(prediction)}{'' if info.calibrated else ' (not calibrated)'}"
+    if prediction.answer is None:
+        write(f"{style.strong('no answer in the text')}  {style.faint(confidence)}")
+        if prediction.answers:
+            closest = prediction.answers[0]
+            write(f"closest: {_in_sentence(closest, context, style)}")
+            write(style.faint(_place(closest)))
+    else:
+        write(_in_sentence(prediction.answer, context, style))
+        write(style.faint(f"{confidence}, {_place(prediction.answer)}"))
+    for rank, answer in enumerate(prediction.answers[1:], start=2):
+        write(f"{rank}. {one_line(answer.text)}  {style.faint(_place(answer))}")
+
+
+def _percent(prediction: Prediction) -> str:
+    """The confidence in whole percent, which rounding makes neither certain nor impossible."""
+    percent = round(100 * prediction.confidence)
+    return {0: "<1%", 100: ">99%"}.get(percent, f"{percent}%")
+
+
+def _place(answer: Answer) -> str:
+    return f"characters {answer.start} to {answer.end}, score {answer.score:.2f}"
+
+
+def _in_sentence(answer: Answer, context: str, style: Style) -> str:
+    """The answer, marked, within the sentence it stands in."""
+    start, end = answer.start, answer.end
+    begin = max([0, *(found.end() for found in _SENTENCE_END.finditer(context, 0, start))])
+    after = _SENTENCE_END.search(context, max(start, end - 1))
+    stop = after.end() if after else len(context)
+    before, behind = context[begin:start], context[end:stop].rstrip()
+    if len(before) > _WIDEST:
+        before = "…" + before[-_WIDEST:].partition(" ")[2]
+    if len(behind) > _WIDEST:
+        behind = behind[:_WIDEST].rpartition(" ")[0] + "…"
+    return f"{one_line(before).lstrip()}{style.answer(one_line(answer.text))}{one_line(behind)}"

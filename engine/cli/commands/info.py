@@ -1,0 +1,117 @@
+"""``fastspan info``: what is in a bundle."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+
+from fastspan.bundle.choose_variant import choose_variant
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.variants import Variant
+from fastspan.cli.parity_table import parity_table
+from fastspan.cli.terminal import Style, labelled, megabytes, table, write, write_json
+from fastspan.errors import BundleError
+from fastspan.machine.cpu import cpu_features
+from fastspan.runtime.providers import provider_kind
+
+NAME = "info"
+HELP = "show what is in a bundle"
+EXAMPLES = (
+    "fastspan info models/exported/minilm-l6-squad2",
+    "fastspan info bert-squad2 --json",
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan info``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: Namespace) -> int:
+    """Show the manifest, what ``auto`` would choose from it here, and whether a profile holds."""
+    from fastspan.cli.diagnosis import auto_provider, profile_state
+
+    bundle = Bundle.open(arguments.bundle)
+    auto = auto_provider()
+    chosen, reason = None, auto.reason
+    if auto.provider is not None:
+        try:
+            choice = choose_variant(bundle.manifest, "auto", provider_kind(auto.provider), cpu_features())
+        except BundleError as error:
+            reason = str(error)
+        else:
+            chosen, reason = choice.variant.name, choice.reason
+    if arguments.json:
+        here = {"provider": auto.provider, "variant": chosen, "reason": reason}
+        shown = {"folder": str(bundle.folder), **asdict(bundle.manifest), "auto": here}
+        write_json({**shown, "profile": profile_state(bundle)}, indent=2)
+    else:
+        _show(bundle, f"{chosen} on {auto.provider}: {reason}" if chosen else reason, profile_state(bundle))
+    return 0
+
+
+def _show(bundle: Bundle, auto: str, profile: str) -> None:
+    style = Style(sys.stdout)
+    manifest = bundle.manifest
+    source, model = manifest.source, manifest.model
+    revision = f" at revision {source.revision}" if source.revision else ""
+    total = megabytes(sum(record.bytes for record in manifest.files.values()))
+    write(style.strong(manifest.name))
+    write(labelled("folder", [f"{bundle.folder} ({len(manifest.files)} files, {total})"]))
+    write(labelled("source", [f"{source.id}{revision}, {source.format}"]))
+    write(labelled("exported", [f"by fastspan {manifest.created_with}, format {manifest.format}"]))
+    write(
+        labelled(
+            "architecture",
+            [
+                f"{model.model_type}, {model.layers} layers of {model.hidden_size}, {model.heads} heads, "
+                f"{model.vocab_size:,} tokens; {model.route} route",
+                f"windows of {manifest.max_length} tokens, {model.max_positions} at most; neighbours share "
+                f"{manifest.overlap}",
+            ],
+        )
+    )
+    write(labelled("no answer", [_threshold(manifest)]))
+    write(labelled("confidence", [_confidence(manifest)]))
+    write(labelled("auto here", [auto]))
+    write(labelled("profile", [profile]))
+    write()
+    header = ("variant", "graph", "target", "layout", "made for")
+    rows = [row for variant in manifest.variants.values() for row in _graph_rows(variant)]
+    write(table(header, rows, style))
+    write()
+    write(parity_table(list(manifest.variants.values()), style))
+
+
+def _threshold(manifest: Manifest) -> str:
+    no_answer = manifest.no_answer
+    fitted = no_answer.fitted_on
+    origin = f"fitted on {fitted.questions} questions of {fitted.name}" if fitted else "not fitted"
+    return f"when null score - best span score exceeds {no_answer.threshold:g} ({origin})"
+
+
+def _confidence(manifest: Manifest) -> str:
+    confidence = manifest.confidence
+    if confidence is None:
+        return "not calibrated"
+    fitted = confidence.fitted_on
+    return (
+        f"calibrated on {fitted.questions} questions of {fitted.name}; expected calibration error "
+        f"{confidence.ece:.3f} on {fitted.reported_on_questions} others"
+    )
+
+
+def _graph_rows(variant: Variant) -> list[tuple[str, ...]]:
+    return [
+        (
+            variant.name if number == 0 else "",
+            graph.file,
+            graph.target,
+            graph.layout,
+            variant.target if number == 0 else "",
+        )
+        for number, graph in enumerate(variant.graphs)
+    ]

@@ -1,0 +1,113 @@
+"""``fastspan tune``: measures how this machine runs a bundle fastest, and keeps it for the next load."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+from fastspan.cli.arguments import number
+from fastspan.cli.terminal import Style, labelled, table, write, write_json
+
+if TYPE_CHECKING:
+    from fastspan.bundle.machine_profile import RunSettings
+    from fastspan.tuning.search import OtherVariant, Trial, Tuning
+
+NAME = "tune"
+HELP = "measure how this machine's CPU runs a bundle fastest, and keep that beside it"
+EXAMPLES = (
+    "fastspan tune models/exported/minilm-l6-squad2",
+    "fastspan tune bert-squad2 --variant fp32 --seconds 90",
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan tune``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=45.0,
+        metavar="N",
+        help="about how long to measure (default: 45)",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("auto", "fp32", "fp16", "int8"),
+        default="auto",
+        help="the precision to tune (default: auto, the one that auto takes on this CPU)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: Namespace) -> int:
+    """Measure, write the profile, and show what was tried."""
+    from fastspan.tuning.search import tune
+
+    tuning = tune(arguments.bundle, variant=arguments.variant, seconds=arguments.seconds, say=_say)
+    if arguments.json:
+        write_json(tuning.to_dict(), indent=2)
+    else:
+        _show(tuning)
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _seconds(text: str) -> float:
+    value = number(text)
+    if not 0 < value <= 3600:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and at most 3600")
+    return value
+
+
+def _show(tuning: Tuning) -> None:
+    style = Style(sys.stdout)
+    header = ("for", "tried", "ms a question", "before", "change", "turns", "")
+    write(table(header, [_row(trial) for trial in tuning.trials], style))
+    write()
+    write(labelled("variant", [f"{tuning.variant}: {tuning.reason}"]))
+    write(labelled("latency", [_settings(tuning.tuned.latency)]))
+    write(labelled("throughput", [_settings(tuning.tuned.throughput)]))
+    for name, other in tuning.other_variants.items():
+        write(labelled(name, [_comparison(tuning.variant, name, other)]))
+    cores = tuning.profile.machine.cores
+    if tuning.load is not None and tuning.load > cores / 2:
+        busy = f"the machine was busy (load {tuning.load:.1f} on {cores} cores): measure again when it is not"
+        write(style.bad(labelled("doubtful", [busy])))
+    if tuning.left_out:
+        write(
+            labelled("left out", [f"{tuning.left_out} of what could be tried, for want of time: --seconds"])
+        )
+    write(labelled("written", [f"{tuning.file}; the next load uses it"]))
+
+
+def _row(trial: Trial) -> tuple[str, ...]:
+    return (
+        trial.mode,
+        trial.what,
+        f"{1e3 * trial.seconds:.2f}",
+        f"{1e3 * trial.before:.2f}",
+        f"{trial.seconds / trial.before - 1:+.1%}",
+        str(trial.turns),
+        "kept" if trial.kept else "",
+    )
+
+
+def _settings(settings: RunSettings) -> str:
+    return (
+        f"threads {settings.threads}, workers {settings.workers}, "
+        f"spinning {'on' if settings.spinning else 'off'}, block_base {settings.block_base}, "
+        f"batch_tokens {settings.batch_tokens}"
+    )
+
+
+def _comparison(tuned: str, name: str, other: OtherVariant) -> str:
+    ours, its = (f"{1e3 * seconds:.2f} ms" for seconds in (other.tuned, other.seconds))
+    figures = f"{its} for one question, {tuned} {ours}, in {other.turns} turns"
+    if other.faster:
+        return f"{figures}; variant={name!r} is faster here, and it is for you to choose: answers may differ"
+    return figures if other.seconds >= other.tuned else f"{figures}: not clearly faster"

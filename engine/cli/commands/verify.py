@@ -1,0 +1,102 @@
+"""``fastspan verify``: is a bundle whole, and do its variants agree?"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastspan.bundle.folder import Bundle
+from fastspan.cli.arguments import positive
+from fastspan.cli.commands.against_pytorch import add_comparison_options, compare, refuse_comparison_options
+from fastspan.cli.extras import extra
+from fastspan.cli.terminal import Style, megabytes, table, write
+from fastspan.errors import ParityError
+
+if TYPE_CHECKING:
+    from fastspan.export.verification import GraphCheck
+
+NAME = "verify"
+HELP = "check that a bundle is whole and that its variants agree"
+EXAMPLES = (
+    "fastspan verify models/exported/minilm-l6-squad2",
+    "fastspan verify bert-squad2 --threads 4",
+    "fastspan verify bert-squad2 --against pytorch --checkpoint deepset/bert-base-cased-squad2 --out reports",
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``fastspan verify``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads to compute with (default: the cores this process may use)",
+    )
+    add_comparison_options(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Check the files, then every graph that runs here against the fp32 graph, or against PyTorch.
+
+    Raises:
+        ParityError: A variant misses its gate, and its loss was not accepted when it was exported.
+    """
+    if arguments.against is not None:
+        return compare(arguments)
+    refuse_comparison_options(arguments)
+    bundle = Bundle.open(arguments.bundle)
+    with extra("export", NAME):
+        from fastspan.export.progress import progress_on
+        from fastspan.export.verification import verify_bundle
+
+    with progress_on(sys.stderr) as progress:
+        checks = verify_bundle(bundle, threads=arguments.threads, progress=progress)
+    accepted = {
+        name
+        for name, variant in bundle.manifest.variants.items()
+        if variant.parity is not None and variant.parity.accepted_loss
+    }
+    _show(bundle, checks, accepted)
+    missed = [check for check in checks if not check.passed and check.variant not in accepted]
+    if missed:
+        raise ParityError(
+            f"{', '.join(check.graph.file for check in missed)} in {bundle.folder}: the difference from the "
+            "fp32 graph is larger than the gate allows; export the checkpoint again on this machine, or use "
+            "another variant."
+        )
+    return 0
+
+
+def _show(bundle: Bundle, checks: Sequence[GraphCheck], accepted: set[str]) -> None:
+    style = Style(sys.stdout)
+    files = bundle.manifest.files
+    size = megabytes(sum(record.bytes for record in files.values()))
+    write(f"{len(files)} files, {size}: {style.good('byte for byte as exported')}")
+    write()
+    header = ("variant", "graph", "largest Δ logit", "equal answers", "verdict")
+    write(table(header, [_row(check, accepted) for check in checks], style))
+    compared = [check.comparison for check in checks if check.comparison is not None]
+    if compared:
+        write()
+        questions = f"{compared[0].questions} questions ({compared[0].windows} windows)"
+        write(f"Compared with the bundle's fp32 graph on {questions}, on the CPU.")
+
+
+def _row(check: GraphCheck, accepted: set[str]) -> tuple[str, ...]:
+    found = check.comparison
+    if found is None:
+        verdict = "runs; the reference" if check.runs_here else "not run: this CPU is not its target"
+        return (check.variant, check.graph.file, "–", "–", verdict)
+    verdict = "passed"
+    if not check.passed:
+        verdict = "missed, loss accepted at export" if check.variant in accepted else "MISSED"
+    return (
+        check.variant,
+        check.graph.file,
+        f"{found.largest_difference:.2g}",
+        f"{found.equal_answers:.1%}",
+        verdict,
+    )

@@ -1,0 +1,228 @@
+"""What this machine and this installation offer, and what ``auto`` makes of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from types import ModuleType
+from typing import Any, get_args
+
+from fastspan.bundle.choose_variant import choose_variant
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.machine_profile import find_profile
+from fastspan.bundle.manifest import Manifest, Model, Source
+from fastspan.bundle.variants import Graph, Variant, VariantName
+from fastspan.errors import FastSpanError, MissingDependency
+from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
+from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
+from fastspan.runtime.cuda.probe import cuda_runs
+from fastspan.runtime.providers import import_onnxruntime, provider_kind
+
+__all__ = ["AutoProvider", "Diagnosis", "auto_provider", "diagnose", "profile_state"]
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_PACKAGES = (
+    "fastspan",
+    "numpy",
+    "tokenizers",
+    "huggingface-hub",
+    "onnx",
+    "safetensors",
+    "transformers",
+    "torch",
+    "optimum-onnx",
+)
+# Wheels that all install the one import package onnxruntime, each over the files of the others.
+_RUNTIME_WHEELS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoProvider:
+    """Which execution provider ``provider="auto"`` comes to.
+
+    Attributes:
+        provider: Its full name; None without a usable ONNX Runtime.
+        reason: Why, for people.
+    """
+
+    provider: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        python: Version and implementation.
+        platform: Operating system and machine.
+        packages: Name → version of the packages that matter; None where one is not installed.
+        runtime_wheels: Name → version of the installed wheels of ONNX Runtime.
+        providers: Full names of the execution providers that ONNX Runtime offers.
+        cpu: The CPU's name.
+        instruction_sets: Name → whether the CPU has it, for those that matter on this machine.
+        cores: How many the machine shows.
+        usable_cores: How many this process may keep busy.
+        cuda: What of CUDA is here.
+        auto: The provider that ``auto`` comes to.
+        auto_variant: The variant that ``auto`` takes from a bundle that holds all three.
+        auto_variant_reason: Why, for people.
+        profile: Whether what ``fastspan tune`` measured for the bundle at hand is used, or why not.
+        problems: What is broken and how to mend it, a sentence each.
+    """
+
+    python: str
+    platform: str
+    packages: Mapping[str, str | None]
+    runtime_wheels: Mapping[str, str]
+    providers: tuple[str, ...]
+    cpu: str
+    instruction_sets: Mapping[str, bool]
+    cores: int
+    usable_cores: int
+    cuda: CudaFindings
+    auto: AutoProvider
+    auto_variant: str | None
+    auto_variant_reason: str
+    profile: str
+    problems: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as built-in types, ready for ``json.dumps``."""
+        return asdict(self)
+
+
+def diagnose(bundle: str | None = None) -> Diagnosis:
+    """Look at this machine and this installation.
+
+    Args:
+        bundle: The folder of the bundle whose profile is looked for; None: there is none at hand.
+    """
+    problems: list[str] = []
+    runtime: ModuleType | None = None
+    try:
+        runtime = import_onnxruntime()
+    except MissingDependency as error:
+        problems.append(str(error))
+    wheels = {name: version for name in _RUNTIME_WHEELS if (version := _version(name)) is not None}
+    if len(wheels) > 1:
+        problems.append(
+            f"{' and '.join(wheels)} are installed together, and overwrote each other's files: run "
+            f"pip uninstall -y {' '.join(wheels)}, then install the one that you want."
+        )
+    cuda = find_cuda(runtime)
+    auto = auto_provider(cuda)
+    if cuda.built_for is not None and auto.provider == _CPU:
+        problems.append(f"ONNX Runtime was built for CUDA {cuda.built_for}, but {auto.reason}")
+    variant, reason = _auto_variant(auto)
+    features = cpu_features()
+    return Diagnosis(
+        python=f"{platform.python_version()} ({platform.python_implementation()})",
+        platform=f"{platform.system()} {platform.release()} {features.machine}",
+        packages={name: _version(name) for name in _PACKAGES},
+        runtime_wheels=wheels,
+        providers=tuple(runtime.get_available_providers()) if runtime is not None else (),
+        cpu=cpu_name(),
+        instruction_sets=features.decisive,
+        cores=os.cpu_count() or 1,
+        usable_cores=usable_cores(),
+        cuda=cuda,
+        auto=auto,
+        auto_variant=variant,
+        auto_variant_reason=reason,
+        profile=_profile(bundle),
+        problems=tuple(problems),
+    )
+
+
+def auto_provider(cuda: CudaFindings | None = None) -> AutoProvider:
+    """Say which provider ``"auto"`` comes to: CUDA where it runs, else the CPU.
+
+    Args:
+        cuda: What of CUDA is here; None: it is looked for.
+    """
+    try:
+        runtime = import_onnxruntime()
+    except MissingDependency as error:
+        return AutoProvider(provider=None, reason=str(error))
+    if _CUDA not in runtime.get_available_providers():
+        return AutoProvider(provider=_CPU, reason="the installed ONNX Runtime has no CUDA provider.")
+    found = cuda or find_cuda(runtime)
+    if cuda_runs(runtime):
+        return AutoProvider(provider=_CUDA, reason=f"it runs here, on {', '.join(found.devices) or 'a GPU'}.")
+    if found.missing:
+        lacking = ", ".join(found.missing)
+        return AutoProvider(provider=_CPU, reason=f"CUDA does not run here, it lacks {lacking}.")
+    if not found.devices:
+        return AutoProvider(provider=_CPU, reason="CUDA does not run here, its driver shows no GPU.")
+    return AutoProvider(provider=_CPU, reason="CUDA does not run here, though its driver and libraries load.")
+
+
+def profile_state(bundle: Bundle) -> str:
+    """Say whether what ``fastspan tune`` measured for a bundle holds here, or why not."""
+    try:
+        runtime = import_onnxruntime()
+    except MissingDependency as error:
+        return f"not looked for: {error}"
+    return find_profile(bundle, str(runtime.__version__)).state
+
+
+def _profile(folder: str | None) -> str:
+    if folder is None:
+        return "not looked for: no bundle was named."
+    try:
+        return f"{folder}: {profile_state(Bundle.open(folder))}"
+    except FastSpanError as error:
+        return f"not looked for: {error}"
+
+
+def _auto_variant(auto: AutoProvider) -> tuple[str | None, str]:
+    if auto.provider is None:
+        return None, auto.reason
+    try:
+        choice = choose_variant(_complete_bundle(), "auto", provider_kind(auto.provider), cpu_features())
+    except FastSpanError as error:
+        return None, str(error)
+    return choice.variant.name, choice.reason
+
+
+def _complete_bundle() -> Manifest:
+    """The manifest of a bundle that leaves ``auto`` every choice."""
+    graph = Graph(
+        file="onnx/model.onnx", target="any", layout="padded", inputs=("input_ids",), opset=17, ir_version=8
+    )
+    names: tuple[VariantName, ...] = get_args(VariantName)
+    return Manifest(
+        name="complete",
+        created_with="",
+        source=Source(id="complete", revision=None, sha256={}, format="safetensors"),
+        model=Model(
+            model_type="bert",
+            route="native",
+            max_positions=512,
+            segment_ids=True,
+            hidden_size=1,
+            layers=1,
+            heads=1,
+            vocab_size=1,
+        ),
+        variants={name: Variant(name=name, graphs=(graph,), parity=None, target="") for name in names},
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

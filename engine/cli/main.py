@@ -1,0 +1,110 @@
+"""The command line: parser, dispatch, and what becomes of an error.
+
+Exit codes: 0 for success, 1 for an error told in one line on standard error, 2 for wrong usage, 130 when
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fastspan import __version__
+from fastspan.cli.commands import UsageError, modules
+from fastspan.errors import FastSpanError
+
+__all__ = ["build_parser", "main"]
+
+_EXIT_CODES = "exit codes: 0 success, 1 an error told in one line, 2 wrong usage, 130 interrupted"
+_DEBUG_HELP = "show the traceback of an error"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: Wrong usage, ``--help`` or ``--version``, as argparse has it.
+    """
+    _let_output_pass()
+    # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    try:
+        code = _run(build_parser().parse_args(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_output()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, every command's arguments declared."""
+    parser = argparse.ArgumentParser(
+        prog="fastspan",
+        description="Extractive question answering: text in, the answering span out.",
+        epilog=f"fastspan COMMAND --help shows a command's options and examples.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fastspan {__version__}")
+    parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in modules():
+        command = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.
+        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
+        command.set_defaults(run=module.run, usage_error=command.error)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        return int(arguments.run(arguments))
+    except UsageError as error:
+        return _misused(arguments, str(error))
+    except BrokenPipeError:
+        raise
+    except (FastSpanError, OSError) as error:
+        if arguments.debug:
+            traceback.print_exc()
+        message = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"fastspan: error: {message}\n")
+        return 1
+
+
+def _misused(arguments: argparse.Namespace, message: str) -> NoReturn:
+    arguments.usage_error(message)
+    raise AssertionError("argparse's error() does not return")
+
+
+def _let_output_pass() -> None:
+    """Write what the terminal's encoding lacks as an escape, instead of failing on it."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _close_output() -> None:
+    """Nobody reads any more: what is left in the buffer goes nowhere, quietly, when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

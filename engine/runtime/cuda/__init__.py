@@ -1,0 +1,1 @@
+"""Packed graphs on an NVIDIA GPU, and their captured runs."""

@@ -1,0 +1,1 @@
+"""Strings to windows: checked, tokenized and cut."""

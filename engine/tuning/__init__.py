@@ -1,0 +1,1 @@
+"""``fastspan tune``: what runs fastest on this machine, measured."""

@@ -1,0 +1,291 @@
+"""Which settings run a bundle fastest on this machine: one change at a time, each against the best so far.
+
+The search begins at the defaults and leaves them only for what is clearly faster, so a machine too busy to
+measure on keeps them. Three sessions are alive at most. Which variant ``auto`` takes is never changed:
+timings differ from hour to hour, and no answer may. Another variant that is faster here is reported, for its
+user to choose.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from fastspan.answerer import QuestionAnswerer
+from fastspan.bundle.folder import sha256_of
+from fastspan.bundle.machine_profile import (
+    Profile,
+    RunSettings,
+    Tuned,
+    find_profile,
+    refuse_unwritable,
+    this_machine,
+)
+from fastspan.bundle.manifest import MANIFEST
+from fastspan.bundle.variants import VariantName
+from fastspan.errors import InputError
+from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
+from fastspan.machine.cpu import usable_cores
+from fastspan.options import LoadOptions, OptimizeFor
+from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, throughput_changes
+from fastspan.tuning.paired_timing import duel
+from fastspan.tuning.sample_texts import Texts, questions_of
+
+__all__ = ["OtherVariant", "Trial", "Tuning", "tune"]
+
+# About the mean of SQuAD's windows, and how they spread about it.
+_TYPICAL_TOKENS = 160
+_SPREAD_TOKENS = (48, 96, 128, 144, 160, 176, 208, 320)
+_SHORT_TOKENS = (32, 64)
+_ROUND_S = 0.4
+_MOST_ROUNDS = 6
+# Variants that run well enough on a CPU to be compared there.
+_ON_CPU: tuple[VariantName, ...] = ("fp32", "int8")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One change that was tried.
+
+    Attributes:
+        mode: What it was tried for.
+        what: The change, for people.
+        settings: All settings with the change.
+        seconds: Median seconds a question with it.
+        before: Median seconds a question without it, in the same minutes.
+        turns: How many turns each of the two had.
+        kept: Whether it was clearly faster.
+    """
+
+    mode: OptimizeFor
+    what: str
+    settings: RunSettings
+    seconds: float
+    before: float
+    turns: int
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherVariant:
+    """Another variant that could be loaded, run with the settings chosen for the one that was tuned.
+
+    Attributes:
+        seconds: Median seconds of one question of typical length.
+        tuned: The same of the variant that was tuned, in the same minutes.
+        turns: How many turns each of the two had.
+        faster: Whether it was clearly faster; the evidence is what a change of settings takes.
+    """
+
+    seconds: float
+    tuned: float
+    turns: int
+    faster: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What came of it.
+
+    Attributes:
+        profile: What was written; it keeps what was measured for other variants.
+        file: Where.
+        variant: What was tuned.
+        reason: Why this variant; a sentence.
+        tuned: The settings chosen for it.
+        trials: What was tried, in order.
+        other_variants: Name → how it compares.
+        left_out: Changes that the time did not suffice for.
+        load: How many threads wanted to run on this machine in the minute before; None where that is not
+            known. Where it is not far below the number of cores, something else was measured along.
+    """
+
+    profile: Profile
+    file: Path
+    variant: VariantName
+    reason: str
+    tuned: Tuned
+    trials: tuple[Trial, ...]
+    other_variants: dict[str, OtherVariant]
+    left_out: int
+    load: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as built-in types, ready for ``json.dumps``."""
+        return {**asdict(self), "file": str(self.file)}
+
+
+def tune(
+    bundle: str | os.PathLike[str],
+    *,
+    variant: str = "auto",
+    seconds: float = 45.0,
+    say: Say = lambda _: None,
+) -> Tuning:
+    """Measure what suits this machine's CPU and write it beside the bundle, where the next ``load`` finds it.
+
+    Args:
+        bundle: The bundle's folder.
+        variant: ``"auto"``: what ``auto`` takes on this CPU; or a variant's name.
+        seconds: About how long to measure; loading comes on top.
+        say: Told what is measured next.
+
+    Raises:
+        BundleError: The bundle cannot be used, or nothing can be written beside it.
+        InputError: ``seconds`` is not above 0.
+    """
+    if not seconds > 0:
+        raise InputError(f"seconds must be above 0, not {seconds!r}.")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    options = LoadOptions(variant=variant, provider="cpu", profile=False)
+    loaded = load_bundle(Path(bundle), None, options)
+    refuse_unwritable(loaded.bundle.folder)
+    search = _Search(loaded, seconds, say)
+    tuned = search.run()
+    chosen = loaded.choice.variant.name
+    former = find_profile(loaded.bundle, loaded.onnxruntime).profile
+    profile = Profile(
+        measured=date.today().isoformat(),
+        manifest=sha256_of(loaded.bundle.folder / MANIFEST),
+        machine=this_machine(loaded.onnxruntime),
+        variants={**(former.variants if former is not None else {}), chosen: tuned},
+    )
+    return Tuning(
+        profile=profile,
+        file=profile.write(loaded.bundle.folder),
+        variant=chosen,
+        reason=loaded.choice.reason,
+        tuned=tuned,
+        trials=tuple(search.trials),
+        other_variants=search.other_variants,
+        left_out=search.left_out,
+        load=load,
+    )
+
+
+class _Search:
+    """The search over one variant's settings.
+
+    Args:
+        loaded: The variant, as loaded without a profile.
+        seconds: How long it may take.
+        say: Told what is measured next.
+    """
+
+    def __init__(self, loaded: LoadedBundle, seconds: float, say: Say) -> None:
+        self._loaded = loaded
+        self._variant = loaded.choice.variant.name
+        self._began = time.monotonic()
+        self._seconds = seconds
+        self._say = say
+        self.trials: list[Trial] = []
+        self.other_variants: dict[str, OtherVariant] = {}
+        self.left_out = 0
+
+    def run(self) -> Tuned:
+        """Search, and return what is best."""
+        one = self._questions((_TYPICAL_TOKENS,))
+        latency = self._search("latency", latency_changes, one, self._at(0.45))
+        # A round of questions is to take about as long on every machine.
+        seconds = self.trials[-1].before if self.trials else _ROUND_S
+        rounds = int(_ROUND_S * usable_cores() / seconds) // len(_SPREAD_TOKENS)
+        many = self._questions(_SPREAD_TOKENS * max(1, min(rounds, _MOST_ROUNDS)))
+        throughput = self._search("throughput", throughput_changes, many, self._at(0.8))
+        if self._variant != "int8":
+            # Only a batch can gain from this, and only where lengths are equal and short.
+            short = self._questions(_SHORT_TOKENS * 8)
+            throughput = self._climb(
+                "throughput", throughput, batch_changes(throughput), short, self._at(0.9)
+            )
+            latency = replace(latency, batch_tokens=throughput.batch_tokens)
+        self._compare_variants(latency, one)
+        return Tuned(latency=latency, throughput=throughput)
+
+    def _questions(self, lengths: Sequence[int]) -> Texts:
+        return questions_of(self._loaded.encoder, lengths, self._loaded.bundle.manifest.max_length)
+
+    def _at(self, share: float) -> float:
+        return self._began + share * self._seconds
+
+    def _search(
+        self, mode: OptimizeFor, changes: Callable[[RunSettings], Changes], texts: Texts, end: float
+    ) -> RunSettings:
+        """Climb from the defaults, and return to them unless the summit is faster in a duel of its own."""
+        defaults = default_settings(replace(self._loaded.options, optimize_for=mode), self._variant)
+        time_left = end - time.monotonic()
+        best = self._climb(mode, defaults, changes(defaults), texts, end - time_left / 5)
+        if best != defaults and sum(trial.kept for trial in self.trials if trial.mode == mode) > 1:
+            return self._climb(mode, defaults, [("all of this", lambda _: best)], texts, end)
+        return best
+
+    def _climb(
+        self,
+        mode: OptimizeFor,
+        best: RunSettings,
+        changes: Changes,
+        texts: Texts,
+        end: float,
+    ) -> RunSettings:
+        """Try one change after the other on the best settings so far."""
+        champion = self._answerer(mode, best)
+        for number, (what, change) in enumerate(changes):
+            settings = change(best)
+            if settings == best:
+                continue
+            now = time.monotonic()
+            if now >= end:
+                self.left_out += 1
+                continue
+            self._say(f"{mode}: {what}")
+            challenger = self._answerer(mode, settings)
+            found = duel(champion, challenger, texts, now + (end - now) / (len(changes) - number))
+            self.trials.append(
+                Trial(
+                    mode=mode,
+                    what=what,
+                    settings=settings,
+                    seconds=found.challenger,
+                    before=found.champion,
+                    turns=found.turns,
+                    kept=found.won,
+                )
+            )
+            if found.won:
+                champion.close()
+                champion, best = challenger, settings
+            else:
+                challenger.close()
+        champion.close()
+        return best
+
+    def _answerer(self, mode: OptimizeFor, settings: RunSettings) -> QuestionAnswerer:
+        options = replace(self._loaded.options, optimize_for=mode)
+        return QuestionAnswerer(with_settings(replace(self._loaded, options=options), settings))
+
+    def _compare_variants(self, latency: RunSettings, one: Texts) -> None:
+        manifest = self._loaded.bundle.manifest
+        for name in _ON_CPU:
+            variant = manifest.variants.get(name)
+            if name == self._variant or variant is None or not variant.runs_on("cpu"):
+                continue
+            if time.monotonic() >= self._at(1):
+                self.left_out += 1
+                continue
+            self._say(f"latency: {name}")
+            options = replace(self._loaded.options, variant=name)
+            other = load_bundle(self._loaded.bundle.folder, None, options)
+            with (
+                self._answerer("latency", latency) as ours,
+                QuestionAnswerer(with_settings(other, latency)) as theirs,
+            ):
+                found = duel(ours, theirs, one, self._at(1))
+            self.other_variants[name] = OtherVariant(
+                seconds=found.challenger, tuned=found.champion, turns=found.turns, faster=found.won
+            )

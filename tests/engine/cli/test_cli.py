@@ -1,0 +1,358 @@
+"""The command line as a user calls it: what it prints, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastspan import __version__
+from fastspan.cli.commands import modules
+from fastspan.cli.main import build_parser, main
+from fastspan.cli.terminal import Style, one_line, table, write_json
+from support.paths import ROOT
+
+DOCUMENT = ROOT / "docs" / "cli.md"
+CONTEXT = "The stone bridge over the river was built by Rollo. Rain and wind came from the north.\n"
+# So high, and so low, that an untrained model's margin is never beyond.
+ALWAYS, NEVER = "1e9", "-1e9"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> str:
+    path = tmp_path / "context.txt"
+    path.write_bytes(CONTEXT.encode())
+    return str(path)
+
+
+@pytest.fixture
+def ask(tiny_bundle, context, capsys):
+    """Answer with the tiny bundle; returns standard output."""
+
+    def call(*options: str) -> str:
+        assert main(["answer", "who built it?", context, "--bundle", str(tiny_bundle), *options]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(actions[0].choices)
+
+
+def pipe_text(monkeypatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+class TestAnswer:
+    def test_json_is_one_object_whose_offsets_are_those_of_the_file(self, ask):
+        out = ask("--json", "--top-k", "3", "--no-answer-threshold", ALWAYS, "--variant", "fp32")
+        found = json.loads(out)
+        assert out.count("\n") == 1
+        assert found["question"] == "who built it?"
+        assert found["variant"] == "fp32"
+        assert 1 <= len(found["answers"]) <= 3
+        for answer in [found["answer"], *found["answers"]]:
+            assert CONTEXT[answer["start"] : answer["end"]] == answer["text"]
+
+    def test_an_answer_is_marked_in_its_sentence_and_nothing_is_escaped_in_a_pipe(self, ask):
+        out = ask("--no-answer-threshold", ALWAYS)
+        marked = re.search(r"\*\*(.+)\*\*", out)
+        assert marked is not None
+        assert marked[1] in CONTEXT
+        assert "\x1b" not in out
+        assert "confidence" in out
+
+    def test_without_an_answer_the_closest_span_is_shown(self, ask):
+        out = ask(f"--no-answer-threshold={NEVER}")
+        assert out.startswith("no answer in the text")
+        assert "closest: " in out
+
+    def test_an_empty_text_has_no_score_which_is_null_in_json(self, tiny_bundle, capsys, monkeypatch):
+        pipe_text(monkeypatch, b"")
+        assert main(["answer", "who?", "--bundle", str(tiny_bundle), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert found["answer"] is None
+        assert found["best_span_score"] is None
+
+    def test_line_ends_and_a_byte_order_mark_do_not_shift_offsets(self, tiny_bundle, capsys, monkeypatch):
+        pipe_text(monkeypatch, b"\xef\xbb\xbf" + CONTEXT.replace(". ", ".\r\n").encode())
+        options = ["--bundle", str(tiny_bundle), "--json", "--no-answer-threshold", ALWAYS, "--top-k", "20"]
+        assert main(["answer", "who?", "-", *options]) == 0
+        for answer in json.loads(capsys.readouterr().out)["answers"]:
+            assert CONTEXT.replace(". ", ".\r\n")[answer["start"] : answer["end"]] == answer["text"]
+
+    def test_pipeline_decoding(self, ask):
+        assert 0 <= json.loads(ask("--json", "--decoding", "pipeline"))["answer"]["score"] <= 1
+
+    def test_the_environment_names_the_bundle(self, tiny_bundle, context, capsys, monkeypatch):
+        monkeypatch.setenv("FASTSPAN_BUNDLE", str(tiny_bundle))
+        assert main(["answer", "who?", context, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["question"] == "who?"
+
+    def test_without_any_bundle_it_says_what_to_do(self, context, capsys, monkeypatch, tmp_path):
+        monkeypatch.delenv("FASTSPAN_BUNDLE", raising=False)
+        monkeypatch.chdir(tmp_path)
+        assert main(["answer", "who?", context]) == 1
+        assert "--bundle FOLDER" in capsys.readouterr().err
+
+    def test_a_terminal_without_a_file_is_a_usage_error(self, tiny_bundle, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        with pytest.raises(SystemExit) as ended:
+            main(["answer", "who?", "--bundle", str(tiny_bundle)])
+        assert ended.value.code == 2
+        assert "name a FILE" in capsys.readouterr().err
+
+    def test_a_threshold_that_would_be_ignored_is_a_usage_error(self, context, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(["answer", "who?", context, "--decoding", "pipeline", "--no-answer-threshold", "1"])
+        assert ended.value.code == 2
+        assert "--decoding squad" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("data", [b"\xff\xfe", b"caf\xe9"])
+    def test_text_in_another_encoding_is_told(self, data, tiny_bundle, capsys, monkeypatch):
+        pipe_text(monkeypatch, data)
+        assert main(["answer", "who?", "--bundle", str(tiny_bundle)]) == 1
+        assert "standard input is not text in UTF-8" in capsys.readouterr().err
+
+
+class TestErrors:
+    def test_an_error_is_one_line_without_a_traceback(self, tmp_path, capsys):
+        assert main(["info", str(tmp_path)]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("fastspan: error: ")
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("words", [["--debug", "info"], ["info", "--debug"]])
+    def test_debug_shows_the_traceback(self, words, tmp_path, capsys):
+        assert main([*words, str(tmp_path)]) == 1
+        err = capsys.readouterr().err
+        assert "Traceback" in err
+        assert err.splitlines()[-1].startswith("fastspan: error: ")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["fly"],
+            ["answer"],
+            ["answer", "who?", "--threads", "0"],
+            ["answer", "who?", "--top-k", "²"],
+            ["answer", "who?", "--no-answer-threshold", "nan"],
+            ["export", "somewhere"],
+            ["export", "somewhere", "--out", "out", "--variants", "fp32,int4"],
+        ],
+    )
+    def test_wrong_usage_ends_with_2(self, words, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "usage: fastspan" in capsys.readouterr().err
+
+    def test_an_interrupt_ends_with_130(self, monkeypatch):
+        def interrupted(_arguments: argparse.Namespace) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("fastspan.cli.commands.doctor.run", interrupted)
+        assert main(["doctor"]) == 130
+
+    def test_a_reader_that_went_away_is_no_error(self, tiny_bundle):
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "fastspan", "info", str(tiny_bundle)],
+                stdout=writing,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            os.close(writing)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestBundles:
+    def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("fastspan.export.verification._WORK", 0)
+        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+        out = str(tmp_path / "bundle")
+        texts = tmp_path / "texts.jsonl"
+        texts.write_text(json.dumps({"question": "who built it?", "context": CONTEXT}) + "\n")
+        words = ["export", str(tiny_checkpoint), "--out", out, "--variants", "int8,fp32", "--threads", "1"]
+        assert main([*words, "--allow-parity-loss", "--calibration", str(texts)]) == 0
+        captured = capsys.readouterr()
+        assert "lowering to int8" in captured.err
+        assert "bert is lowered natively" in captured.out
+        assert f"--bundle {out}" in captured.out
+        assert [line.split()[0] for line in captured.out.splitlines()[1:3]] == ["fp32", "int8"]
+
+        assert main(["verify", out]) == 0
+        verified = capsys.readouterr().out
+        assert "byte for byte as exported" in verified
+        assert re.search(r"onnx/model.onnx +– +– +runs; the reference", verified)
+        assert re.search(r"onnx/model_cpu.onnx +\S+ +100.0% +passed", verified)
+
+        assert main(["info", out, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert set(found["variants"]) == {"fp32", "int8"}
+        assert found["auto"]["provider"].endswith("ExecutionProvider")
+
+    def test_a_missing_calibration_file_is_told(self, tiny_checkpoint, tmp_path, capsys):
+        words = ["export", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
+        assert main([*words, "--calibration", str(tmp_path / "none.jsonl")]) == 1
+        assert "none.jsonl" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    def test_verify_tells_a_flipped_byte(self, tiny_bundle, tmp_path, capsys):
+        copied = tmp_path / "copied"
+        copied.mkdir()
+        for path in [path for path in tiny_bundle.rglob("*") if path.is_file()]:
+            target = copied / path.relative_to(tiny_bundle)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        weights = copied / "onnx" / "model.onnx_data"
+        data = bytearray(weights.read_bytes())
+        data[len(data) // 2] ^= 1
+        weights.write_bytes(data)
+        assert main(["verify", str(copied)]) == 1
+        assert "onnx/model.onnx_data is not the file that was exported" in capsys.readouterr().err
+
+    def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, capsys, monkeypatch):
+        from fastspan.export import verification
+
+        monkeypatch.setattr(verification, "_WORK", 0)
+        compare = verification.compare
+
+        def shifted(pairs, reference, found):
+            return compare(pairs, reference, [(start + 1, end) for start, end in found])
+
+        monkeypatch.setattr(verification, "compare", shifted)
+        assert main(["verify", str(tiny_bundle)]) == 1
+        captured = capsys.readouterr()
+        assert "MISSED" in captured.out
+        assert "onnx/model_cpu.onnx" in captured.err
+
+    def test_info_shows_source_variants_and_what_auto_takes(self, tiny_bundle, capsys):
+        assert main(["info", str(tiny_bundle)]) == 0
+        out = capsys.readouterr().out
+        for expected in (
+            "tiny-qa",
+            "bert, 2 layers of 32",
+            "not calibrated",
+            "auto here",
+            "onnx/model_int8.onnx",
+        ):
+            assert expected in out
+
+
+class TestOutput:
+    def test_colours_only_on_a_terminal_that_wants_them(self, monkeypatch):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        assert Style(Terminal()).answer("x") == "\x1b[1;32mx\x1b[0m"
+        assert Style(io.StringIO()).answer("x") == "**x**"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert Style(Terminal()).answer("x") == "**x**"
+
+    def test_what_a_terminal_would_obey_is_shown_instead(self):
+        assert one_line("a\n b\x1b[31mc\x9b") == "a b\ufffd[31mc\ufffd"
+
+    def test_json_knows_no_infinity_and_fits_the_stream(self, capsys, monkeypatch):
+        write_json({"a": [float("-inf"), 1.5], "b": {"c": float("nan")}, "d": "é"})
+        assert capsys.readouterr().out == '{"a": [null, 1.5], "b": {"c": null}, "d": "é"}\n'
+        ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        write_json({"d": "é"})
+        ascii_only.flush()
+        assert ascii_only.buffer.getvalue() == b'{"d": "\\u00e9"}\n'
+
+    def test_a_table_is_aligned(self):
+        assert table(("a", "b"), [("long", "x")], Style(io.StringIO())) == "a     b\nlong  x"
+
+
+class TestProgress:
+    def test_on_a_terminal_a_step_that_took_long_leaves_a_line(self, monkeypatch):
+        monkeypatch.setenv("TERM", "xterm")
+        progress = pytest.importorskip("fastspan.export.progress")
+        monkeypatch.setattr(progress, "_WORTH_A_LINE_S", 0.0)
+        stream = Terminal()
+        with progress.progress_on(stream) as shown:
+            shown.stage("reading")
+            with shown.bar("running", 3) as step:
+                step()
+        assert "reading" in stream.getvalue()
+        assert stream.getvalue().rstrip().endswith("\x1b[?25h"), "the cursor is shown again"
+
+    def test_elsewhere_plain_lines_say_what_begins(self):
+        progress = pytest.importorskip("fastspan.export.progress")
+        stream = io.StringIO()
+        with progress.progress_on(stream) as shown:
+            shown.stage("reading")
+            with shown.bar("running", 3) as step:
+                step()
+        assert stream.getvalue() == "reading\nrunning (3)\n"
+
+
+class TestHelp:
+    @pytest.mark.parametrize("module", modules(), ids=lambda module: module.NAME)
+    def test_shows_two_examples_that_parse(self, module, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main([module.NAME, "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert len(module.EXAMPLES) >= 2
+        parsed = 0
+        for example in module.EXAMPLES:
+            assert example in shown
+            words = shlex.split(example.partition(" > ")[0])
+            if "fastspan" in words:
+                arguments = build_parser().parse_args(words[words.index("fastspan") + 1 :])
+                assert arguments.run == module.run
+                parsed += 1
+        assert parsed
+
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(["--version"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out == f"fastspan {__version__}\n"
+
+    def test_the_parser_loads_no_runtime_and_no_other_stage(self):
+        heavy = ("onnxruntime", "onnx", "torch", "rich", "fastspan.export", "fastspan.benchmarks")
+        script = (
+            "import sys\nfrom fastspan.cli.main import build_parser\nbuild_parser()\n"
+            f"print([name for name in {heavy} if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
+
+
+class TestDocument:
+    @pytest.mark.parametrize("name", [module.NAME for module in modules()])
+    def test_has_every_argument_of_a_command_and_no_other(self, name):
+        section = re.search(rf"^## fastspan {name}$(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S)
+        assert section is not None, f"docs/cli.md has no section for {name}"
+        documented = set(re.findall(r"^\| `(--[a-z0-9-]+|[A-Z]+)", section[1], re.M))
+        declared = set()
+        for action in commands()[name]._actions:
+            strings = set(action.option_strings) - {"-h", "--help", "--debug"}
+            declared |= strings or ({str(action.metavar)} if not action.option_strings else set())
+        assert documented == declared
+
+    def test_has_no_section_for_a_command_that_is_not_there(self):
+        documented = re.findall(r"^## fastspan (\S+)$", DOCUMENT.read_text(), re.M)
+        assert documented == [module.NAME for module in modules()]

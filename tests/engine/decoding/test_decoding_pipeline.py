@@ -1,0 +1,382 @@
+"""The pipeline decoding against the pipeline object of transformers 4.57."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+import warnings
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastspan.decoding.pipeline import decode_pipeline, predict_pipeline
+from fastspan.decoding.squad import decode_squad
+from fastspan.errors import InferenceError, InputError
+from fastspan.options import AnswerOptions
+from fastspan.text.encoder import Encoder
+from support.offline_tokenizers import CORPUS, FAMILIES
+from support.reference_model import (
+    MODEL,
+    long_pairs,
+    real_pairs,
+    reference_logits,
+    reference_model,
+    reference_tokenizer,
+)
+
+QUESTION = "Who was the leader?"
+CLS = {"wordpiece": "[CLS]", "byte_level_bpe": "<s>", "unigram": "<s>"}
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request):
+    return request.param
+
+
+@cache
+def make_encoder(family):
+    return Encoder(FAMILIES[family](), segment_ids=True, max_positions=512)
+
+
+@cache
+def toy_pipeline(family):
+    """The real pipeline around a toy tokenizer; its model is never run."""
+    import transformers
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=FAMILIES[family](), cls_token=CLS[family], model_max_length=512
+    )
+    config = transformers.BertConfig(
+        vocab_size=500, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
+    )
+    model = transformers.BertForQuestionAnswering(config).eval()
+    return transformers.QuestionAnsweringPipeline(model=model, tokenizer=tokenizer)
+
+
+@cache
+def real_pipeline():
+    import transformers
+
+    model = reference_model()
+    return transformers.QuestionAnsweringPipeline(model=model, tokenizer=reference_tokenizer())
+
+
+class PipelineOutputs:
+    """What the pipeline's own preprocessing made of a question, with given logits, ready to be decoded."""
+
+    def __init__(self, pipeline, question, context, options, starts, ends, pair):
+        import torch
+
+        self.pipeline = pipeline
+        example = pipeline.create_sample(question, context)
+        self.outputs = list(
+            pipeline.preprocess(example, doc_stride=options.window[1], max_seq_len=options.window[0])
+        )
+        for output, start, end, window in zip(self.outputs, starts, ends, pair.windows, strict=True):
+            assert output["input_ids"][0].tolist() == window.input_ids.tolist()
+            output["start"], output["end"] = torch.from_numpy(start)[None], torch.from_numpy(end)[None]
+
+    def decode(self, options):
+        with warnings.catch_warnings():
+            # numpy 2 over how the pipeline hands it tensors
+            warnings.filterwarnings("ignore", "__array__ implementation doesn't accept", DeprecationWarning)
+            found = self.pipeline.postprocess(
+                self.outputs,
+                top_k=options.top_k,
+                handle_impossible_answer=options.handle_impossible_answer,
+                max_answer_len=options.span_tokens,
+                align_to_words=options.align_to_words,
+            )
+        return [found] if isinstance(found, dict) else found
+
+
+def assert_same(answers, theirs, context):
+    places = [(t["answer"], t["start"], t["end"]) for t in theirs]
+    assert [(answer.text, answer.start, answer.end) for answer in answers] == places
+    assert [a.score for a in answers] == pytest.approx([t["score"] for t in theirs], rel=0, abs=1e-5)
+    assert all(context[a.start : a.end] == a.text for a in answers)
+
+
+def random_logits(pairs, seed, *, scale=3.0, levels=None):
+    """Logits of every window, of few distinct values where ties are wanted."""
+    rng = np.random.default_rng(seed)
+
+    def draw(window):
+        logits = rng.normal(scale=scale, size=len(window.input_ids))
+        if levels:
+            logits = np.round(logits * levels / (4 * scale))
+        return logits.astype(np.float32)
+
+    return tuple([[draw(window) for window in pair.windows] for pair in pairs] for _ in range(2))
+
+
+# --- What the pipeline returned -------------------------------------------------------------------
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("max_length", "count"), [(384, 250), (128, 50)])
+def test_equals_the_pipeline_on_real_questions(max_length, count):
+    questions, contexts = real_pairs(count) if max_length == 384 else long_pairs(count)
+    windows = AnswerOptions(decoding="pipeline", max_length=max_length, overlap=max_length // 3)
+    pairs = Encoder.from_folder(MODEL, segment_ids=True, max_positions=512).encode(
+        questions, contexts, windows
+    )
+    starts, ends = reference_logits(pairs)
+    variants = [
+        windows.override({"top_k": k, "align_to_words": align, "handle_impossible_answer": impossible})
+        for k in (1, 3, 20)
+        for align in (True, False)
+        for impossible in (True, False)
+    ]
+    decoded = [decode_pipeline(pairs, starts, ends, options) for options in variants]
+    for i, (question, context, pair) in enumerate(zip(questions, contexts, pairs, strict=True)):
+        outputs = PipelineOutputs(real_pipeline(), question, context, windows, starts[i], ends[i], pair)
+        for options, answers in zip(variants, decoded, strict=True):
+            assert_same(answers[i], outputs.decode(options), context)
+    refused = [answers[0].text == "" for answers in decoded[0]]
+    assert variants[0].handle_impossible_answer
+    assert 0 < sum(refused) < len(refused)
+
+
+@pytest.mark.reference
+@settings(max_examples=60, deadline=None)
+@given(
+    sentences=st.lists(st.sampled_from([*CORPUS, "\U0001f469\u200d\U0001f467", "e\u0301 "]), min_size=1),
+    options=st.builds(
+        AnswerOptions,
+        decoding=st.just("pipeline"),
+        top_k=st.integers(1, 30),
+        max_answer_length=st.integers(1, 30),
+        max_length=st.integers(48, 90),
+        overlap=st.integers(0, 18),
+        align_to_words=st.booleans(),
+        handle_impossible_answer=st.booleans(),
+    ),
+    # Large logits leave few probabilities above 0, small ones leave many alike.
+    scale=st.sampled_from([0.1, 3.0, 60.0]),
+    levels=st.sampled_from([None, 3, 12]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_equals_the_pipeline_ties_and_zeros_included(family, sentences, options, scale, levels, seed):
+    context = " ".join(sentences)
+    pairs = make_encoder(family).encode([QUESTION], [context], options)
+    starts, ends = random_logits(pairs, seed, scale=scale, levels=levels)
+    outputs = PipelineOutputs(toy_pipeline(family), QUESTION, context, options, starts[0], ends[0], pairs[0])
+    assert_same(decode_pipeline(pairs, starts, ends, options)[0], outputs.decode(options), context)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("top_k", [1, 4, 40])
+@pytest.mark.parametrize("align_to_words", [True, False])
+@pytest.mark.parametrize("context", ["a", "the Normans", "[CLS] the [SEP] <s> a </s>"])
+def test_equals_the_pipeline_where_spans_run_out(family, context, top_k, align_to_words):
+    options = AnswerOptions(
+        decoding="pipeline", top_k=top_k, align_to_words=align_to_words, handle_impossible_answer=True
+    )
+    pairs = make_encoder(family).encode(["Who?"], [context], options)
+    for seed in range(5):
+        starts, ends = random_logits(pairs, seed)
+        outputs = PipelineOutputs(
+            toy_pipeline(family), "Who?", context, options, starts[0], ends[0], pairs[0]
+        )
+        assert_same(decode_pipeline(pairs, starts, ends, options)[0], outputs.decode(options), context)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("align_to_words", [True, False])
+@pytest.mark.parametrize("max_answer_length", [1, 15, 10**9])
+def test_equals_the_pipeline_when_asked_for_more_than_all_spans(family, align_to_words, max_answer_length):
+    options = AnswerOptions(
+        decoding="pipeline",
+        top_k=10**9,
+        max_answer_length=max_answer_length,
+        max_length=32,
+        overlap=4,
+        align_to_words=align_to_words,
+        handle_impossible_answer=True,
+    )
+    context = " ".join(CORPUS[:3])
+    pairs = make_encoder(family).encode(["Who?"], [context], options)
+    assert len(pairs[0].windows) > 1
+    for levels in (None, 3):
+        starts, ends = random_logits(pairs, 7, levels=levels)
+        outputs = PipelineOutputs(
+            toy_pipeline(family), "Who?", context, options, starts[0], ends[0], pairs[0]
+        )
+        assert_same(decode_pipeline(pairs, starts, ends, options)[0], outputs.decode(options), context)
+
+
+@pytest.mark.parametrize("decoding", ["pipeline", "squad"])
+def test_memory_is_bounded_by_the_spans_there_are(decoding):
+    options = AnswerOptions(
+        decoding=decoding, top_k=10**9, n_best=10**9, max_answer_length=10**9, max_length=48, overlap=4
+    )
+    pairs = make_encoder("wordpiece").encode(["Who?"], [" ".join(CORPUS[:6])], options)
+    logits = random_logits(pairs, 3)
+    decode = decode_squad if decoding == "squad" else predict_pipeline
+    tracemalloc.start()
+    try:
+        (prediction,) = decode(pairs, *logits, options, threshold=0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(prediction.answers) > 1000
+    # A window has some two thousand pairs of tokens, of which each takes a few hundred bytes.
+    assert peak < 2000 * len(pairs[0].windows) * 2000
+
+
+# --- What it means --------------------------------------------------------------------------------
+
+
+def one_window(context, options, start, end):
+    """A pair of one window, whose context tokens have the given logits and all others -20."""
+    pairs = make_encoder("wordpiece").encode([QUESTION], [context], options)
+    (window,) = pairs[0].windows
+    rows = []
+    for logits in (start, end):
+        row = np.full(len(window.input_ids), -20, np.float32)
+        row[window.first : window.first + window.count] = logits
+        rows.append([[row]])
+    return pairs, *rows
+
+
+def test_scores_of_one_text_add_up_beyond_one():
+    options = AnswerOptions(decoding="pipeline", max_length=24, overlap=10, top_k=1)
+    pairs = make_encoder("wordpiece").encode(["Who?"], ["the " * 40 + "Rollo"], options)
+    pair = pairs[0]
+    rollo = len(pair.context_encoding) - 1
+    word = {i for i in range(rollo + 1) if pair.token_word(i) == pair.token_word(rollo)}
+    starts = [np.zeros(len(window.input_ids), np.float32) for window in pair.windows]
+    for window, row in zip(pair.windows, starts, strict=True):
+        row[window.first] = 50  # Every window is sure of its own first token: "the", but for the last.
+        if min(word) < window.origin + window.count and window.origin <= min(word):
+            row[window.first + min(word) - window.origin] = 40
+    ((answer,),) = decode_pipeline(pairs, [starts], [starts], options)
+    assert answer.text == "the"
+    assert (answer.start, answer.end) == (0, 3)
+    assert answer.score == pytest.approx(len(pairs[0].windows), abs=0.01)
+
+
+def test_answers_widen_to_whole_words_unless_told_not_to():
+    context = "Extractively answering"
+    encoder = make_encoder("wordpiece")
+    pair = encoder.encode([QUESTION], [context], AnswerOptions())[0]
+    count = pair.windows[0].count
+    assert count > 2
+    assert pair.token_word(1) == pair.token_word(0)
+    logits = np.zeros(count)
+    logits[1] = 20
+    for align, expected in ((True, "Extractively"), (False, context[slice(*pair.token_span(1))])):
+        options = AnswerOptions(decoding="pipeline", align_to_words=align)
+        ((answer,),) = decode_pipeline(*one_window(context, options, logits, logits), options)
+        assert answer.text == expected
+
+
+@pytest.mark.parametrize("decide", [True, False])
+def test_predictions_say_none_when_the_empty_answer_wins(decide):
+    options = AnswerOptions(decoding="pipeline", handle_impossible_answer=decide, top_k=2)
+    pairs, starts, ends = one_window("the Normans", options, -2.0, -2.0)
+    starts[0][0][0] = ends[0][0][0] = 5
+    (prediction,) = predict_pipeline(pairs, starts, ends, options, threshold=0.0)
+    (squad,) = decode_squad(pairs, starts, ends, options, threshold=0.0)
+    assert squad.answer is None
+    assert prediction.answers == decode_pipeline(pairs, starts, ends, options)[0]
+    assert (prediction.null_score, prediction.best_span_score) == (10, -4)
+    if decide:
+        assert prediction.answer is None
+        assert prediction.answers[0].text == ""
+        assert prediction.confidence == squad.confidence == pytest.approx(1 / (1 + math.exp(-14)))
+    else:
+        assert prediction.answer == prediction.answers[0]
+        assert prediction.confidence == pytest.approx(1 - squad.confidence)
+
+
+def test_the_confidence_follows_the_calibration_and_the_decision():
+    curves = SimpleNamespace(
+        answered_scale=0.1, answered_offset=-1.0, abstained_scale=-0.2, abstained_offset=0.5
+    )
+    for impossible, expected in ((False, -(0.1 * -14 - 1.0)), (True, -(-0.2 * -14 + 0.5))):
+        options = AnswerOptions(decoding="pipeline", handle_impossible_answer=impossible)
+        pairs, starts, ends = one_window("the", options, -2.0, -2.0)
+        starts[0][0][0] = ends[0][0][0] = 5
+        (prediction,) = predict_pipeline(pairs, starts, ends, options, threshold=0.0, confidence=curves)
+        assert (prediction.answer is None) == impossible
+        assert prediction.confidence == pytest.approx(1 / (1 + math.exp(expected)))
+
+
+def test_the_options_threshold_goes_first():
+    options = AnswerOptions(decoding="pipeline", no_answer_threshold=-40.0)
+    (prediction,) = predict_pipeline(*one_window("the", options, 1.0, 1.0), options, threshold=0.0)
+    assert prediction.answer is not None
+    assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-(-40 + 42))))
+
+
+def test_a_tokenizer_without_words_gives_tokens():
+    context = "Extractively answering"
+    options = AnswerOptions(decoding="pipeline", top_k=5)
+    pairs = make_encoder("wordpiece").encode([QUESTION], [context], options)
+    encoding = pairs[0].context_encoding
+    wordless = SimpleNamespace(token_to_chars=encoding.token_to_chars, token_to_word=lambda _: None)
+    logits = random_logits(pairs, 2)
+    found = decode_pipeline([replace(pairs[0], context_encoding=wordless)], *logits, options)
+    tokens = decode_pipeline(pairs, *logits, replace(options, align_to_words=False))
+    assert found == tokens != decode_pipeline(pairs, *logits, options)
+
+
+def test_the_classification_token_typed_in_a_question_is_no_answer():
+    options = AnswerOptions(decoding="pipeline", top_k=3)
+    pairs = make_encoder("wordpiece").encode(["Who [CLS] was?"], ["the Normans settled"], options)
+    (window,) = pairs[0].windows
+    (typed,) = np.nonzero(window.input_ids[1:] == pairs[0].cls_id)[0] + 1
+    row = np.zeros(len(window.input_ids), np.float32)
+    row[typed] = 30
+    (answers,) = decode_pipeline(pairs, [[row]], [[row]], options)
+    assert all(answer.score < 1e-6 for answer in answers)
+
+
+@pytest.mark.parametrize("context", ["", "  \n"])
+@pytest.mark.parametrize("impossible", [True, False])
+def test_a_context_without_text_has_no_answer(context, impossible):
+    options = AnswerOptions(decoding="pipeline", handle_impossible_answer=impossible)
+    pairs = make_encoder("wordpiece").encode([QUESTION], [context], options)
+    (prediction,) = predict_pipeline(pairs, *random_logits(pairs, 0), options, threshold=0.0)
+    assert (prediction.answer, prediction.answers, prediction.confidence) == (None, (), 1)
+    assert math.isfinite(prediction.null_score)
+
+
+def test_logits_that_are_no_numbers_are_refused():
+    options = AnswerOptions(decoding="pipeline")
+    with pytest.raises(InferenceError):
+        predict_pipeline(*one_window("the", options, math.nan, 0.0), options, threshold=0.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(min_size=1), st.text(max_size=300), st.integers(1, 8), st.booleans(), st.integers(0, 2**32 - 1)
+)
+@example("q", "\ud800a \udfffb\ud83d\ude00", 8, True, 0)
+@example("q", "\x00\x00 a\x00", 8, True, 0)
+@example("[CLS]", "\U0001f469\u200d\U0001f467 e\u0301 \u202eمرحبا\u202c 東京 ﷺ ǅ İ", 8, True, 0)
+def test_any_string_gives_slices_of_the_context(family, question, context, top_k, align_to_words, seed):
+    options = AnswerOptions(
+        decoding="pipeline",
+        top_k=top_k,
+        align_to_words=align_to_words,
+        max_length=64,
+        overlap=8,
+        truncate_question=True,
+    )
+    try:
+        pairs = make_encoder(family).encode([question], [context], options)
+    except InputError:
+        return
+    (prediction,) = predict_pipeline(pairs, *random_logits(pairs, seed), options, threshold=0.0)
+    for answer in prediction.answers:
+        assert context[answer.start : answer.end] == answer.text
+    assert prediction.answer is None or prediction.answer == prediction.answers[0]
+    assert 0 <= prediction.confidence <= 1

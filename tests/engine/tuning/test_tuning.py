@@ -1,0 +1,166 @@
+"""The search for settings, with the clock in the test's hand; and the command, on a bundle of two layers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastspan import AnswerOptions, BundleError, InputError, QuestionAnswerer
+from fastspan.bundle.machine_profile import Profile, RunSettings, profile_path
+from fastspan.cli.main import main
+from fastspan.tuning import paired_timing, search
+from fastspan.tuning.sample_texts import questions_of
+from fastspan.tuning.search import Tuning, tune
+
+Cost = Callable[[RunSettings], float]
+
+
+@pytest.fixture
+def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuning]:
+    """Tune for four cores, where a run takes what a function of its settings says."""
+
+    def tuned(cost: Cost, variant: str = "fp32") -> Tuning:
+        def asking(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> float:
+            return cost(answerer._loaded.settings) * len(texts)
+
+        monkeypatch.setattr(paired_timing, "_asking", asking)
+        monkeypatch.setattr(paired_timing, "_turn", lambda seconds: seconds)
+        for place in ("fastspan.bundle.machine_profile", "fastspan.loading", "fastspan.tuning.search"):
+            monkeypatch.setattr(f"{place}.usable_cores", lambda: 4)
+        return tune(folder, variant=variant, seconds=600)
+
+    return tuned
+
+
+def test_it_finds_what_is_fastest(tuned_with: Callable[..., Tuning]) -> None:
+    def cost(settings: RunSettings) -> float:
+        seconds = 1.0 if settings.threads == 2 else 1.3
+        seconds *= 0.9 if settings.block_base == 4 else 1.0
+        seconds *= 0.8 if settings.workers == 2 else 1.0
+        return seconds * (0.9 if settings.batch_tokens == 512 else 1.0)
+
+    found = tuned_with(cost)
+    assert found.tuned.latency == RunSettings(
+        threads=2, workers=1, spinning=True, block_base=4, batch_tokens=512
+    )
+    assert found.tuned.throughput == RunSettings(
+        threads=2, workers=2, spinning=False, block_base=4, batch_tokens=512
+    )
+    assert {trial.what for trial in found.trials if trial.kept} == {
+        *("threads 2", "block_base 4", "workers 2, threads 1", "workers 2, threads 2", "batch_tokens 512"),
+        "all of this",
+    }
+    assert found.left_out == 0
+    assert set(found.other_variants) == {"int8"}
+
+
+def test_what_gains_little_or_only_now_and_then_is_not_kept(tuned_with: Callable[..., Tuning]) -> None:
+    slightly = tuned_with(lambda settings: 0.98 if settings.threads == 2 else 1.0)
+    assert not any(trial.kept for trial in slightly.trials)
+    assert (slightly.tuned.latency.threads, slightly.tuned.throughput.workers) == (4, 4)
+
+
+def test_a_variant_of_int8_never_shares_runs(tuned_with: Callable[..., Tuning]) -> None:
+    found = tuned_with(lambda settings: 1 / settings.batch_tokens, variant="int8")
+    assert found.tuned.latency.batch_tokens == found.tuned.throughput.batch_tokens == 1
+    assert not any("batch" in trial.what for trial in found.trials)
+
+
+@pytest.mark.parametrize(("theirs", "won"), [(0.9, True), (0.99, False), (1.1, False)])
+def test_a_duel(monkeypatch: pytest.MonkeyPatch, theirs: float, won: bool) -> None:
+    monkeypatch.setattr(paired_timing, "_asking", lambda seconds, _: seconds)
+    monkeypatch.setattr(paired_timing, "_turn", lambda seconds: seconds)
+    found = paired_timing.duel(1.0, theirs, [("", "")] * 2, time.monotonic() + 600)  # type: ignore[arg-type]
+    assert (found.won, found.champion, found.challenger) == (won, 0.5, theirs / 2)
+    once = paired_timing.duel(1.0, theirs, [("", "")], time.monotonic())  # type: ignore[arg-type]
+    assert (once.turns, once.won) == (1, False), "too little was seen to tell"
+
+
+def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = {"champion": itertools.cycle([1.0]), "challenger": itertools.cycle([0.5, 0.5, 1.2])}
+    monkeypatch.setattr(paired_timing, "_asking", lambda name, _: name)
+    monkeypatch.setattr(paired_timing, "_turn", lambda name: next(turns[name]))
+    found = paired_timing.duel("champion", "challenger", [("", "")], time.monotonic() + 600)  # type: ignore[arg-type]
+    assert (found.champion, found.challenger, found.won) == (1.0, 0.5, False)
+
+
+def test_questions_have_the_lengths_that_were_asked_for(tiny_bundle: Path) -> None:
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
+        texts = questions_of(qa._loaded.encoder, (64, 160, 64, 1000), 384)
+        assert texts[0] == texts[2]
+        encoded = qa._loaded.encoder.encode(*zip(*texts, strict=True), AnswerOptions())
+        lengths = [len(pair.windows[0].input_ids) for pair in encoded]
+        assert all(len(pair.windows) == 1 for pair in encoded)
+        for length, wanted in zip(lengths, (64, 160, 64, 384), strict=True):
+            assert wanted - 12 < length <= wanted
+
+
+# --- On the clock of this machine. ---
+
+
+def test_the_command_end_to_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", str(folder), "--seconds", "1", "--variant", "fp32"]) == 0
+    shown = capsys.readouterr()
+    for label in ("ms a question", "variant", "latency", "throughput", "written"):
+        assert label in shown.out
+    path = profile_path(folder)
+    assert str(path) in shown.out
+    first = Profile.from_json(path.read_bytes())
+    assert set(first.variants) == {"fp32"}
+
+    assert main(["tune", str(folder), "--seconds", "0.01", "--variant", "int8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["variant"], found["file"]) == ("int8", str(path))
+    second = Profile.from_json(path.read_bytes())
+    assert second.variants["fp32"] == first.variants["fp32"], "what was measured before is kept"
+    assert found["tuned"]["latency"]["threads"] == second.variants["int8"].latency.threads
+
+    for options in ({"variant": "int8"}, {"variant": "fp32", "optimize_for": "throughput"}):
+        with QuestionAnswerer.load(folder, provider="cpu", **options) as qa:  # type: ignore[arg-type]
+            assert qa.info().profile.startswith("in use: bundle.tuned.json")
+            qa.answer("who built it?", "The stone bridge was built by Rollo.")
+
+    assert main(["info", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["profile"].startswith("bundle.tuned.json holds, measured on")
+    assert main(["doctor", "--bundle", str(folder), "--json"]) == 0
+    assert "bundle.tuned.json holds" in json.loads(capsys.readouterr().out)["profile"]
+    path.write_text("{}")
+    assert main(["info", str(folder)]) == 0
+    assert "bundle.tuned.json is ignored" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--seconds", "0"], ["--seconds", "nan"], ["--seconds", "1e9"], ["--variant", "int4"]]
+)
+def test_wrong_usage_of_the_command(folder: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", str(folder), *words])
+    assert ended.value.code == 2
+
+
+def test_nothing_is_measured_where_nothing_can_be_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any) -> None:
+        pytest.fail("measured in vain")
+
+    monkeypatch.setattr(search, "duel", measure)
+    profile_path(folder).mkdir()
+    assert main(["tune", str(folder)]) == 1
+    assert "bundle.tuned.json is a folder" in capsys.readouterr().err
+    with pytest.raises(BundleError, match="no variant 'fp16'"):
+        tune(folder, variant="fp16")
+    with pytest.raises(InputError, match="seconds must be above 0"):
+        tune(folder, seconds=0)

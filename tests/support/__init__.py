@@ -1,0 +1,1 @@
+"""What tests share: where things lie, stand-ins, and makers of small models."""
