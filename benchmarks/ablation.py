@@ -25,10 +25,10 @@ from fastspan.benchmarks.results import write_text
 from fastspan.benchmarks.speed_models import ROOT
 from fastspan.benchmarks.speed_statistics import ratio_spread
 from fastspan.errors import FastSpanError
-from fastspan.export.checkpoint import read_checkpoint
-from fastspan.export.families import describe
-from fastspan.export.hub import resolve_source
-from fastspan.export.lowering.builder import WeightFile
+from fastspan.export.checkpoint.reader import read_checkpoint
+from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.graphs.builder import WeightFile
+from fastspan.export.graphs.families import describe
 from fastspan.machine.cpu import usable_cores
 from fastspan.runtime.providers import import_onnxruntime
 
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _page(source: str, rounds: int) -> list[Block]:
-    from fastspan.export.native_route import Int8Recipe
+    from fastspan.export.int8.recipe import Int8Recipe
     from fastspan.text.encoder import Encoder as TextEncoder
 
     threads = usable_cores()

@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastspan.export.architecture import Encoder, Layer, Linear
-from fastspan.export.lowering.arrangement import ordered
-from fastspan.export.lowering.builder import MICROSOFT, WeightFile
-from fastspan.export.lowering.encoder_graph import Lowering
-from fastspan.export.lowering.int8_target import (
-    Int8Lowering,
-    joined_projection,
-    quantize_encoder,
-)
-from fastspan.export.lowering.targets import CpuLowering
-from fastspan.export.quantization import QuantizedLinear
+from fastspan.export.graphs.builder import MICROSOFT, WeightFile
+from fastspan.export.graphs.encoder_graph import Lowering
+from fastspan.export.graphs.float_graphs import CpuLowering
+from fastspan.export.graphs.model import Encoder, Layer, Linear
+from fastspan.export.int8.arrangement import ordered
+from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.linear_layer import QuantizedLinear
+from fastspan.export.int8.recipe import joined_projection, quantize_encoder
 
 __all__ = ["Choice", "GatheredCopies", "fp32_choices", "int8_choices"]
 

@@ -26,7 +26,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Confidence, FittedOn, NoAnswer
 from fastspan.decoding.confidence import decision_confidence
 from fastspan.errors import DataError
-from fastspan.export.bundle_writer import update_manifest
+from fastspan.export.publishing.bundle_writer import update_manifest
 
 __all__ = ["Calibrated", "Held", "calibrate", "store"]
 

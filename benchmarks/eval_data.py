@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 
 from fastspan.benchmarks.squad_data import Question, load_questions
@@ -14,7 +15,7 @@ from fastspan.errors import DataError
 
 __all__ = ["OWN_SET", "EvaluationSet", "file_name", "open_data"]
 
-OWN_SET = Path(__file__).parent / "data" / "fastspan-eval.json"
+OWN_SET = Path(str(resources.files("fastspan.export"))) / "data" / "evaluation" / "fastspan-eval.json"
 """The project's own questions, which come with the package."""
 
 

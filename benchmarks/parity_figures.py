@@ -13,7 +13,7 @@ from fastspan.benchmarks.evaluation import Outcomes
 from fastspan.benchmarks.parity_runs import VariantRun
 from fastspan.benchmarks.squad_metric import per_question
 from fastspan.bundle.manifest import FileRecord
-from fastspan.export.parity import Logits
+from fastspan.export.verification.comparison import Logits
 
 __all__ = ["Agreement", "Disagreement", "VariantParity", "compare_runs"]
 

@@ -24,7 +24,7 @@ from fastspan.benchmarks.results import write_text
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, FileRecord
 from fastspan.errors import BundleError, InputError
-from fastspan.export.verification import Progress
+from fastspan.export.progress import Progress
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import LoadOptions
 from fastspan.runtime.providers import provider_kind, resolve_provider

@@ -20,8 +20,9 @@ from fastspan.benchmarks.squad_data import Question
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import CheckpointError, DataError, InputError, MissingDependency
-from fastspan.export.hub import resolve_source
-from fastspan.export.parity import Logits, has_pytorch, torch_logits
+from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.verification.comparison import Logits
+from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.runtime.session import Logits as LogitRows

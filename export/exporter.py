@@ -15,15 +15,17 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest, Model, Source
 from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import InputError, ParityError
-from fastspan.export.bundle_writer import write_bundle
-from fastspan.export.checkpoint import Checkpoint, read_checkpoint
-from fastspan.export.families import describe, unsupported_reason
-from fastspan.export.hub import resolve_source
-from fastspan.export.model_card import model_card
-from fastspan.export.native_route import Int8Recipe, lower_natively
-from fastspan.export.parity import has_pytorch
-from fastspan.export.tokenizer_files import tokenizer_json
-from fastspan.export.verification import Progress, measure, misses, not_run_here, parity_of
+from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
+from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.checkpoint.tokenizer import tokenizer_json
+from fastspan.export.graphs.families import describe, unsupported_reason
+from fastspan.export.int8.recipe import Int8Recipe
+from fastspan.export.native_route import lower_natively
+from fastspan.export.progress import Progress
+from fastspan.export.publishing.bundle_writer import write_bundle
+from fastspan.export.publishing.model_card import model_card
+from fastspan.export.verification.checks import measure, misses, not_run_here, parity_of
+from fastspan.export.verification.pytorch_reference import has_pytorch
 from fastspan.machine.cpu import usable_cores
 from fastspan.text.encoder import Encoder as TextEncoder
 
@@ -172,7 +174,7 @@ def _lower(
         )
         reason = f"{encoder.model_type} is lowered natively"
     else:
-        from fastspan.export.optimum_route import lower_with_optimum
+        from fastspan.export.traced.route import lower_with_optimum
 
         made = lower_with_optimum(checkpoint, folder / "onnx", variants, progress.stage)
         model = _model_of(config, made)

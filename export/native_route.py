@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
 
 from fastspan.bundle.variants import Graph, Target, Variant, VariantName
-from fastspan.export.architecture import Encoder
-from fastspan.export.calibration import calibration_windows, observe_inputs
-from fastspan.export.centring import centred
-from fastspan.export.lowering.builder import IR_VERSION, OPSET, WeightFile
-from fastspan.export.lowering.cuda_targets import CudaLowering, PackedCudaLowering
-from fastspan.export.lowering.encoder_graph import Lowering
-from fastspan.export.lowering.int8_target import (
-    SECOND_PASS_SHARE,
-    Int8Lowering,
-    quantize_encoder,
-    quantized_layers,
-)
-from fastspan.export.lowering.targets import CpuLowering, HalfLowering
-from fastspan.export.quantization import QuantizedLinear
+from fastspan.export.graphs.builder import IR_VERSION, OPSET, WeightFile
+from fastspan.export.graphs.cuda_graphs import CudaLowering, PackedCudaLowering
+from fastspan.export.graphs.encoder_graph import Lowering
+from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
+from fastspan.export.graphs.model import Encoder
+from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.recipe import Int8Recipe
 from fastspan.text.encoder import Encoder as TextEncoder
 
-__all__ = ["Int8Recipe", "lower_natively"]
-
-# Texts × parameters that may be observed: all 64 texts for small models, 16 for large ones.
-_OBSERVED_WORK = 700_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Int8Recipe:
-    """How int8 is made.
-
-    Attributes:
-        texts: JSONL file of ``question`` and ``context`` to observe activations on; None: the
-            project's own texts.
-        windows: Most texts to observe; None: as many as a model of this size affords, from 16 to 64.
-        keep: Names of linear layers that stay fp32.
-        second_pass_share: How many more multiplications second passes may cost (see ``quantize_encoder``);
-            0 makes the fastest graph.
-    """
-
-    texts: Path | None = None
-    windows: int | None = None
-    keep: Collection[str] = ()
-    second_pass_share: float = SECOND_PASS_SHARE
-
-    def quantize(
-        self, encoder: Encoder, texts: TextEncoder, threads: int
-    ) -> tuple[Encoder, dict[str, QuantizedLinear]]:
-        """Observe the encoder on the texts, centre its activations and quantize its layers."""
-        parameters = sum(linear.weight.size for linear in quantized_layers(encoder).values())
-        affordable = min(64, max(16, _OBSERVED_WORK // parameters))
-        windows = calibration_windows(texts, self.windows or affordable, self.texts)
-        encoder, seen = centred(encoder, observe_inputs(encoder, windows, threads))
-        return encoder, quantize_encoder(encoder, seen, self.keep, self.second_pass_share)
+__all__ = ["lower_natively"]
 
 
 def lower_natively(

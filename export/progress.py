@@ -21,12 +21,20 @@ from rich.progress import (
 from rich.progress import Progress as Display
 from rich.text import Text
 
-from fastspan.export.verification import Progress
-
-__all__ = ["LineProgress", "TerminalProgress", "progress_on"]
+__all__ = ["LineProgress", "Progress", "TerminalProgress", "progress_on"]
 
 # Steps shorter than this leave no line behind on a terminal.
 _WORTH_A_LINE_S = 1.0
+
+
+class Progress(Protocol):
+    """Told what happens; draws a bar, prints lines, or keeps silent."""
+
+    def stage(self, text: str) -> None:
+        """A step begins."""
+
+    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """A step of ``total`` parts begins; the callable it yields is called after each part."""
 
 
 class _Closing(Progress, Protocol):

@@ -7,9 +7,9 @@ import pytest
 
 from fastspan.benchmarks.ablation import _session, compared
 from fastspan.benchmarks.ablation_graphs import fp32_choices, int8_choices
-from fastspan.export.checkpoint import read_checkpoint
-from fastspan.export.families import describe
-from fastspan.export.lowering.int8_target import quantize_encoder
+from fastspan.export.checkpoint.reader import read_checkpoint
+from fastspan.export.graphs.families import describe
+from fastspan.export.int8.recipe import quantize_encoder
 from support.tiny_checkpoint import save_tiny_checkpoint
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from support.paths import ROOT
 
-DATA = ROOT / "benchmarks" / "data"
+DATA = ROOT / "export" / "data" / "evaluation"
 TOKENIZER = ROOT / "models" / "minilm-l6-squad2" / "tokenizer.json"
 WINDOW = 384
 KINDS = frozenset(

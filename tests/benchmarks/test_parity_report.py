@@ -24,8 +24,9 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import FileRecord
 from fastspan.cli.main import main
 from fastspan.errors import DataError
-from fastspan.export.hub import resolve_source
-from fastspan.export.parity import has_pytorch, logits_of
+from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.verification.comparison import logits_of
+from fastspan.export.verification.pytorch_reference import has_pytorch
 from fastspan.loading import load_bundle
 from fastspan.options import LoadOptions
 from fastspan.runtime.session import Session, SessionSettings

@@ -35,8 +35,8 @@ from fastspan.benchmarks.speed_models import SpeedModel
 from fastspan.benchmarks.suite_run import _asked
 from fastspan.benchmarks.workloads import Workload
 from fastspan.errors import InputError, MissingDependency
-from fastspan.export.checkpoint import read_checkpoint
-from fastspan.export.families import describe
+from fastspan.export.checkpoint.reader import read_checkpoint
+from fastspan.export.graphs.families import describe
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
 

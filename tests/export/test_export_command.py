@@ -11,7 +11,7 @@ import pytest
 
 from fastspan.cli.commands import export as command
 from fastspan.errors import CheckpointError
-from fastspan.export.hub import resolve_source
+from fastspan.export.checkpoint.source import resolve_source
 
 
 def parsed(*words):

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from checkpoint_files import flax_bytes, flax_tree
 from conftest import SilentProgress
 
 from fastspan import QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.errors import ParityError
-from fastspan.export import exporter, parity
+from fastspan.export import exporter
 from fastspan.export.exporter import export
-from fastspan.export.native_route import Int8Recipe
-from fastspan.export.parity import Gate, has_pytorch, torch_logits
+from fastspan.export.int8.recipe import Int8Recipe
+from fastspan.export.verification import comparison
+from fastspan.export.verification.comparison import Gate
+from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.text.encoder import Encoder
+from support.checkpoint_files import flax_bytes, flax_tree
 from support.tiny_manifest import tiny_variant
 
 CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
@@ -28,7 +30,7 @@ CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was t
 
 @pytest.fixture(autouse=True)
 def few_questions(monkeypatch):
-    monkeypatch.setattr("fastspan.export.verification._WORK", 0)
+    monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
 
 
 def albert(tiny_checkpoint: Path, folder: Path) -> Path:
@@ -97,7 +99,7 @@ def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_b
     during = set()
     logits = torch_logits(
         tiny_checkpoint,
-        parity.encode(encoder, 0, 384, 128, fewest=2),
+        comparison.encode(encoder, 0, 384, 128, fewest=2),
         segment_ids=True,
         threads=before[0] + 1,
         step=lambda: during.add((torch.get_num_threads(), logger.level)),
@@ -112,13 +114,13 @@ def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_b
 )
 def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr(parity, "version", lambda name: installed)
+    monkeypatch.setattr(comparison, "version", lambda name: installed)
     assert has_pytorch() is enough
 
 
 def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(parity.GATES, "int8", Gate(1e-9, 1.0))
-    monkeypatch.setattr("fastspan.export.verification._QUESTIONS_OF_APPEAL", 25)
+    monkeypatch.setitem(comparison.GATES, "int8", Gate(1e-9, 1.0))
+    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 25)
     monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
     out = tmp_path / "out" / "bundle"
 

@@ -19,7 +19,7 @@ from fastspan.cli.terminal import Style, write
 
 if TYPE_CHECKING:
     from fastspan.export.exporter import ExportReport
-    from fastspan.export.int8_report import Sensitivity
+    from fastspan.export.int8.sensitivity import Sensitivity
 
 NAME = "export"
 HELP = "export a checkpoint to a bundle that fastspan runs"
@@ -84,8 +84,8 @@ def run(arguments: Namespace) -> int:
     """Export, and show what was made and how close it is to the checkpoint."""
     with extra("export", NAME):
         from fastspan.export.exporter import export
-        from fastspan.export.int8_report import int8_sensitivity
-        from fastspan.export.native_route import Int8Recipe
+        from fastspan.export.int8.recipe import Int8Recipe
+        from fastspan.export.int8.sensitivity import int8_sensitivity
         from fastspan.export.progress import progress_on
 
     recipe = Int8Recipe(texts=arguments.calibration)

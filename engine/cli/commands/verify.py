@@ -15,7 +15,7 @@ from fastspan.cli.terminal import Style, megabytes, table, write
 from fastspan.errors import ParityError
 
 if TYPE_CHECKING:
-    from fastspan.export.verification import GraphCheck
+    from fastspan.export.verification.checks import GraphCheck
 
 NAME = "verify"
 HELP = "check that a bundle is whole and that its variants agree"
@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
     bundle = Bundle.open(arguments.bundle)
     with extra("export", NAME):
         from fastspan.export.progress import progress_on
-        from fastspan.export.verification import verify_bundle
+        from fastspan.export.verification.checks import verify_bundle
 
     with progress_on(sys.stderr) as progress:
         checks = verify_bundle(bundle, threads=arguments.threads, progress=progress)

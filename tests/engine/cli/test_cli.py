@@ -187,7 +187,7 @@ class TestErrors:
 
 class TestBundles:
     def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification._WORK", 0)
+        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
         monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
         out = str(tmp_path / "bundle")
         texts = tmp_path / "texts.jsonl"
@@ -232,15 +232,15 @@ class TestBundles:
         assert "onnx/model.onnx_data is not the file that was exported" in capsys.readouterr().err
 
     def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, capsys, monkeypatch):
-        from fastspan.export import verification
+        from fastspan.export.verification import checks
 
-        monkeypatch.setattr(verification, "_WORK", 0)
-        compare = verification.compare
+        monkeypatch.setattr(checks, "_WORK", 0)
+        compare = checks.compare
 
         def shifted(pairs, reference, found):
             return compare(pairs, reference, [(start + 1, end) for start, end in found])
 
-        monkeypatch.setattr(verification, "compare", shifted)
+        monkeypatch.setattr(checks, "compare", shifted)
         assert main(["verify", str(tiny_bundle)]) == 1
         captured = capsys.readouterr()
         assert "MISSED" in captured.out

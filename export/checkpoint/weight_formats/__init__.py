@@ -1,0 +1,1 @@
+"""Weights under PyTorch's names, a module a file format."""

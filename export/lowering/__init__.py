@@ -1,1 +1,0 @@
-"""An encoder description lowered to one ONNX graph per target."""

@@ -1,0 +1,1 @@
+"""The bundle's folder, published in one step by one process."""

@@ -1,0 +1,276 @@
+"""Write a bundle so that its folder is, at every moment, absent or whole.
+
+A bundle is made in a workshop beside its destination and moved into place in one step. Killed at any
+point, a writer leaves the destination as it was or as it should be; what it leaves of its workshop, the next
+one clears. Of several writers at once, the last to commit wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fastspan.bundle.folder import Bundle, files_within, sha256_of
+from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
+from fastspan.errors import BundleError
+from fastspan.export.publishing.file_lock import FileLock
+
+__all__ = ["Draft", "update_manifest", "write_bundle"]
+
+_LOCK_WAIT_S = 60.0
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_DRAFT, _PREVIOUS, _LOCK = "bundle", "previous", "lock"
+
+
+@dataclass(slots=True)
+class Draft:
+    """A bundle in the making; ``write_bundle`` yields one.
+
+    Attributes:
+        folder: Where its files are to be written, all but ``fastspan.json``.
+    """
+
+    folder: Path
+    _target: Path
+    _overwrite: bool
+    _committed: bool = field(default=False, init=False)
+
+    def commit(self, manifest: Manifest) -> Bundle:
+        """Write the manifest, bring everything to disk and move the bundle into place. To be called once.
+
+        Args:
+            manifest: What the bundle says about itself; its ``files`` and its variants' ``bytes`` are
+                measured and filled in here.
+
+        Returns:
+            The bundle at its destination.
+
+        Raises:
+            BundleError: The folder and the manifest do not make a bundle, the destination was taken
+                meanwhile, or the file system refuses.
+        """
+        with _reporting(self._target):
+            whole = _measured(manifest, self.folder)
+            with (self.folder / MANIFEST).open("xb") as file:
+                file.write(whole.to_json())
+            Bundle.open(self.folder)
+            _sync_tree(self.folder)
+            with _lock_beside(self._target):
+                _check_destination(self._target, self._overwrite)
+                _move_into_place(self.folder, self._target)
+                _sync(self._target.parent)
+        self._committed = True
+        return Bundle(self._target, whole)
+
+
+@contextlib.contextmanager
+def write_bundle(destination: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Draft]:
+    """Write a bundle: fill the draft's folder, then call its ``commit`` within the ``with`` block.
+
+    Leaving the block by an exception leaves the destination as it was.
+
+    Args:
+        destination: Where the bundle is to lie; parent folders are made.
+        overwrite: Replace a bundle that lies there.
+
+    Yields:
+        The draft, with an empty folder on the destination's file system.
+
+    Raises:
+        BundleError: The destination is taken, or cannot be written to.
+        RuntimeError: The block ended without a ``commit``.
+    """
+    target = Path(destination).resolve()
+    with _reporting(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _lock_beside(target):
+            _clear_stale(target)
+            _check_destination(target, overwrite)
+            workshop, lock = _open_workshop(target)
+    try:
+        draft = Draft(workshop / _DRAFT, target, overwrite)
+        yield draft
+        if not draft._committed:
+            raise RuntimeError("the block of write_bundle ended without a call of commit")
+    finally:
+        lock.release()
+        # What cannot be removed now, because someone still reads it, is cleared by the next writer.
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
+    """Replace a bundle's ``fastspan.json`` in one step, leaving its other files alone.
+
+    Args:
+        folder: The bundle's folder.
+        manifest: The manifest that was read from it, with other values but the same ``files``.
+
+    Raises:
+        BundleError: The folder is no bundle, its files are not those of ``manifest``, a newer FastSpan
+            wrote it, or the file system refuses.
+    """
+    target = Path(folder).resolve()
+    if manifest.format != FORMAT:
+        raise BundleError(
+            f"{target} has format {manifest.format}, and rewriting it in format {FORMAT} would lose what the "
+            "other format adds: use the FastSpan that wrote it, or export the checkpoint again."
+        )
+    with _reporting(target), _lock_beside(target):
+        if Bundle.open(target).manifest.files != manifest.files:
+            raise BundleError(
+                f"{target} was exported again since its manifest was read: open it again and repeat."
+            )
+        for left in target.glob(f".{MANIFEST}-*"):
+            left.unlink()
+        temporary = target / f".{MANIFEST}-{secrets.token_hex(4)}"
+        try:
+            data = manifest.to_json()
+            Manifest.from_json(data)
+            temporary.write_bytes(data)
+            _sync(temporary)
+            temporary.replace(target / MANIFEST)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(target)
+
+
+@contextlib.contextmanager
+def _reporting(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            f"The bundle at {target} could not be written ({error}): make room or mend the permissions "
+            "there, or export to another place."
+        ) from error
+
+
+def _lock_beside(target: Path) -> FileLock:
+    lock = FileLock.take(target.with_name(f".{target.name}.lock"), wait=_LOCK_WAIT_S)
+    if lock is None:
+        raise BundleError(
+            f"Another process has been moving a bundle to {target} for {_LOCK_WAIT_S:.0f} s: wait for it, "
+            "or end it."
+        )
+    return lock
+
+
+def _check_destination(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise BundleError(f"{target} is a file: choose another destination for the bundle.")
+    if not any(target.iterdir()):
+        return
+    if not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} is a folder that is no bundle: choose another destination, or empty it.")
+    if (target / ".git").exists():
+        raise BundleError(
+            f"{target} is a Git working tree, whose history would be lost: export elsewhere and copy the "
+            "files."
+        )
+    if not overwrite:
+        raise BundleError(
+            f"{target} is a bundle already: allow overwriting it, or choose another destination."
+        )
+
+
+def _open_workshop(target: Path) -> tuple[Path, FileLock]:
+    """Make the folder in which a draft is made, locked for as long as its writer lives."""
+    workshop = target.with_name(f".{target.name}.export-{os.getpid()}-{secrets.token_hex(4)}")
+    (workshop / _DRAFT).mkdir(parents=True)
+    lock = FileLock.take(workshop / _LOCK)
+    if lock is None:
+        raise BundleError(
+            f"{workshop / _LOCK} is locked though it is new: the file system's locks do not work."
+        )
+    return workshop, lock
+
+
+def _clear_stale(target: Path) -> None:
+    """Remove the workshops of writers that died. The lock beside the target has to be held."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.export-\d+-[0-9a-f]{{8}}")
+    for workshop in [entry for entry in target.parent.iterdir() if name.fullmatch(entry.name)]:
+        # The process id in the name is for people: another process or container may have it again. The lock
+        # is had only when the writer is gone. What another user left behind must not stop this writer.
+        with contextlib.suppress(OSError):
+            lock = FileLock.take(workshop / _LOCK)
+            if lock is None:
+                continue
+            with lock:
+                if (workshop / _PREVIOUS).exists() and not target.exists():
+                    (workshop / _PREVIOUS).rename(target)
+            shutil.rmtree(workshop)
+
+
+def _measured(manifest: Manifest, folder: Path) -> Manifest:
+    files = {
+        path: FileRecord(sha256=sha256_of(folder / path), bytes=(folder / path).stat().st_size)
+        for path in sorted(files_within(folder))
+    }
+    variants = {
+        name: replace(variant, bytes=sum(files[path].bytes for path in variant.files if path in files))
+        for name, variant in manifest.variants.items()
+    }
+    return replace(manifest, files=files, variants=variants)
+
+
+def _move_into_place(folder: Path, target: Path) -> None:
+    if not target.exists() or not any(target.iterdir()):
+        if target.exists():
+            target.rmdir()
+        folder.rename(target)
+    elif not _exchange(folder, target):
+        previous = folder.with_name(_PREVIOUS)
+        target.rename(previous)
+        try:
+            folder.rename(target)
+        except OSError:
+            previous.rename(target)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths of one file system change places in one step; False where that cannot be done."""
+    if os.name == "nt":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def _sync_tree(folder: Path) -> None:
+    for current, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _sync(Path(current, name))
+        _sync(Path(current))
+
+
+def _sync(path: Path) -> None:
+    """Bring a file's content, or a folder's entries, to disk."""
+    if sys.platform == "win32":
+        if path.is_dir():
+            return
+        descriptor = os.open(path, os.O_RDWR)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Every architecture without a native lowering: traced by optimum, fused and quantized."""

@@ -1,0 +1,1 @@
+"""Every graph on real questions against its reference, and the gate it must pass."""

@@ -1,0 +1,115 @@
+"""Does an exported graph answer as its checkpoint does? Measured on real questions before publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastspan.decoding.squad import decode_squad
+from fastspan.options import AnswerOptions
+from fastspan.runtime.session import Session
+from fastspan.runtime.workers import by_pair
+from fastspan.text.encoder import EncodedPair, Window
+
+__all__ = ["GATES", "Comparison", "Gate", "Logits", "compare", "logits_of"]
+
+
+Logits = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a variant must reach to be published.
+
+    Attributes:
+        largest_difference: Largest allowed difference of a logit, None where it is not asked.
+        equal_answers: Smallest allowed share of questions with the same answer, None where it is not asked.
+    """
+
+    largest_difference: float | None
+    equal_answers: float | None
+
+    def passed(self, comparison: Comparison) -> bool:
+        """Whether the comparison meets the gate."""
+        if self.largest_difference is not None and not (
+            comparison.largest_difference <= self.largest_difference
+        ):
+            return False
+        return self.equal_answers is None or comparison.equal_answers >= self.equal_answers
+
+    def __str__(self) -> str:
+        demands = []
+        if self.largest_difference is not None:
+            demands.append(f"logits within {self.largest_difference:g}")
+        if self.equal_answers is not None:
+            demands.append(f"at least {self.equal_answers:.1%} equal answers")
+        return ", ".join(demands)
+
+
+# Of two spans that tie within fp32's last digits an exact export may pick the other one, so fp32 is held
+# to its logits alone.
+GATES = {"fp32": Gate(1e-4, None), "fp16": Gate(None, 0.995), "int8": Gate(None, 0.95)}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How one graph differs from its reference.
+
+    Attributes:
+        largest_difference: Largest absolute difference of a logit.
+        equal_answers: Share of the questions with the same answer, in [0, 1].
+        windows: Windows compared.
+        questions: Questions compared.
+    """
+
+    largest_difference: float
+    equal_answers: float
+    windows: int
+    questions: int
+
+
+def logits_of(session: Session, pairs: Sequence[EncodedPair], step: Callable[[], None]) -> Logits:
+    """Run every window of ``pairs``, one at a time, as the engine runs them alone.
+
+    Args:
+        session: The graph.
+        pairs: Encoded questions.
+        step: Called after each window.
+    """
+    found = []
+    for window in windows_of(pairs):
+        start, end = session.run([window])
+        found.append((start[0], end[0]))
+        step()
+    return found
+
+
+def compare(pairs: Sequence[EncodedPair], reference: Logits, found: Logits) -> Comparison:
+    """Compare two sets of logits over the same windows, and the answers they decode to."""
+    largest = 0.0
+    for one, other in zip(reference, found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            difference = float(np.abs(a - b).max())
+            # max() would drop a NaN; a graph that yields one must fail every gate.
+            largest = difference if np.isnan(difference) else max(largest, difference)
+            if np.isnan(largest):
+                return Comparison(float("nan"), 0.0, len(reference), len(pairs))
+    equal = [
+        one == other for one, other in zip(_answers(pairs, reference), _answers(pairs, found), strict=True)
+    ]
+    return Comparison(largest, float(np.mean(equal)), len(reference), len(pairs))
+
+
+def windows_of(pairs: Sequence[EncodedPair]) -> Iterable[Window]:
+    """Every window of the pairs, in their order."""
+    return (window for pair in pairs for window in pair.windows)
+
+
+def _answers(pairs: Sequence[EncodedPair], logits: Logits) -> list[tuple[int, int] | None]:
+    """Where each question's answer stands, None for none, at threshold 0."""
+    starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
+    predictions = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0)
+    return [(p.answer.start, p.answer.end) if p.answer else None for p in predictions]
