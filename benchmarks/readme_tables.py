@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastspan.benchmarks.report_comparison import BRACKETS
-from fastspan.benchmarks.report_document import Paragraph, Table, markdown
-from fastspan.benchmarks.report_tables import ratio_table, rows_of
-from fastspan.benchmarks.results import write_text
-from fastspan.benchmarks.speed_models import ROOT
-from fastspan.benchmarks.speed_record import Measured
+from fastspan.benchmarks.paths import ROOT
+from fastspan.benchmarks.reporting.document import Paragraph, Table, markdown
+from fastspan.benchmarks.reporting.files import write_text
+from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed_report.comparison import BRACKETS
+from fastspan.benchmarks.speed_report.tables import ratio_table, rows_of
 from fastspan.errors import DataError, FastSpanError
 
 __all__ = ["fill", "main", "parity_table", "speed_tables"]

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastspan.benchmarks.report import write_report
-from fastspan.benchmarks.results import make_folder
-from fastspan.benchmarks.speed_models import ROOT
-from fastspan.benchmarks.suite_run import SuiteOptions, SuiteRun
+from fastspan.benchmarks.paths import ROOT
+from fastspan.benchmarks.reporting.files import make_folder
+from fastspan.benchmarks.speed.suite import SuiteOptions, SuiteRun
+from fastspan.benchmarks.speed_report.report import write_report
 from fastspan.errors import FastSpanError
 
 __all__ = ["main"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from fastspan.benchmarks.workloads import Group
+from fastspan.benchmarks.questions.workloads import Group
 from fastspan.machine.cpu import CpuFeatures
 from fastspan.machine.cuda_libraries import why_tensorrt_fails
 

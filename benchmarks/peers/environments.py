@@ -9,7 +9,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from fastspan.benchmarks.speed_models import ROOT
+from fastspan.benchmarks.paths import ROOT
 from fastspan.errors import MissingDependency
 
 __all__ = ["PROJECT", "Run", "interpreter"]

@@ -15,7 +15,7 @@ import fastspan.answerer
 import fastspan.decoding.squad
 from fastspan import QuestionAnswerer
 from fastspan.benchmarks.peers.protocol import MAX_ANSWER_TOKENS, MAX_LENGTH, OVERLAP, Job
-from fastspan.benchmarks.workloads import Workload
+from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.options import AnswerOptions
 from fastspan.results import Prediction
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.protocol import MAX_LENGTH, OVERLAP, Job
-from fastspan.benchmarks.workloads import Workload
+from fastspan.benchmarks.questions.workloads import Workload
 
 __all__ = ["HaystackPeer", "load"]
 

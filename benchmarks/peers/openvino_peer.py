@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastspan.benchmarks.peers.protocol import MAX_ANSWER_TOKENS, MAX_LENGTH, OVERLAP, Job
-from fastspan.benchmarks.workloads import Workload
+from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Model
 from fastspan.decoding.squad import decode_squad

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from fastspan.benchmarks.workloads import Workload
+from fastspan.benchmarks.questions.workloads import Workload
 
 __all__ = ["MAX_ANSWER_TOKENS", "MAX_LENGTH", "OVERLAP", "Job", "Peer", "Staged"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.benchmarks.peers.protocol import Job, Peer, Staged
-from fastspan.benchmarks.workloads import Workload, load_workload
+from fastspan.benchmarks.questions.workloads import Workload, load_workload
 
 __all__ = ["main"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from fastspan.benchmarks.squad_data import read_squad
+from fastspan.benchmarks.questions.squad_files import read_squad
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")

@@ -18,9 +18,10 @@ from fastspan.errors import ParityError
 from fastspan.export import exporter
 from fastspan.export.exporter import export
 from fastspan.export.int8.recipe import Int8Recipe
-from fastspan.export.verification import comparison
+from fastspan.export.verification import comparison, pytorch_reference
 from fastspan.export.verification.comparison import Gate
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
+from fastspan.export.verification.questions import encode
 from fastspan.text.encoder import Encoder
 from support.checkpoint_files import flax_bytes, flax_tree
 from support.tiny_manifest import tiny_variant
@@ -93,13 +94,14 @@ def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
 @pytest.mark.reference
 def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_bundle):
     torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")  # its import sets the level that is to be given back
     logger = logging.getLogger("transformers")
     before = torch.get_num_threads(), logger.level
     encoder = Encoder.from_folder(tiny_bundle, segment_ids=True, max_positions=512)
     during = set()
     logits = torch_logits(
         tiny_checkpoint,
-        comparison.encode(encoder, 0, 384, 128, fewest=2),
+        encode(encoder, 0, 384, 128, fewest=2),
         segment_ids=True,
         threads=before[0] + 1,
         step=lambda: during.add((torch.get_num_threads(), logger.level)),
@@ -114,7 +116,7 @@ def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_b
 )
 def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr(comparison, "version", lambda name: installed)
+    monkeypatch.setattr(pytorch_reference, "version", lambda name: installed)
     assert has_pytorch() is enough
 
 

@@ -251,7 +251,8 @@ def take_the_place_of_onnxruntime(
 ) -> FakeRuntime:
     """Let the engine find a stand-in, in sessions or also where it looks which providers there are."""
     runtime = FakeRuntime(**options)
-    modules = ["session", "cuda_session", "cuda_capture", "termination"]
-    for module in modules + (["loading", "providers"] if everywhere else []):
+    modules = ["session", "cuda.session", "cuda.captured_run", "deadline"]
+    modules = [f"runtime.{module}" for module in modules]
+    for module in modules + (["loading", "runtime.providers"] if everywhere else []):
         monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
     return runtime

@@ -69,10 +69,10 @@ def compare(arguments: Namespace) -> int:
         ParityError: A variant missed its gate; the report is written nevertheless.
     """
     with extra("optimum", "verify --against pytorch"):
-        from fastspan.benchmarks.eval_data import open_data
-        from fastspan.benchmarks.parity_markdown import summary_table
-        from fastspan.benchmarks.parity_report import compare_with_pytorch, write_report
-        from fastspan.benchmarks.results import make_folder
+        from fastspan.benchmarks.parity.markdown import summary_table
+        from fastspan.benchmarks.parity.report import compare_with_pytorch, write_report
+        from fastspan.benchmarks.questions.evaluation_set import open_data
+        from fastspan.benchmarks.reporting.files import make_folder
         from fastspan.export.progress import progress_on
 
     data = open_data(arguments.data, arguments.limit)

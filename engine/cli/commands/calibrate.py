@@ -73,12 +73,12 @@ def run(arguments: Namespace) -> int:
     from fastspan.answerer import QuestionAnswerer
 
     with extra("bench", NAME):
-        from fastspan.benchmarks.calibrate import calibrate, store
-        from fastspan.benchmarks.calibration_text import calibration_text
-        from fastspan.benchmarks.eval_data import open_data
-        from fastspan.benchmarks.evaluation import ask
-        from fastspan.benchmarks.reliability_plots import precision_coverage_plot, reliability_diagram
-        from fastspan.benchmarks.results import make_folder, write_text
+        from fastspan.benchmarks.accuracy.evaluation import ask
+        from fastspan.benchmarks.calibration.calibrate import calibrate, store
+        from fastspan.benchmarks.calibration.plots import precision_coverage_plot, reliability_diagram
+        from fastspan.benchmarks.calibration.table import calibration_text
+        from fastspan.benchmarks.questions.evaluation_set import open_data
+        from fastspan.benchmarks.reporting.files import make_folder, write_text
         from fastspan.export.progress import progress_on
 
     bundle = Bundle.open(arguments.bundle)

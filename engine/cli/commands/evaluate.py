@@ -51,10 +51,10 @@ def run(arguments: Namespace) -> int:
     from fastspan.answerer import QuestionAnswerer
 
     with extra("export", NAME):
-        from fastspan.benchmarks.eval_data import open_data
-        from fastspan.benchmarks.evaluation import ask, evaluate
-        from fastspan.benchmarks.evaluation_text import evaluation_text
-        from fastspan.benchmarks.results import make_folder, write_text
+        from fastspan.benchmarks.accuracy.evaluation import ask, evaluate
+        from fastspan.benchmarks.accuracy.evaluation_table import evaluation_text
+        from fastspan.benchmarks.questions.evaluation_set import open_data
+        from fastspan.benchmarks.reporting.files import make_folder, write_text
         from fastspan.export.progress import progress_on
 
     data = open_data(arguments.data, arguments.limit)

@@ -90,7 +90,7 @@ def test_the_folders_of_engines_are_made_with_their_parents(
 
 def test_what_the_caller_says_goes_before(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
     runtime = FakeRuntime()
-    for module in ("loading", "session", "providers"):
+    for module in ("loading", "runtime.session", "runtime.providers"):
         monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
     options = LoadOptions(
         variant="fp32",

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from fastspan import Closed, LoadOptions, Prediction, QuestionAnswerer
+from support.paths import SUPPORT
 from support.tiny_checkpoint import WORDS
 
 QUESTION = "who built the tower"
-SCRIPT = Path(__file__).with_name("answer_in_children.py")
+SCRIPT = SUPPORT / "answer_in_children.py"
 MODES = ["latency", "throughput"]
 
 

@@ -10,7 +10,6 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from test_lowering import run, segments_for, session, tokens
 
 from fastspan.export import native_route
 from fastspan.export.graphs.builder import WeightFile
@@ -20,6 +19,7 @@ from fastspan.export.graphs.families import describe
 from fastspan.export.graphs.float_graphs import HalfLowering
 from fastspan.runtime.graph_inputs import pack
 from fastspan.text.encoder import Window
+from support.graph_runs import run, segments_for, session, tokens
 from support.random_checkpoints import NATIVE, config_and_weights
 
 pytestmark = pytest.mark.reference

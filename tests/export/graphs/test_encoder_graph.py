@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
-from fastspan.benchmarks.ablation_graphs import GatheredCopies
+from fastspan.benchmarks.studies.ablation_graphs import GatheredCopies
 from fastspan.export.graphs.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.families import describe
@@ -17,36 +16,10 @@ from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
 from fastspan.export.graphs.model import Linear
 from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.recipe import quantize_encoder
-from support.random_checkpoints import NATIVE, VOCABULARY, config_and_weights, torch_logits, torch_model
+from support.graph_runs import calibrated, run, segments_for, session, tokens
+from support.random_checkpoints import NATIVE, config_and_weights, torch_logits, torch_model
 
 pytestmark = pytest.mark.reference
-
-
-def session(source):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    model = source if isinstance(source, str) else source.SerializeToString()
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def tokens(rng, batch, length):
-    # From 3 on, so that no token is taken for padding by accident.
-    return rng.integers(3, VOCABULARY, (batch, length))
-
-
-def run(graph, ids, *, segments=None, mask=None):
-    feeds = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask}
-    names = {value.name for value in graph.get_inputs()}
-    return graph.run(["start_logits", "end_logits"], {name: feeds[name] for name in names})
-
-
-def segments_for(encoder, ids):
-    if not encoder.takes_segment_ids:
-        return None
-    segments = np.zeros_like(ids)
-    segments[:, ids.shape[1] // 2 :] = 1
-    return segments
 
 
 @pytest.mark.parametrize("family", NATIVE)
@@ -124,14 +97,6 @@ def test_half_precision_keeps_weights_in_half_and_answers_in_single():
     got = run(session(model), ids, segments=segments, mask=np.ones_like(ids))
     for mine, theirs in zip(got, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=0.05, rtol=0)
-
-
-def calibrated(encoder, ids, segments):
-    from fastspan.export.int8.observation import observe_inputs
-    from fastspan.text.encoder import Window
-
-    windows = [Window(row, segment, 1, len(row) - 2, 0) for row, segment in zip(ids, segments, strict=True)]
-    return observe_inputs(encoder, windows, 1)
 
 
 def int8_session(encoder, quantized, lowering=Int8Lowering):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_lowering import calibrated, run, segments_for, session, tokens
 
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.centering import centred
 from fastspan.export.int8.linear_layer import BLOCK, InputStatistics
+from support.graph_runs import calibrated, run, segments_for, session, tokens
 from support.random_checkpoints import NATIVE, config_and_weights
 
 pytestmark = pytest.mark.reference

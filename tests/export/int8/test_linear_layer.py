@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastspan.export.graphs.model import Linear
 from fastspan.export.int8.linear_layer import (
     BLOCK,
     CHANNELS_PER_SPLIT,
@@ -16,20 +15,7 @@ from fastspan.export.int8.linear_layer import (
     split_outliers,
 )
 from fastspan.export.int8.rounding import PAIR_LIMIT, quantize_columns
-
-
-def linear_and_inputs(size_in, size_out, rows=400, seed=0):
-    rng = np.random.default_rng(seed)
-    mixing = rng.standard_normal((size_in, size_in)).astype(np.float32) / size_in**0.5
-    inputs = (rng.standard_normal((rows, size_in)).astype(np.float32) @ mixing).astype(np.float32)
-    weight = rng.standard_normal((size_in, size_out)).astype(np.float32)
-    return Linear(weight, rng.standard_normal(size_out).astype(np.float32)), inputs
-
-
-def product(quantized, inputs):
-    shared = inputs[:, quantized.order] / quantized.copies
-    extended = np.concatenate([shared, shared[:, quantized.extra]], axis=1)
-    return extended @ (quantized.weight * quantized.scale) + quantized.bias
+from support.linear_layers import linear_and_inputs, product
 
 
 @given(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=40), st.integers(0, 12))

@@ -23,9 +23,10 @@ from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export.publishing import bundle_writer
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
 from fastspan.export.publishing.file_lock import FileLock
+from support.paths import SUPPORT
 from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
-KILLER = Path(__file__).with_name("kill_at_step.py")
+KILLER = SUPPORT / "kill_at_step.py"
 FILES = {
     "config.json": b"{}",
     "tokenizer.json": b"{}",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastspan import AnswerOptions, DeadlineExceeded, LoadOptions, QuestionAnswerer
-from fastspan.benchmarks.eval_data import open_data
+from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.runtime.cuda import session as cuda_session
 from fastspan.runtime.cuda.session import CudaSession

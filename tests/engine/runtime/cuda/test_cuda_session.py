@@ -17,21 +17,10 @@ import pytest
 from fastspan import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.cuda.session import CudaSession
-from fastspan.runtime.provider_options import default_options
-from fastspan.runtime.session import Session, SessionSettings
-from fastspan.text.encoder import Window
-from support.fake_runtime import CPU, CUDA, FakeRuntime, logits, take_the_place_of_onnxruntime
+from fastspan.runtime.session import Session
+from support.cuda_sessions import INPUTS, PADDED, check, expected, opened, settings, windows
+from support.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
 
-INPUTS = ("input_ids", "token_type_ids", "position_ids", "token_offset", "cumulative_sequence_length")
-PACKED = Graph(file="onnx/packed.onnx", target="cuda", layout="packed", inputs=INPUTS, opset=17, ir_version=8)
-PADDED = Graph(
-    file="onnx/padded.onnx",
-    target="any",
-    layout="padded",
-    inputs=("input_ids", "attention_mask", "token_type_ids"),
-    opset=17,
-    ir_version=8,
-)
 Installed = Callable[..., FakeRuntime]
 
 
@@ -39,43 +28,6 @@ Installed = Callable[..., FakeRuntime]
 def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
     """Put a stand-in in onnxruntime's place."""
     return partial(take_the_place_of_onnxruntime, monkeypatch)
-
-
-def settings(capture_up_to: int = 0, **options: str) -> SessionSettings:
-    defaults = default_options(CUDA, half=True, capture=capture_up_to > 0, memory_limit=None, digests=())
-    return SessionSettings(
-        provider=CUDA,
-        provider_options={**defaults, **options},
-        threads=1,
-        spinning=False,
-        padding_id=7,
-        capture_up_to=capture_up_to,
-    )
-
-
-def opened(capture_up_to: int = 0, **options: str) -> CudaSession:
-    return CudaSession(Path("bundle"), PACKED, settings(capture_up_to, **options))
-
-
-def windows(*lengths: int) -> list[Window]:
-    return [
-        Window(100 * number + np.arange(length), np.full(length, number % 2), 0, 0, 0)
-        for number, length in enumerate(lengths, 1)
-    ]
-
-
-def expected(window: Window) -> tuple[np.ndarray, np.ndarray]:
-    places = np.arange(len(window.input_ids))
-    feeds = {"input_ids": window.input_ids, "token_type_ids": window.type_ids, "position_ids": places}
-    return logits(feeds)
-
-
-def check(session: Session, asked: list[Window]) -> None:
-    found = session.run(asked)
-    for side, rows in enumerate(found):
-        assert rows.shape == (len(asked), max(len(window.input_ids) for window in asked))
-        for row, window in zip(rows, asked, strict=True):
-            assert np.array_equal(row[: len(window.input_ids)], expected(window)[side])
 
 
 def test_every_bucket_is_captured_before_the_first_question(installed: Installed) -> None:

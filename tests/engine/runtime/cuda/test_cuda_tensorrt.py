@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cuda_session import PADDED, settings
 
 from fastspan import ProviderError
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cuda_libraries import preload_tensorrt, why_tensorrt_fails
 from fastspan.runtime.session import Session
+from support.cuda_sessions import PADDED, settings
 from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 
 TENSORRT = "TensorrtExecutionProvider"

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from test_cuda_session import INPUTS, PADDED, check, opened, settings, windows
 
 from fastspan import DeadlineExceeded, ProviderError
 from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.session import Session
+from support.cuda_sessions import INPUTS, PADDED, check, opened, settings, windows
 from support.fake_runtime import CPU, FakeRuntime, take_the_place_of_onnxruntime
 
 Installed = Callable[..., FakeRuntime]

@@ -1,0 +1,55 @@
+"""An evaluation as a table for people."""
+
+from __future__ import annotations
+
+from fastspan.benchmarks.accuracy.evaluation import Evaluation, Scores
+from fastspan.benchmarks.intervals import Interval
+from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
+from fastspan.results import Info
+
+__all__ = ["evaluation_text", "with_interval"]
+
+
+def evaluation_text(data: EvaluationSet, info: Info, evaluation: Evaluation) -> str:
+    """Write what was evaluated, on what, and the scores."""
+    groups = (
+        ("all", evaluation.overall),
+        ("with an answer", evaluation.answerable),
+        ("without an answer", evaluation.unanswerable),
+    )
+    rows = "\n".join(_row(name, scores) for name, scores in groups if scores is not None)
+    best = evaluation.best
+    return (
+        f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
+        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
+        f"({info.reason})\n"
+        f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}\n\n"
+        f"{'':<18} {'questions':>9}  {'exact match':<22}  F1\n"
+        f"{rows}\n\n"
+        f"best exact match {best.exact:.2f} at threshold {best.exact_threshold:.4g}, "
+        f"best F1 {best.f1:.2f} at {best.f1_threshold:.4g}\n"
+        "(searched on these very questions, so optimistic; `fastspan calibrate` fits on one half)\n"
+        f"{evaluation.questions_per_second:,.1f} questions/s, {evaluation.seconds:,.1f} s in all"
+    )
+
+
+def with_interval(interval: Interval, *, digits: int = 2, sign: bool = False) -> str:
+    """Write an estimate with its interval, such as ``74.67 [73.12, 76.20]``.
+
+    Args:
+        interval: What to write.
+        digits: Decimal places.
+        sign: Write a plus sign where a number is positive, as for differences.
+    """
+    style = f"{'+' if sign else ''}.{digits}f"
+    # A difference that rounds to nothing has no sign.
+    estimate, low, high = (
+        format(round(number, digits) + 0.0, style)
+        for number in (interval.estimate, interval.low, interval.high)
+    )
+    return f"{estimate} [{low}, {high}]"
+
+
+def _row(name: str, scores: Scores) -> str:
+    exact, f1 = with_interval(scores.exact), with_interval(scores.f1)
+    return f"{name:<18} {scores.total:>9,}  {exact:<22}  {f1}"

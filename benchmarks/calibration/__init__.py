@@ -1,0 +1,1 @@
+"""From scores to a confidence and a threshold: fitted, judged and plotted."""

@@ -1,0 +1,51 @@
+"""A calibration as a table for people."""
+
+from __future__ import annotations
+
+from fastspan.benchmarks.accuracy.evaluation import Scores
+from fastspan.benchmarks.calibration.calibrate import Calibrated, Held
+
+__all__ = ["calibration_text"]
+
+
+def calibration_text(calibrated: Calibrated) -> str:
+    """Write what was fitted on what, and the held-out half before and after."""
+    fitted_on, threshold = calibrated.fitted_on, calibrated.threshold
+    aim = (
+        "the best F1"
+        if calibrated.target_precision is None
+        else f"a precision of {calibrated.target_precision:g}"
+    )
+    columns = zip(_column(calibrated.before), _column(calibrated.after), strict=True)
+    rows = "\n".join(f"{label:<34} {old:>12} {new:>12}" for (label, old), (_, new) in columns)
+    return (
+        f"{fitted_on.name}: fitted on {fitted_on.questions:,} questions for {aim}, "
+        f"reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})\n\n"
+        f"{'':<34} {'before':>12} {'after':>12}\n"
+        f"{'no-answer threshold':<34} {0:>12.4f} {threshold:>12.4f}\n"
+        f"{rows}"
+    )
+
+
+def _column(held: Held) -> list[tuple[str, str]]:
+    scores = held.evaluation
+    groups = (
+        ("", scores.overall),
+        (", with an answer", scores.answerable),
+        (", without an answer", scores.unanswerable),
+    )
+    return [
+        *(cell for label, group in groups for cell in _scores(label, group)),
+        ("precision of the given answers", "–" if held.precision is None else f"{held.precision:.2%}"),
+        ("questions answered", f"{held.coverage:.2%}"),
+        ("calibration error (ECE)", f"{held.ece:.4f}"),
+    ]
+
+
+def _scores(label: str, scores: Scores | None) -> list[tuple[str, str]]:
+    if scores is None:
+        return []
+    return [
+        (f"exact match{label}", f"{scores.exact.estimate:.2f}"),
+        (f"F1{label}", f"{scores.f1.estimate:.2f}"),
+    ]

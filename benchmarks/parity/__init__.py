@@ -1,0 +1,1 @@
+"""Every variant against PyTorch on the same windows: run, judged and reported."""

@@ -1,0 +1,1 @@
+"""FastSpan and its peers measured in turns: models, processes, records."""

@@ -1,0 +1,250 @@
+"""What a speed measurement leaves behind: a JSON file that describes it, a JSONL file with every sample."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fastspan.benchmarks.reporting.files import write_text
+from fastspan.benchmarks.speed.interleaving import Turn
+from fastspan.errors import DataError
+
+__all__ = [
+    "Accuracy",
+    "Device",
+    "Measured",
+    "MeasuredPeer",
+    "MeasuredWorkload",
+    "Part",
+    "Sampled",
+    "SpeedRecord",
+    "Status",
+    "sample_line",
+    "samples_file",
+]
+
+Status = Literal["measured", "missing", "left out", "failed"]
+Device = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredWorkload:
+    """A workload of a model.
+
+    Attributes:
+        model: The model's name.
+        name: The workload's name.
+        title: What it is, for people.
+        group: ``"single"`` or ``"batch"``.
+        questions: Questions a run.
+        windows: Windows a run.
+        tokens: Tokens of all windows together.
+        flops: Floating-point operations of a run, padding not counted.
+    """
+
+    model: str
+    name: str
+    title: str
+    group: str
+    questions: int
+    windows: int
+    tokens: int
+    flops: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Scores of the throughput workload's answers, in percent.
+
+    Attributes:
+        questions: How many were scored.
+        exact: Exact match.
+        f1: Token F1.
+    """
+
+    questions: int
+    exact: float
+    f1: float
+
+
+@dataclass(slots=True, kw_only=True)
+class MeasuredPeer:
+    """A system at certain settings with one model; filled in as the measurement goes on.
+
+    Attributes:
+        model: The model's name.
+        name: The system with its settings.
+        system: Whose it is.
+        variant: Its precision.
+        mode: ``"latency"`` or ``"throughput"``.
+        status: ``"measured"``: it loaded, and what it failed at is among the failures. ``"missing"``: it
+            cannot be installed here. ``"left out"``: on purpose. ``"failed"``: it does not load.
+        reason: Why it was not measured; empty where it was.
+        start_seconds: From starting its process until it was loaded.
+        load_seconds: Loading alone, without starting the interpreter.
+        memory_bytes: The most it held resident; 0 where that is not known.
+        graph_bytes: Size of the graph it ran, weights included; 0 where that is not known.
+        threads: Threads it was told to compute with.
+        description: What ran.
+        batching: Workload → how it was batched.
+        stages: Workload → stage → seconds of a run; empty for systems that cannot say.
+        accuracy: Of its answers to questions asked off the clock; None where answers mean nothing, and in
+            throughput mode, whose answers are those of latency mode.
+    """
+
+    model: str
+    name: str
+    system: str
+    variant: str
+    mode: str
+    status: Status = "measured"
+    reason: str = ""
+    start_seconds: float = 0.0
+    load_seconds: float = 0.0
+    memory_bytes: int = 0
+    graph_bytes: int = 0
+    threads: int = 0
+    description: dict[str, str] = field(default_factory=dict)
+    batching: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the engine on its own, as pytest-benchmark measured it.
+
+    Attributes:
+        name: What.
+        median: Seconds.
+        iqr: The range of the middle half of its rounds, in seconds.
+        rounds: How many.
+        baseline: The median of the baseline before, in seconds; None where there was none.
+    """
+
+    name: str
+    median: float
+    iqr: float
+    rounds: int
+    baseline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedRecord:
+    """Everything about a measurement but its samples.
+
+    Attributes:
+        device: What was measured.
+        quick: Whether it was a quick run.
+        finished: Whether it came to its end; False where it was interrupted, or still goes on.
+        environment: Name → value.
+        models: Name → what it is.
+        workloads: What was asked.
+        peers: Who was asked.
+        failures: What went wrong, for people.
+        peaks: ``"fp32"``, ``"int8"`` → operations a second that a bare matrix product reaches.
+        parts: Parts of the engine on their own.
+    """
+
+    device: Device
+    quick: bool
+    finished: bool
+    environment: Mapping[str, str]
+    models: Mapping[str, str]
+    workloads: tuple[MeasuredWorkload, ...]
+    peers: tuple[MeasuredPeer, ...]
+    failures: tuple[str, ...]
+    peaks: Mapping[str, float]
+    parts: tuple[Part, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write it as ``speed-DEVICE.json``."""
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(folder / f"speed-{self.device}.json", text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> SpeedRecord:
+        """Read what ``write`` wrote.
+
+        Raises:
+            DataError: The file is no such record.
+        """
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record["workloads"] = tuple(MeasuredWorkload(**workload) for workload in record["workloads"])
+            for peer in record["peers"]:
+                peer["accuracy"] = Accuracy(**peer["accuracy"]) if peer["accuracy"] else None
+            record["peers"] = tuple(MeasuredPeer(**peer) for peer in record["peers"])
+            record["parts"] = tuple(Part(**part) for part in record["parts"])
+            record["failures"] = tuple(record["failures"])
+            return cls(**record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is no record of a speed measurement ({error}); measure again."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A turn with the model and workload it was taken at."""
+
+    model: str
+    workload: str
+    turn: Turn
+
+
+class Measured:
+    """A record with its samples, which are written as they are taken.
+
+    Attributes:
+        record: The record.
+    """
+
+    def __init__(self, record: SpeedRecord, samples: Iterable[Sampled]) -> None:
+        self.record = record
+        self.samples = tuple(samples)
+        self._rounds: dict[tuple[str, str, str], dict[int, tuple[float, ...]]] = defaultdict(dict)
+        for sampled in self.samples:
+            place = (sampled.model, sampled.workload, sampled.turn.peer)
+            self._rounds[place][sampled.turn.round] = sampled.turn.seconds
+
+    @classmethod
+    def read(cls, folder: Path, device: Device) -> Measured:
+        """Read a measurement's two files.
+
+        Raises:
+            DataError: One is missing or malformed.
+        """
+        path = samples_file(folder, device)
+        record = SpeedRecord.read(folder / f"speed-{device}.json")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return cls(record, [_sampled(json.loads(line)) for line in lines])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} holds no samples of a speed measurement ({error}); measure again."
+            ) from error
+
+    def rounds(self, model: str, workload: str, peer: str) -> Mapping[int, tuple[float, ...]]:
+        """Round → seconds of each recorded run; empty where the peer was not measured at this workload."""
+        return self._rounds.get((model, workload, peer), {})
+
+
+def samples_file(folder: Path, device: Device) -> Path:
+    """Where the samples of a measurement lie."""
+    return folder / f"speed-{device}-samples.jsonl"
+
+
+def sample_line(model: str, workload: str, turn: Turn) -> str:
+    """Return the line that ``Measured.read`` reads."""
+    return json.dumps({"model": model, "workload": workload, **asdict(turn)}, ensure_ascii=False) + "\n"
+
+
+def _sampled(record: dict[str, Any]) -> Sampled:
+    model, workload = record.pop("model"), record.pop("workload")
+    times: dict[str, Any] = {name: tuple(record.pop(name)) for name in ("seconds", "cpu_seconds")}
+    return Sampled(model=model, workload=workload, turn=Turn(**record, **times))

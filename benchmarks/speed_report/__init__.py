@@ -1,0 +1,1 @@
+"""The report of ``make bench``: a module a section."""

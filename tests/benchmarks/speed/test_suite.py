@@ -1,0 +1,140 @@
+"""The whole measurement, of a tiny model: what it keeps, and what becomes of it when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("psutil")
+pytest.importorskip("matplotlib")
+
+from fastspan.benchmarks import suite
+from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
+from fastspan.benchmarks.questions.workloads import Workload
+from fastspan.benchmarks.speed import suite as suite_run
+from fastspan.benchmarks.speed.measurement import Measurement
+from fastspan.benchmarks.speed.models import BUNDLED, SpeedModel
+from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.suite import SuiteOptions, SuiteRun
+from fastspan.errors import InputError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
+
+PAIR = ("who built the bridge?", "the norman leader rollo built the stone bridge.")
+SINGLE = Workload(name="single-128", title="one question", group="single", pairs=(PAIR,), tokens=(20,))
+MANY = Workload(
+    name="throughput", title="three questions", group="batch", pairs=(PAIR,) * 3, tokens=(20,) * 3
+)
+OPTIONS = {"variant": "fp32", "provider": "CPUExecutionProvider", "optimize_for": "latency"}
+SPECS = [
+    PeerSpec(system=OURS, variant="fp32", module="fastspan_peer", options=OPTIONS),
+    PeerSpec(system="Haystack", variant="fp32", module="haystack_peer", absent="too large"),
+]
+
+
+@pytest.fixture
+def small(tiny_checkpoint, tiny_bundle, tmp_path, monkeypatch):
+    """Puts a tiny model, two workloads and no peer but FastSpan into the suite."""
+    model = SpeedModel(
+        name=BUNDLED,
+        title="tiny",
+        checkpoint=tiny_checkpoint,
+        bundle=tiny_bundle,
+        cache=tmp_path / "cache",
+        trained=False,
+    )
+    monkeypatch.setattr(suite_run, "bundled_model", lambda: model)
+    monkeypatch.setattr(suite_run, "cpu_peers", lambda *_, **__: SPECS)
+    monkeypatch.setattr(suite_run, "make_workloads", lambda *_, **__: [SINGLE, MANY])
+    monkeypatch.setattr(suite_run, "_QUICK", replace(suite_run._QUICK, seconds=0))
+    return ["--quick", "--models", BUNDLED, "--threads", "1", "--no-parts", "--out", str(tmp_path / "out")]
+
+
+@pytest.fixture
+def no_peaks(monkeypatch):
+    monkeypatch.setattr(SuiteRun, "_measure_peaks", lambda self: None)
+
+
+def test_the_suite_measures_and_reports(small, tmp_path, monkeypatch, capsys):
+    peaks = iter(({"fp32": 2e9, "int8": 5e9}, {"fp32": 3e9, "int8": 4e9}))
+    measuring = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=json.dumps(next(peaks))))
+    monkeypatch.setattr(suite_run, "subprocess", measuring)
+    assert suite.main(small) == 0
+    out = tmp_path / "out"
+    measured = Measured.read(out, "cpu")
+    assert measured.record.finished
+    assert [workload.name for workload in measured.record.workloads] == ["single-128", "throughput"]
+    assert [peer.status for peer in measured.record.peers] == ["measured", "left out"]
+    assert measured.record.peers[0].memory_bytes > 10_000_000
+    # Measured before and after; the better counts.
+    assert measured.record.peaks == {"fp32": 3e9, "int8": 5e9}
+    assert len(measured.rounds(BUNDLED, "single-128", "FastSpan fp32")) == 3
+    assert "sha256" in measured.record.environment["questions"]
+    assert "did not come to its end" not in (out / "report.md").read_text(encoding="utf-8")
+    captured = capsys.readouterr()
+    assert captured.out.split() == [str(out / "report.md"), str(out / "report.html")]
+    assert "one question, 1 peers" in captured.err
+
+
+@pytest.mark.usefixtures("no_peaks")
+def test_an_interrupted_run_keeps_its_samples_with_a_record_that_goes_with_them(
+    small, tmp_path, monkeypatch, capsys
+):
+    assert suite.main(small) == 0
+    run = Measurement.run
+
+    def interrupted(self, workload):
+        if workload.name == "throughput":
+            raise KeyboardInterrupt
+        run(self, workload)
+
+    monkeypatch.setattr(Measurement, "run", interrupted)
+    assert suite.main(small) == 130
+    assert "--report-only" in capsys.readouterr().err
+    out = tmp_path / "out"
+    measured = Measured.read(out, "cpu")
+    assert not measured.record.finished
+    assert {sampled.workload for sampled in measured.samples} == {"single-128"}
+    assert measured.record.peers[0].memory_bytes > 10_000_000
+    assert suite.main(["--report-only", "--out", str(out)]) == 0
+    assert "did not come to its end" in (out / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_peaks")
+def test_a_run_that_cannot_begin_leaves_the_last_one_alone(small, tmp_path, capsys):
+    assert suite.main(small) == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    for wrong in (["--peers", "nobody"], ["--models", "none"], ["--rounds", "0"], ["--threads", "0"]):
+        assert suite.main([*small, *wrong]) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == kept
+    errors = capsys.readouterr().err
+    assert "--peers 'nobody' is in no peer's name; the peers are FastSpan fp32, Haystack fp32." in errors
+    assert "rounds must be at least 1" in errors
+
+
+@pytest.mark.usefixtures("no_peaks")
+def test_workloads_that_leave_nothing_are_refused(small, tmp_path, capsys):
+    assert suite.main([*small, "--workloads", "dance"]) == 1
+    assert "leaves none of single-128, throughput" in capsys.readouterr().err
+
+
+def test_peaks_that_cannot_be_measured_cost_nothing_else(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite_run, "_PEAKS_TIMEOUT_S", 0.001)
+    assert suite.main(small) == 0
+    record = json.loads((tmp_path / "out" / "speed-cpu.json").read_text(encoding="utf-8"))
+    assert record["finished"]
+    assert record["peaks"] == {}
+    assert "Matrix products could not be measured" in record["failures"][0]
+
+
+def test_options_become_a_plan():
+    quick, full = SuiteOptions(quick=True).plan(), SuiteOptions(threads=3).plan()
+    assert (quick.timeout < full.timeout, full.threads) == (True, 3)
+    few = SuiteOptions(rounds=2).plan().rounds
+    assert (few.least, few.most) == (2, 2)
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        SuiteOptions(threads=0)
