@@ -15,6 +15,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest, Model, Source
 from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import InputError, ParityError
+from fastspan.export.checkpoint.calibration import Calibration, read_calibration
 from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
 from fastspan.export.checkpoint.tokenizer import tokenizer_json
@@ -93,6 +94,7 @@ def export(
         )
     progress.stage("reading the checkpoint")
     checkpoint = read_checkpoint(resolve_source(os.fspath(source), revision))
+    calibration = read_calibration(checkpoint.files)
     with write_bundle(out, overwrite=overwrite) as draft:
         _copy_texts(checkpoint, draft.folder)
         (draft.folder / "onnx").mkdir()
@@ -105,6 +107,7 @@ def export(
             threads,
             progress,
         )
+        manifest = _calibrated(manifest, calibration)
         manifest = _verify(checkpoint, draft.folder, manifest, threads, allow_parity_loss, progress)
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"
@@ -127,6 +130,12 @@ def _copy_texts(checkpoint: Checkpoint, folder: Path) -> None:
         if files.has(name):
             (folder / name).write_bytes(files.file(name).read_bytes())
     (folder / "tokenizer.json").write_text(tokenizer_json(files, checkpoint.config), encoding="utf-8")
+
+
+def _calibrated(manifest: Manifest, calibration: Calibration | None) -> Manifest:
+    if calibration is None:
+        return manifest
+    return replace(manifest, no_answer=calibration.no_answer, confidence=calibration.confidence)
 
 
 def _source_card(checkpoint: Checkpoint) -> str | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.errors import CheckpointError, InputError, MissingDependency
+from fastspan.export.checkpoint.calibration import CALIBRATION
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.weights import LAYOUTS
 
@@ -27,6 +28,7 @@ _CONFIG = "config.json"
 _SMALL_FILES = (
     _CONFIG,
     "README.md",
+    CALIBRATION,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

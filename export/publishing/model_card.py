@@ -44,7 +44,20 @@ print(qa.answer("Who wrote it?", "Ada wrote it."))
 `onnx/model.onnx` takes {inputs} and returns `start_logits` and
 `end_logits`; any ONNX runtime loads it. `fastspan.json` holds every file's checksum, the no-answer
 threshold and the calibration of the confidence.
+
+{_calibration(manifest)}
 """
+
+
+def _calibration(manifest: Manifest) -> str:
+    no_answer, confidence = manifest.no_answer, manifest.confidence
+    if no_answer.fitted_on is None:
+        return "The no-answer threshold is 0, and the confidence is not calibrated."
+    fitted = f"fitted on {no_answer.fitted_on.questions:,} questions of {no_answer.fitted_on.name}"
+    sure = "The confidence is not calibrated."
+    if confidence is not None:
+        sure = f"The confidence's calibration error was {confidence.ece:.3f} on held-out questions."
+    return f"The no-answer threshold is {no_answer.threshold:.3f}, {fitted}. {sure}"
 
 
 def _row(variant: Variant) -> str:

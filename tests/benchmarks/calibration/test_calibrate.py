@@ -14,9 +14,12 @@ from fastspan.benchmarks.calibration.calibrate import calibrate, store
 from fastspan.benchmarks.calibration.confidence_fit import expected_calibration_error, split_halves
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.bundle.folder import Bundle
+from fastspan.bundle.manifest import NoAnswer
 from fastspan.cli.main import main
 from fastspan.decoding.confidence import decision_confidence
 from fastspan.errors import DataError
+from fastspan.export.checkpoint.calibration import read_calibration
+from fastspan.export.checkpoint.folder import CheckpointFolder
 from support.tiny_questions import answered, each_question, question, squad_document, write_squad
 
 
@@ -73,6 +76,17 @@ def test_the_held_out_half_has_no_say_in_the_fit():
     again = calibrate(data, Outcomes(outcomes.questions, other, 1.0), "fp32")
     assert (again.threshold, again.confidence) == (found.threshold, found.confidence)
     assert again.after.evaluation.overall != found.after.evaluation.overall
+
+
+def test_what_it_writes_can_be_put_beside_a_checkpoint(tmp_path):
+    data, outcomes = simulated()
+    found = calibrate(data, outcomes, "fp32")
+    (tmp_path / "calibration.json").write_text(json.dumps(found.to_dict()))
+    read = read_calibration(CheckpointFolder.open(tmp_path))
+    assert read is not None
+    assert read.no_answer == NoAnswer(threshold=found.threshold, fitted_on=found.fitted_on)
+    assert read.confidence is not None
+    assert read.confidence.ece == found.after.ece
 
 
 def test_a_wished_precision_is_reached_where_it_is_fitted_and_nearly_elsewhere():

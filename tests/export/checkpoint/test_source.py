@@ -29,6 +29,7 @@ SMALL = {
     "config.json": CONFIG,
     "README.md": b"---\nlicense: apache-2.0\n---\n",
     "tokenizer_config.json": b"{}",
+    "calibration.json": b'{"no_answer_threshold": 0}',
     "vocab.txt": b"[PAD]\n",
 }
 UNWANTED = {

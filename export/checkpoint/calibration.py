@@ -1,0 +1,184 @@
+"""``calibration.json``: the no-answer threshold and the confidence curves that come with a checkpoint.
+
+Its format is described in docs/accuracy.md. What ``fastspan calibrate --out`` writes is of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import reprlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from fastspan.bundle.manifest import Confidence, FittedOn, NoAnswer
+from fastspan.bundle.strict_json import parse
+from fastspan.bundle.variants import VariantName
+from fastspan.errors import CheckpointError
+from fastspan.export.checkpoint.folder import CheckpointFolder
+
+__all__ = ["CALIBRATION", "Calibration", "read_calibration"]
+
+CALIBRATION = "calibration.json"
+"""The file's name, beside the checkpoint's weights."""
+
+_MEND = "mend the file, or remove it to export without a calibration"
+_CURVES = ("answered_scale", "answered_offset", "abstained_scale", "abstained_offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a checkpoint's ``calibration.json`` gives to the bundle's manifest.
+
+    Attributes:
+        no_answer: The threshold.
+        confidence: The two curves; None where the file holds none.
+    """
+
+    no_answer: NoAnswer
+    confidence: Confidence | None
+
+
+def read_calibration(files: CheckpointFolder) -> Calibration | None:
+    """Read the checkpoint's ``calibration.json``; None where there is none.
+
+    Raises:
+        CheckpointError: The file cannot be read, or a field is missing, unknown or of another kind; the
+            message names the file and the field.
+    """
+    if not files.has(CALIBRATION):
+        return None
+    path = files.path / CALIBRATION
+    try:
+        document = parse(files.file(CALIBRATION).read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}): {_MEND}.") from error
+    return _Reader(path).calibration(document)
+
+
+class _Reader:
+    """Takes the fields of one file, and names the first that is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def calibration(self, document: object) -> Calibration:
+        """Return what the whole document says."""
+        found = self._object(
+            document,
+            "",
+            needed=("no_answer_threshold", "fitted_on"),
+            allowed=("variant", "confidence", "reported_on", "target_precision", "held_out", "reliability"),
+        )
+        if "variant" in found and found["variant"] not in get_args(VariantName):
+            self._refuse("variant", f"one of {', '.join(get_args(VariantName))}", found["variant"])
+        questions, ece = self._reported(found)
+        fitted_on = self._fitted_on(found["fitted_on"], questions)
+        threshold = self._number(found["no_answer_threshold"], "no_answer_threshold")
+        confidence = None
+        if found.get("confidence") is not None:
+            curves = self._object(found["confidence"], "confidence", needed=_CURVES)
+            if ece is None:
+                self._refuse("reported_on", "the held-out results of the confidence, ece among them", None)
+            confidence = Confidence(
+                **{name: self._number(curves[name], f"confidence.{name}") for name in _CURVES},
+                fitted_on=fitted_on,
+                ece=ece,
+            )
+        return Calibration(NoAnswer(threshold=threshold, fitted_on=fitted_on), confidence)
+
+    def _reported(self, found: dict[str, Any]) -> tuple[int | None, float | None]:
+        """How many held-out questions the first report is about, and its calibration error."""
+        if "held_out" in found:
+            # As `fastspan calibrate --out` writes it; the number of questions stands in fitted_on.
+            held = self._mapping(self._mapping(found["held_out"], "held_out").get("after"), "held_out.after")
+            return None, self._share(held.get("ece"), "held_out.after.ece")
+        reports = found.get("reported_on", [])
+        if not isinstance(reports, list):
+            self._refuse("reported_on", "an array", reports)
+        read = []
+        for index, report in enumerate(reports):
+            where = f"reported_on[{index}]"
+            fields = self._object(report, where, needed=("name", "questions", "ece"), allowed=("exact", "f1"))
+            self._text(fields["name"], f"{where}.name")
+            for score in {"exact", "f1"} & fields.keys():
+                self._number(fields[score], f"{where}.{score}", most=100.0)
+            count = self._count(fields["questions"], f"{where}.questions")
+            read.append((count, self._share(fields["ece"], f"{where}.ece")))
+        return read[0] if read else (None, None)
+
+    def _fitted_on(self, value: object, reported: int | None) -> FittedOn:
+        fields = self._object(
+            value,
+            "fitted_on",
+            needed=("name", "questions", "sha256"),
+            allowed=("half", "reported_on_questions"),
+        )
+        if "half" in fields:
+            self._text(fields["half"], "fitted_on.half")
+        digest = fields["sha256"]
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            self._refuse("fitted_on.sha256", "64 hexadecimal digits in lower case", digest)
+        if reported is None:
+            reported = 0
+            if "reported_on_questions" in fields:
+                reported = self._count(fields["reported_on_questions"], "fitted_on.reported_on_questions")
+        return FittedOn(
+            name=self._text(fields["name"], "fitted_on.name"),
+            questions=self._count(fields["questions"], "fitted_on.questions"),
+            sha256=digest,
+            reported_on_questions=reported,
+        )
+
+    def _object(
+        self, value: object, where: str, *, needed: tuple[str, ...], allowed: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        fields = self._mapping(value, where)
+        prefix = f"{where}." if where else ""
+        for name in needed:
+            if name not in fields:
+                raise CheckpointError(f"{self._path} lacks {prefix}{name}: {_MEND}.")
+        for name in fields:
+            if name not in needed and name not in allowed:
+                raise CheckpointError(
+                    f"{self._path} has an unknown field {prefix + name[:80]!r}: it may hold "
+                    f"{', '.join((*needed, *allowed))}."
+                )
+        return fields
+
+    def _mapping(self, value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self._refuse(where, "an object", value)
+        return value
+
+    def _text(self, value: object, where: str) -> str:
+        if not isinstance(value, str) or not value.strip():
+            self._refuse(where, "a text", value)
+        return value
+
+    def _count(self, value: object, where: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 1 << 53:
+            self._refuse(where, "a whole number of at least 1", value)
+        return value
+
+    def _share(self, value: object, where: str) -> float:
+        number = self._number(value, where)
+        if not 0.0 <= number <= 1.0:
+            self._refuse(where, "a number from 0 to 1", value)
+        return number
+
+    def _number(self, value: object, where: str, most: float = math.inf) -> float:
+        number = math.nan
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):
+                number = float(value)
+        if not math.isfinite(number) or number > most:
+            limit = "" if math.isinf(most) else f" of at most {most:g}"
+            self._refuse(where, f"a finite number{limit}", value)
+        return number
+
+    def _refuse(self, where: str, wanted: str, value: object) -> NoReturn:
+        subject = f"{self._path}: {where}" if where else str(self._path)
+        raise CheckpointError(f"{subject} must be {wanted}, not {reprlib.repr(value)}: {_MEND}.")
