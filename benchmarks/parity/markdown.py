@@ -8,6 +8,7 @@ from fastspan.benchmarks.accuracy.evaluation_table import with_interval
 from fastspan.benchmarks.parity.figures import Disagreement, VariantParity
 from fastspan.benchmarks.parity.gates import Demand
 from fastspan.benchmarks.parity.record import ParityReport
+from fastspan.export.publishing.markdown_table import markdown_table
 
 __all__ = ["parity_markdown", "summary_table"]
 
@@ -160,5 +161,4 @@ def _verdict(demands: Sequence[Demand]) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown_table(header, rows, texts=len(header))

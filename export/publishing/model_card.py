@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fastspan.bundle.manifest import Manifest
 from fastspan.bundle.variants import Variant
+from fastspan.export.publishing.markdown_table import markdown_table
 
 __all__ = ["model_card"]
+
+_COLUMNS = (
+    "variant", "made for", "files", "reference", "questions", "largest logit difference", "equal answers",
+    "gate",
+)  # fmt: skip
 
 
 def model_card(manifest: Manifest, source_card: str | None, not_run: Sequence[str] = ()) -> str:
@@ -22,7 +27,7 @@ def model_card(manifest: Manifest, source_card: str | None, not_run: Sequence[st
     source = manifest.source
     revision = f" at revision `{source.revision}`" if source.revision else ""
     inputs = ", ".join(f"`{name}`" for name in manifest.variants["fp32"].graph_for("other").inputs)
-    rows = "\n".join(_row(variant) for variant in manifest.variants.values())
+    table = markdown_table(_COLUMNS, map(_row, manifest.variants.values()), texts=len(_COLUMNS))
     return f"""{_front_matter(source_card)}
 # {manifest.name}: a FastSpan bundle
 
@@ -30,9 +35,7 @@ Extractive question answering for ONNX Runtime, exported from `{source.id}`{revi
 by FastSpan {manifest.created_with} ({manifest.model.route} route, {manifest.model.model_type},
 {manifest.model.layers} layers of {manifest.model.hidden_size}).
 
-| variant | made for | files | reference | questions | largest logit difference | equal answers | gate |
-|---|---|---|---|---|---|---|---|
-{rows}
+{table}
 {_uncovered(not_run)}
 ```python
 from fastspan import QuestionAnswerer
@@ -60,20 +63,20 @@ def _calibration(manifest: Manifest) -> str:
     return f"The no-answer threshold is {no_answer.threshold:.3f}, {fitted}. {sure}"
 
 
-def _row(variant: Variant) -> str:
+def _row(variant: Variant) -> tuple[str, ...]:
     files = ", ".join(f"`{graph.file}`" for graph in variant.graphs)
     parity = variant.parity
-    measured: Sequence[Any] = ("–",) * 5
+    measured: tuple[str, ...] = ("–",) * 5
     if parity is not None:
         verdict = "passed" if parity.passed else "missed, loss accepted"
         measured = (
             parity.reference,
-            parity.questions,
+            str(parity.questions),
             f"{parity.max_logit_difference:.2g}",
             f"{parity.equal_answers:.1%}",
             f"{parity.gate}: {verdict}",
         )
-    return "| " + " | ".join(map(str, (variant.name, variant.target, files, *measured))) + " |"
+    return (variant.name, variant.target, files, *measured)
 
 
 def _uncovered(not_run: Sequence[str]) -> str:
