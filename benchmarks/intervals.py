@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals for a mean score and for the difference of two, resampling questions.
+"""Intervals over questions: of a mean score and of the difference of two by the bootstrap, of a share.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. Questions are drawn one by one:
 where those on the same passage succeed and fail together, the true interval is wider than the one given here.
@@ -7,13 +7,14 @@ where those on the same passage succeed and fail together, the true interval is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastspan.errors import DataError, InputError
 
-__all__ = ["Interval", "mean_interval", "paired_difference_interval"]
+__all__ = ["Interval", "mean_interval", "paired_difference_interval", "share_interval"]
 
 # Indices drawn at once: 8 MB of them, whatever the number of questions.
 _DRAWN_AT_ONCE = 1 << 20
@@ -90,6 +91,21 @@ def paired_difference_interval(
     if a.shape != b.shape:
         raise DataError(f"Paired scores must be of the same questions; got shapes {a.shape} and {b.shape}.")
     return mean_interval(a - b, level=level, resamples=resamples, seed=seed)
+
+
+def share_interval(
+    share: NDArray[np.float64], counts: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the 95% score interval of shares (Wilson, 1927), which holds up near 0 and 1.
+
+    Args:
+        share: Shares in [0, 1]. *Shape:* any.
+        counts: Out of how many each is. *Shape:* the same.
+    """
+    z2 = 1.959963984540054**2
+    center = (share + z2 / (2 * counts)) / (1 + z2 / counts)
+    half = np.sqrt(z2 * (share * (1 - share) / counts + z2 / (4 * counts**2))) / (1 + z2 / counts)
+    return center - half, center + half
 
 
 def _resampled_means(scores: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

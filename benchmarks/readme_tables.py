@@ -12,11 +12,12 @@ from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.speed.record import Measured
-from fastspan.benchmarks.speed_report.comparison import BRACKETS
-from fastspan.benchmarks.speed_report.tables import ratio_table, rows_of
+from fastspan.benchmarks.speed_report.comparison import BRACKETS, MARK, models_by_default
+from fastspan.benchmarks.speed_report.equal_answers import equal_answers
+from fastspan.benchmarks.speed_report.tables import comparison_table, like_for_like, rows_of
 from fastspan.errors import DataError, FastSpanError
 
-__all__ = ["fill", "main", "parity_table", "speed_tables"]
+__all__ = ["fill", "main", "parity_summary", "speed_tables"]
 
 _RESULTS = ROOT / "benchmarks" / "results"
 _PARITY = _RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json"
@@ -26,7 +27,7 @@ def main() -> int:
     """Rewrite the README's tables."""
     readme = ROOT / "README.md"
     try:
-        text = fill(readme.read_text(encoding="utf-8"), "parity", parity_table(_PARITY))
+        text = fill(readme.read_text(encoding="utf-8"), "parity", parity_summary(_PARITY))
         write_text(readme, fill(text, "speed", speed_tables(_RESULTS)))
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -48,7 +49,7 @@ def fill(text: str, name: str, content: str) -> str:
     return f"{before}{begin}{content}{end}{after}"
 
 
-def parity_table(report: Path) -> str:
+def parity_summary(report: Path) -> str:
     """A row a variant, from a parity report's JSON.
 
     Raises:
@@ -80,24 +81,36 @@ def parity_table(report: Path) -> str:
     return markdown([Table(headers, rows), Paragraph(f"{asked}; {machine}. Written by `make parity`.")])
 
 
-def speed_tables(folder: Path) -> str:
-    """How many times as fast FastSpan answers as its peers, a table a model, from a speed record.
+def speed_tables(root: Path) -> str:
+    """How fast FastSpan and its peers answer, a table a model, from the CPU's speed record that is newest.
+
+    Args:
+        root: The folder of the results, those of each kind of hardware in a folder of its own.
 
     Raises:
-        DataError: The folder holds no such record; ``make bench`` writes it.
+        DataError: There is no such record; ``make bench`` writes it.
     """
-    measured = Measured.read(folder, "cpu")
-    rows = rows_of(measured)
-    environment = measured.record.environment
+    folders = [path.parent for path in sorted(root.glob("*/speed-cpu.json"))]
+    if not folders:
+        raise DataError(f"{root} holds no speed record; `make bench` writes one.")
+    found = [Measured.read(folder, "cpu") for folder in folders]
+    measured = max(found, key=lambda one: one.record.environment.get("measured", ""))
+    record, rows, shares = measured.record, rows_of(measured), equal_answers(measured)
     blocks: list[Paragraph | Table] = []
-    for model, title in measured.record.models.items():
+    for model, title in record.models.items():
+        own = [row for row in rows if row.workload.model == model]
         blocks.append(Paragraph(f"**{model}**, {title}:"))
-        blocks.append(ratio_table([row for row in rows if row.workload.model == model], ours=None))
+        blocks.append(comparison_table(own, shares, against=like_for_like(own)))
+    counts = " or ".join(f"{count:,}" for count in sorted({equal.questions for equal in shares.values()}))
+    compared = f" Equal answers: those that a system gives in fp32 too, of {counts} questions. {MARK}"
+    machine = f"{record.cpu.name}, {record.cpu.cores} cores with {', '.join(record.cpu.instruction_sets)}"
+    defaults = "; ".join(f"{chosen.variant} on {models}" for chosen, models in models_by_default(record))
     blocks.append(
         Paragraph(
-            "The peer's time ÷ FastSpan's in each round of one interleaved run, and the median of these; "
-            f"above 1, FastSpan is faster. {BRACKETS} {environment['CPU']}; 8-bit dot product: "
-            f"{environment['8-bit dot product']}. Written by `make bench`."
+            "FastSpan's median times, and the peers' as multiples of them: the peer's time ÷ FastSpan's in "
+            "each round of one interleaved run, and the median of these; above 1, FastSpan is faster. "
+            f"{BRACKETS}{compared if shares else ''} There FastSpan runs {defaults} by default. "
+            f"{machine}. Written by `make bench`."
         )
     )
     return markdown(blocks)

@@ -1,4 +1,4 @@
-"""``make bench``: measures FastSpan and its peers side by side and writes the report."""
+"""``make bench``: measures FastSpan and its peers side by side and writes the reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.files import make_folder
 from fastspan.benchmarks.speed.suite import SuiteOptions, SuiteRun
-from fastspan.benchmarks.speed_report.report import write_report
+from fastspan.benchmarks.speed_report.report import (
+    write_comparison,
+    write_hardware_report,
+    write_speed_reports,
+)
 from fastspan.errors import FastSpanError
 
 __all__ = ["main"]
@@ -23,10 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the record and the report, and say where they are."""
     options = _parser().parse_args(arguments)
     try:
-        folder = make_folder(options.out).resolve()
-        if not options.report_only:
-            SuiteRun(_suite_options(options), folder).measure()
-        written = write_report(folder, price_per_hour=options.price_per_hour)
+        root = make_folder(options.out).resolve()
+        if options.report_only:
+            written = write_speed_reports(root, price_per_hour=options.price_per_hour)
+        else:
+            run = SuiteRun(_suite_options(options), root)
+            run.measure()
+            # The reports on other hardware stay as they are: nothing about them has changed.
+            written = write_hardware_report(run.folder, price_per_hour=options.price_per_hour)
+            written += write_comparison(root)
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -62,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--quick", action="store_true", help="ten minutes or so: fewer peers and repeats")
     kind.add_argument("--gpu", action="store_true", help="measure on an NVIDIA GPU instead of the CPU")
     kind.add_argument(
-        "--report-only", action="store_true", help="write the report from what was measured before"
+        "--report-only", action="store_true", help="write all reports from what was measured before"
     )
     add = parser.add_argument
     add("--data", type=Path, help="questions to ask, in SQuAD's format")
@@ -79,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PRICE",
         help="of this machine, in any currency, for the cost of a million questions (default: %(default)s)",
     )
-    add("--out", type=Path, default=_RESULTS, help="folder for the results (default: benchmarks/results)")
+    add(
+        "--out",
+        type=Path,
+        default=_RESULTS,
+        help="folder for the results, of each kind of hardware in a folder of its own (default: "
+        "benchmarks/results)",
+    )
     return parser
 
 

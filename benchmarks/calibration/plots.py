@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastspan.benchmarks.accuracy.thresholds import PrecisionCoverage
 from fastspan.benchmarks.calibration.confidence_fit import ReliabilityBin
+from fastspan.benchmarks.intervals import share_interval
 from fastspan.benchmarks.reporting.plot_style import COLOURS, FAINT, make_figure, plot_style, write_figure
 from fastspan.errors import InputError
 
@@ -42,7 +41,7 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], path: str | Path) -> Non
     confidence = np.array([b.confidence for b in bins])
     accuracy = np.array([b.accuracy for b in bins])
     error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
-    low, high = _wilson(accuracy, counts)
+    low, high = share_interval(accuracy, counts)
 
     with plot_style():
         figure = make_figure(_WIDTH, _HEIGHT, layout=None)
@@ -86,7 +85,7 @@ def precision_coverage_plot(
     """
     shown = np.unique(np.linspace(0, curve.answers.size - 1, _POINTS).round().astype(np.intp))
     coverage, precision = curve.coverage[shown], curve.precision[shown]
-    low, high = _wilson(precision, curve.answers[shown])
+    low, high = share_interval(precision, curve.answers[shown])
 
     with plot_style():
         from matplotlib.ticker import PercentFormatter
@@ -118,13 +117,3 @@ def precision_coverage_plot(
         axes.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
         axes.legend(frameon=False, loc="upper right", fontsize=8)
         write_figure(figure, path)
-
-
-def _wilson(
-    share: NDArray[np.float64], counts: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95% score interval of a share (Wilson, 1927), which holds up near 0 and 1."""
-    z2 = 1.959963984540054**2
-    center = (share + z2 / (2 * counts)) / (1 + z2 / counts)
-    half = np.sqrt(z2 * (share * (1 - share) / counts + z2 / (4 * counts**2))) / (1 + z2 / counts)
-    return center - half, center + half

@@ -1,118 +1,135 @@
-"""A report as one HTML file that needs nothing else, styles and plots within: for screen, phone and print."""
+"""A report's Markdown as one HTML file that needs nothing else, plots within: for phone, screen and print."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from fastspan.benchmarks.reporting.document import Block, Code, Figure, Heading, Paragraph, Table
+from fastspan.benchmarks.reporting.page_style import PAGE_STYLE
+from fastspan.errors import MissingDependency
 
-__all__ = ["to_html"]
+__all__ = ["BELOW", "to_html"]
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6775; --line: #d9dfe5; --back: #fff;
-  --band: #f4f6f8; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e3e8ee; --soft: #a3aeba; --line: #36414c;
-  --back: #12181f; --band: #1b232c; --accent: #6cb7e6; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
-h2 { font-size: 1.35rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
-p { max-width: 46rem; margin: .75rem 0; overflow-wrap: anywhere; }
-nav { font-size: .9rem; margin: 1rem 0; } nav a { margin-right: 1rem; white-space: nowrap; }
-a { color: var(--accent); }
-code { font: .9em ui-monospace, monospace; background: var(--band); padding: .1em .3em; border-radius: 3px; }
-pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; border-radius: 6px; }
-pre code { padding: 0; background: none; }
-.table { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .8rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .45rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-th { position: sticky; top: 0; background: var(--band); font-weight: 600; }
-th.text, td.text { text-align: left; }
-td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
-tr:last-child td { border-bottom: 0; } tbody tr.ours td { font-weight: 600; }
-tbody tr:nth-child(even) td { background: color-mix(in srgb, var(--band) 55%, var(--back)); }
-tbody tr td:first-child, th:first-child { position: sticky; left: 0; }
-tbody tr:nth-child(odd) td:first-child { background: var(--back); }
-figure { margin: 1.25rem 0; max-width: 46rem; }
-figure div { overflow-x: auto; }
-figure svg { width: 100%; min-width: 34rem; height: auto; background: #fff;
-  border: 1px solid var(--line); border-radius: 6px; }
-figcaption { font-size: .85rem; color: var(--soft); margin-top: .35rem; }
-@media print { body { font-size: 10pt; } main { max-width: none; padding: 0; } nav { display: none; }
-  figure svg { min-width: 0; } .table { overflow: visible; border: 0; }
-  table { font-size: 6.5pt; } th { position: static; }
-  th, td { padding: .15rem .25rem; white-space: normal; } tr, figure { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  pre { white-space: pre-wrap; } }
-"""
+BELOW = "✗"
+"""The mark behind a share that is too small; where a cell begins with one, its row is set back."""
 
 # Cells longer than this are wrapped instead of widening the table.
 _LONG_CELL = 44
+_TOO_SMALL = re.compile(rf"[\d.]+% {BELOW}.*")
 
 
-def to_html(blocks: Sequence[Block], folder: Path, *, ours: str) -> str:
-    """Write the report as HTML.
+def to_html(text: str, folder: Path, *, ours: str) -> str:
+    """Write the page.
 
     Args:
-        blocks: The report; its first heading becomes the title.
-        folder: Where its figures lie.
-        ours: Rows that have this text in one of their cells are set off.
+        text: The report in Markdown, as ``document.markdown`` writes it; its first heading is the title.
+        folder: Where its plots lie.
+        ours: Rows whose first cell begins with this text are set off.
+
+    Raises:
+        MissingDependency: markdown-it-py is not installed.
     """
-    title = next(block.text for block in blocks if isinstance(block, Heading))
-    sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    links = " ".join(f'<a href="#{_anchor(text)}">{html.escape(text)}</a>' for text in sections)
-    parts = []
-    for number, block in enumerate(blocks):
-        parts.append(_html(block, folder, ours, number))
-        if isinstance(block, Heading) and block.level == 1:
-            parts.append(f"<nav>{links}</nav>")
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError as error:
+        raise MissingDependency(
+            'Reports need markdown-it-py: run pip install "fastspan[bench]", or `make dev`.'
+        ) from error
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = reader.parse(text)
+    title = next(tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open")
+    links = _name_headings(tokens)
+    _describe_tables(tokens, ours)
+    _lead_to_pages(tokens)
+    # Read from the end, so that places before what is replaced stay what they are.
+    for place in reversed(range(len(tokens))):
+        if _is_plot(tokens, place):
+            tokens[place : place + 6] = [_figure(tokens, place, folder)]
+    body = reader.renderer.render(tokens, reader.options, {})
+    first, closing, rest = body.partition("</h1>")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{first}{closing}\n<nav>{links}</nav>{_boxed(rest)}</main>\n</body>\n</html>\n"
     )
 
 
-def _html(block: Block, folder: Path, ours: str, number: int) -> str:
-    match block:
-        case Heading(level, text):
-            return f'<h{level} id="{_anchor(text)}">{_inline(text)}</h{level}>'
-        case Paragraph(text):
-            return f"<p>{_inline(text)}</p>"
-        case Code(text):
-            return f"<pre><code>{html.escape(text)}</code></pre>"
-        case Figure(file, caption):
-            picture = _svg((folder / file).read_text(encoding="utf-8"), f"f{number}-", caption)
-            return f"<figure><div>{picture}</div><figcaption>{_inline(caption)}</figcaption></figure>"
-        case Table():
-            return _table(block, ours)
+def _name_headings(tokens: Sequence[Any]) -> str:
+    """Give every heading an id of its own, and return links to those of level 2."""
+    taken: set[str] = set()
+    links = []
+    for place, token in enumerate(tokens):
+        if token.type != "heading_open":
+            continue
+        text = tokens[place + 1].content
+        base = name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}-{number}"
+        taken.add(name)
+        token.attrSet("id", name)
+        if token.tag == "h2":
+            links.append(f'<a href="#{name}">{html.escape(text)}</a>')
+    return " ".join(links)
 
 
-def _table(table: Table, ours: str) -> str:
-    opening = {True: '<tr class="ours">', False: "<tr>"}
-    rows = "\n".join(f"{opening[ours in row]}{_cells('td', row, table.texts)}</tr>" for row in table.rows)
-    head = f"<thead><tr>{_cells('th', table.headers, table.texts)}</tr></thead>"
-    return f'<div class="table" tabindex="0"><table>{head}\n<tbody>\n{rows}\n</tbody></table></div>'
+def _describe_tables(tokens: Sequence[Any], ours: str) -> None:
+    """Mark the rows that are ours or fall behind, and the cells that are to be wrapped."""
+    row: Any = None
+    first = False
+    for place, token in enumerate(tokens):
+        if token.type == "tr_open":
+            row, first = token, True
+        elif token.type == "td_open":
+            text = tokens[place + 1].content
+            if first and text.startswith(ours):
+                row.attrJoin("class", "ours")
+            if _TOO_SMALL.fullmatch(text):
+                row.attrJoin("class", "below")
+            if len(text) > _LONG_CELL:
+                token.attrJoin("class", "long")
+            first = False
 
 
-def _cells(tag: str, cells: Sequence[str], texts: int) -> str:
-    """A row's cells, of which the first ``texts`` are aligned as texts."""
-    made = []
-    for column, cell in enumerate(cells):
-        names = ["text"] if column < texts else []
-        if len(cell) > _LONG_CELL and tag == "td":
-            names.append("long")
-        kind = f' class="{" ".join(names)}"' if names else ""
-        made.append(f"<{tag}{kind}>{_inline(cell)}</{tag}>")
-    return "".join(made)
+def _lead_to_pages(tokens: Sequence[Any]) -> None:
+    """Let links to another report lead to its page."""
+    for token in tokens:
+        for child in token.children or ():
+            target = str(child.attrGet("href") or "") if child.type == "link_open" else ""
+            if target.endswith("/report.md"):
+                child.attrSet("href", target.removesuffix(".md") + ".html")
+
+
+def _is_plot(tokens: Sequence[Any], place: int) -> bool:
+    """Whether a paragraph of nothing but a picture begins here, with its caption behind it."""
+    kinds = ["paragraph_open", "inline", "paragraph_close"] * 2
+    if [token.type for token in tokens[place : place + 6]] != kinds:
+        return False
+    children = tokens[place + 1].children
+    return len(children) == 1 and children[0].type == "image"
+
+
+def _figure(tokens: Sequence[Any], place: int, folder: Path) -> Any:
+    from markdown_it.token import Token
+
+    (image,) = tokens[place + 1].children
+    caption = tokens[place + 4].content
+    file: Mapping[str, Any] = image.attrs
+    picture = _svg((folder / str(file["src"])).read_text(encoding="utf-8"), f"f{place}-", image.content)
+    made = f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>\n"
+    return Token("html_block", "", 0, content=made)
+
+
+def _boxed(body: str) -> str:
+    """Put every table into a box that scrolls, so that the page itself never does."""
+    return body.replace("<table>", '<div class="table" tabindex="0"><table>').replace(
+        "</table>", "</table></div>"
+    )
 
 
 def _svg(text: str, prefix: str, caption: str) -> str:
@@ -121,13 +138,3 @@ def _svg(text: str, prefix: str, caption: str) -> str:
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = text.replace("url(#", f"url(#{prefix}").replace('href="#', f'href="#{prefix}')
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
-
-
-def _inline(text: str) -> str:
-    text = html.escape(text)
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
-
-
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
@@ -12,13 +13,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastspan.benchmarks.paths import ROOT
+from fastspan.benchmarks.reporting.cpu_kind import device_kind, this_cpu_kind
 from fastspan.benchmarks.reporting.machine import describe_machine
+from fastspan.benchmarks.speed.answers import Device
 from fastspan.benchmarks.speed.models import SpeedModel
+from fastspan.benchmarks.speed.record import Cpu, DefaultVariant
+from fastspan.bundle.choose_variant import choose_variant
 from fastspan.bundle.folder import Bundle
-from fastspan.machine.cpu import cpu_features
+from fastspan.bundle.variants import ProviderKind
+from fastspan.errors import BundleError
+from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 from fastspan.runtime.providers import available_providers
 
-__all__ = ["capture", "control_group_limits", "default_command", "gpu_name"]
+__all__ = [
+    "capture",
+    "control_group_limits",
+    "default_command",
+    "default_variants",
+    "describe_cpu",
+    "gpu_name",
+]
 
 _PACKAGES = ("fastspan", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers", "torch", "transformers")
 _THREAD_PREFIXES = ("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOMP_", "RAYON_", "TOKENIZERS_")
@@ -55,6 +69,28 @@ def capture(models: Sequence[SpeedModel], command: Sequence[str]) -> dict[str, s
             for graph in variant.graphs:
                 digests = (manifest.files[path].sha256[:16] for path in (graph.file, *graph.data))
                 found[f"{model.name}, {graph.file}"] = f"sha256 {' + '.join(digests)}"
+    return found
+
+
+def results_folder(root: Path, device: Device) -> Path:
+    """Return the folder, not necessarily there, for what is measured on this machine's CPU or GPU."""
+    return root / (device_kind(gpu_name() or "") if device == "gpu" else this_cpu_kind())
+
+
+def describe_cpu() -> Cpu:
+    """Describe this machine's CPU for the record."""
+    sets = (name for name, here in cpu_features().decisive.items() if here)
+    return Cpu(kind=this_cpu_kind(), name=cpu_name(), cores=usable_cores(), instruction_sets=tuple(sets))
+
+
+def default_variants(models: Sequence[SpeedModel], device: Device) -> dict[str, DefaultVariant]:
+    """Return model → what FastSpan runs by default on this machine; without those that it does not run."""
+    kind: ProviderKind = "cuda" if device == "gpu" else "cpu"
+    found = {}
+    for model in models:
+        with contextlib.suppress(BundleError):
+            choice = choose_variant(Bundle.open(model.bundle).manifest, "auto", kind, cpu_features())
+            found[model.name] = DefaultVariant(variant=choice.variant.name, reason=choice.reason)
     return found
 
 

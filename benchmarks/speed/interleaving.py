@@ -15,11 +15,11 @@ from typing import Any
 
 from fastspan.benchmarks.speed.peer_process import PeerError, PeerProcess, import_psutil
 
-__all__ = ["Rounds", "Turn", "balanced_order", "interleave"]
+__all__ = ["Schedule", "Turn", "balanced_order", "interleave"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rounds:
+class Schedule:
     """How often everything is asked.
 
     Attributes:
@@ -68,7 +68,7 @@ class Turn:
 
 def interleave(
     peers: Sequence[PeerProcess],
-    rounds: Rounds,
+    schedule: Schedule,
     *,
     failed: Callable[[PeerProcess, PeerError], None],
     record: Callable[[Turn], None],
@@ -78,30 +78,30 @@ def interleave(
 
     Args:
         peers: Systems with a workload prepared.
-        rounds: How often.
+        schedule: How often.
         failed: Told of a system that fails; it is not asked again.
         record: Given every turn, as soon as it is over.
         clock: Tells the time, in seconds.
     """
     alive = list(peers)
-    if rounds.warmups:
+    if schedule.warmups:
         warm = []
         for peer in peers:
             try:
-                warm.extend(_run(peer, rounds.warmups - 1, 1)["seconds"])
+                warm.extend(_run(peer, schedule.warmups - 1, 1)["seconds"])
             except PeerError as failure:
                 alive.remove(peer)
                 failed(peer, failure)
-        if min(warm, default=0) > rounds.long:
-            rounds = replace(rounds, per_turn=1, unrecorded=0)
+        if min(warm, default=0) > schedule.long:
+            schedule = replace(schedule, per_turn=1, unrecorded=0)
     began = clock()
-    for number in range(rounds.most):
-        if not alive or (number >= rounds.least and clock() - began > rounds.seconds):
+    for number in range(schedule.most):
+        if not alive or (number >= schedule.least and clock() - began > schedule.seconds):
             break
         for peer in [alive[place] for place in balanced_order(len(alive), number)]:
             others = [other for other in alive if other is not peer]
             try:
-                record(_turn(peer, others, number, rounds))
+                record(_turn(peer, others, number, schedule))
             except PeerError as failure:
                 alive.remove(peer)
                 failed(peer, failure)
@@ -126,9 +126,9 @@ def _run(peer: PeerProcess, unrecorded: int, times: int) -> Mapping[str, Any]:
     return peer.ask("run", unrecorded=unrecorded, times=times)
 
 
-def _turn(peer: PeerProcess, others: Sequence[PeerProcess], number: int, rounds: Rounds) -> Turn:
+def _turn(peer: PeerProcess, others: Sequence[PeerProcess], number: int, schedule: Schedule) -> Turn:
     before = _Usage.now(peer, others)
-    found = _run(peer, rounds.unrecorded, rounds.per_turn)
+    found = _run(peer, schedule.unrecorded, schedule.per_turn)
     after = _Usage.now(peer, others)
     return Turn(
         peer=peer.name,

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastspan.benchmarks.accuracy.squad_metric import per_question
+from fastspan.benchmarks.intervals import mean_interval
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.benchmarks.questions.workloads import Workload, save_workload
-from fastspan.benchmarks.speed.interleaving import Rounds, Turn, interleave
+from fastspan.benchmarks.speed.answers import Answered
+from fastspan.benchmarks.speed.interleaving import Schedule, Turn, interleave
 from fastspan.benchmarks.speed.models import SpeedModel
 from fastspan.benchmarks.speed.peer_process import PeerError, PeerProcess
 from fastspan.benchmarks.speed.record import Accuracy, MeasuredPeer
@@ -29,23 +31,23 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        rounds: How often workloads of one question are asked.
+        schedule: How often workloads of one question are asked.
         threads: Threads every peer computes with.
         timeout: Seconds that a peer may take over one request, a whole turn for one.
     """
 
-    rounds: Rounds
+    schedule: Schedule
     threads: int
     timeout: float = 600.0
 
-    def for_workload(self, group: str) -> Rounds:
+    def for_workload(self, group: str) -> Schedule:
         """Return how often a workload of this group is asked.
 
         Short runs are repeated within a turn, behind one that is not recorded; long ones need neither.
         """
         if group == "single":
-            return self.rounds
-        return Rounds(least=self.rounds.least, most=self.rounds.most, seconds=self.rounds.seconds)
+            return self.schedule
+        return Schedule(least=self.schedule.least, most=self.schedule.most, seconds=self.schedule.seconds)
 
 
 class Measurement:
@@ -57,6 +59,11 @@ class Measurement:
         record: Given every turn with its workload's name, as soon as it is over.
         say: Told what happens.
         folder: Where the peers' output is kept while they run.
+
+    Attributes:
+        peers: Name → what is known of it.
+        answered: What each system answered off the clock.
+        failures: What went wrong, for people.
     """
 
     def __init__(
@@ -76,6 +83,7 @@ class Measurement:
         self._alive: dict[str, tuple[PeerSpec, PeerProcess]] = {}
         self._prepared: set[str] = set()
         self.peers: dict[str, MeasuredPeer] = {}
+        self.answered: list[Answered] = []
         self.failures: list[str] = []
 
     def start(self, specs: Sequence[PeerSpec]) -> None:
@@ -138,7 +146,9 @@ class Measurement:
                 self._stages(process, workload)
 
     def score(self, workload: Workload, questions: Sequence[Question]) -> None:
-        """Score what every system answers, off the clock, with the batches of the workload that was run last.
+        """Keep and score what every system answers, off the clock, on all the threads that were measured.
+
+        Batches are those of the workload that was run last.
 
         Args:
             workload: What to ask; more of it than is timed, because a few questions tell nothing.
@@ -157,9 +167,15 @@ class Measurement:
                 continue
             texts = {question.id: text for question, text in zip(questions, answers, strict=True)}
             exact, f1 = per_question(questions, texts)
+            spread = mean_interval(100 * f1)
             self.peers[spec.name].accuracy = Accuracy(
-                questions=len(questions), exact=100 * float(exact.mean()), f1=100 * float(f1.mean())
+                questions=len(questions),
+                exact=100 * float(exact.mean()),
+                f1=spread.estimate,
+                f1_low=spread.low,
+                f1_high=spread.high,
             )
+            self.answered.append(Answered.of(self._model.name, process.name, answers))
 
     def close(self) -> None:
         """Note the peers' memory and end them."""

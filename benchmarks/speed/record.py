@@ -1,4 +1,7 @@
-"""What a speed measurement leaves behind: a JSON file that describes it, a JSONL file with every sample."""
+"""What a speed measurement leaves behind: a JSON file that describes it, a JSONL file with every sample.
+
+What was answered off the clock is in a third file; see ``answers``.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastspan.benchmarks.reporting.files import write_text
+from fastspan.benchmarks.speed.answers import Answered, Device, answers_file, read_answers
 from fastspan.benchmarks.speed.interleaving import Turn
 from fastspan.errors import DataError
 
 __all__ = [
     "Accuracy",
-    "Device",
+    "Cpu",
+    "DefaultVariant",
     "Measured",
     "MeasuredPeer",
     "MeasuredWorkload",
@@ -28,7 +33,6 @@ __all__ = [
 ]
 
 Status = Literal["measured", "missing", "left out", "failed"]
-Device = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +62,51 @@ class MeasuredWorkload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Scores of the throughput workload's answers, in percent.
+    """Scores of the answers to questions asked off the clock, in percent.
 
     Attributes:
         questions: How many were scored.
         exact: Exact match.
         f1: Token F1.
+        f1_low: The lower end of its 95% bootstrap interval over questions; None where there is none.
+        f1_high: The upper end.
     """
 
     questions: int
     exact: float
     f1: float
+    f1_low: float | None = None
+    f1_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """The CPU that was measured, or that the GPU was measured beside.
+
+    Attributes:
+        kind: A short name shared by CPUs of the same maker and instruction sets; see ``reporting.cpu_kind``.
+        name: As the system gives it.
+        cores: How many cores the process could use.
+        instruction_sets: Those that decide how fast a model runs.
+    """
+
+    kind: str
+    name: str
+    cores: int
+    instruction_sets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultVariant:
+    """The variant that FastSpan takes by default where it was measured.
+
+    Attributes:
+        variant: Its name.
+        reason: A sentence for people.
+    """
+
+    variant: str
+    reason: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,8 +179,10 @@ class SpeedRecord:
         device: What was measured.
         quick: Whether it was a quick run.
         finished: Whether it came to its end; False where it was interrupted, or still goes on.
+        cpu: The CPU.
         environment: Name → value.
         models: Name → what it is.
+        defaults: Model → what FastSpan runs by default here.
         workloads: What was asked.
         peers: Who was asked.
         failures: What went wrong, for people.
@@ -153,8 +193,10 @@ class SpeedRecord:
     device: Device
     quick: bool
     finished: bool
+    cpu: Cpu
     environment: Mapping[str, str]
     models: Mapping[str, str]
+    defaults: Mapping[str, DefaultVariant]
     workloads: tuple[MeasuredWorkload, ...]
     peers: tuple[MeasuredPeer, ...]
     failures: tuple[str, ...]
@@ -175,6 +217,11 @@ class SpeedRecord:
         """
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            sets = tuple(record["cpu"].pop("instruction_sets"))
+            record["cpu"] = Cpu(**record["cpu"], instruction_sets=sets)
+            record["defaults"] = {
+                model: DefaultVariant(**chosen) for model, chosen in record["defaults"].items()
+            }
             record["workloads"] = tuple(MeasuredWorkload(**workload) for workload in record["workloads"])
             for peer in record["peers"]:
                 peer["accuracy"] = Accuracy(**peer["accuracy"]) if peer["accuracy"] else None
@@ -198,15 +245,20 @@ class Sampled:
 
 
 class Measured:
-    """A record with its samples, which are written as they are taken.
+    """A record with its samples, which are written as they are taken, and the answers that were given.
 
     Attributes:
         record: The record.
+        samples: Every turn.
+        answered: (model, peer) → what it answered off the clock.
     """
 
-    def __init__(self, record: SpeedRecord, samples: Iterable[Sampled]) -> None:
+    def __init__(
+        self, record: SpeedRecord, samples: Iterable[Sampled], answered: Iterable[Answered] = ()
+    ) -> None:
         self.record = record
         self.samples = tuple(samples)
+        self.answered = {(given.model, given.peer): given for given in answered}
         self._rounds: dict[tuple[str, str, str], dict[int, tuple[float, ...]]] = defaultdict(dict)
         for sampled in self.samples:
             place = (sampled.model, sampled.workload, sampled.turn.peer)
@@ -214,20 +266,22 @@ class Measured:
 
     @classmethod
     def read(cls, folder: Path, device: Device) -> Measured:
-        """Read a measurement's two files.
+        """Read a measurement's files; that of the answers may be missing.
 
         Raises:
-            DataError: One is missing or malformed.
+            DataError: Another one is missing, or one is malformed.
         """
-        path = samples_file(folder, device)
         record = SpeedRecord.read(folder / f"speed-{device}.json")
+        path = samples_file(folder, device)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return cls(record, [_sampled(json.loads(line)) for line in lines])
+            samples = [_sampled(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+            path = answers_file(folder, device)
+            answered = read_answers(path) if path.is_file() else []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path} holds no samples of a speed measurement ({error}); measure again."
+                f"{path} holds nothing of a speed measurement ({error}); measure again."
             ) from error
+        return cls(record, samples, answered)
 
     def rounds(self, model: str, workload: str, peer: str) -> Mapping[int, tuple[float, ...]]:
         """Round → seconds of each recorded run; empty where the peer was not measured at this workload."""

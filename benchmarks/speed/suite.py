@@ -18,13 +18,22 @@ from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_p
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.benchmarks.questions.workloads import Workload, make_workloads, spread, throughput_workload
+from fastspan.benchmarks.reporting.files import make_folder, write_text
+from fastspan.benchmarks.speed.answers import Device, answers_file
 from fastspan.benchmarks.speed.engine_parts import measure_parts
-from fastspan.benchmarks.speed.environment import capture, default_command, gpu_name
-from fastspan.benchmarks.speed.interleaving import Rounds, Turn
+from fastspan.benchmarks.speed.environment import (
+    capture,
+    default_command,
+    default_variants,
+    describe_cpu,
+    gpu_name,
+    results_folder,
+)
+from fastspan.benchmarks.speed.interleaving import Schedule, Turn
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
 from fastspan.benchmarks.speed.models import BUNDLED, RANDOM, SpeedModel, bundled_model, random_model
 from fastspan.benchmarks.speed.record import (
-    Device,
+    DefaultVariant,
     MeasuredWorkload,
     Part,
     SpeedRecord,
@@ -43,14 +52,15 @@ __all__ = ["SuiteOptions", "SuiteRun"]
 # A part of SQuAD 2.0's dev set, where it lies beside the project.
 _SQUAD_PART = ROOT.parent / "shared" / "data" / "squad2-dev-part.json"
 
-_QUICK = Rounds(least=3, most=7, seconds=10, per_turn=2, unrecorded=1, long=0.3)
-_FULL = Rounds(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
+_QUICK = Schedule(least=3, most=7, seconds=10, per_turn=2, unrecorded=1, long=0.3)
+_FULL = Schedule(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
 # What a peer may take for one request. The quick run's ten minutes are not to be spent on one that hangs.
 _QUICK_TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 600.0
 # Questions of the throughput workload, quick and full. The large model takes about eight times as long.
 _QUESTIONS = {BUNDLED: (16, 400), RANDOM: (4, 32)}
-# Questions whose answers are scored, off the clock, quick and full.
-_SCORED = (32, 400)
+# Questions whose answers are compared and scored, off the clock, quick and full. Quick, as many as the
+# project's own set has: that takes all peers about two minutes on two cores without an 8-bit dot product.
+_SCORED = (367, 1000)
 # Workloads of quick mode: the others alone would take half of its ten minutes.
 _QUICK_WORKLOADS = ("single-32", "single-128", "single-384", "throughput")
 _PEAKS_TIMEOUT_S = 300
@@ -90,11 +100,11 @@ class SuiteOptions:
 
     def plan(self) -> Plan:
         """Return how much that is."""
-        rounds = _QUICK if self.quick else _FULL
+        schedule = _QUICK if self.quick else _FULL
         if self.rounds is not None:
-            rounds = replace(rounds, most=self.rounds, least=min(rounds.least, self.rounds))
+            schedule = replace(schedule, most=self.rounds, least=min(schedule.least, self.rounds))
         return Plan(
-            rounds=rounds,
+            schedule=schedule,
             threads=self.threads or usable_cores(),
             timeout=_QUICK_TIMEOUT_S if self.quick else _FULL_TIMEOUT_S,
         )
@@ -108,15 +118,19 @@ class SuiteRun:
 
     Args:
         options: What to measure.
-        folder: Where the record and the samples are put.
+        root: Where results are kept, of each kind of hardware in a folder of its own.
+
+    Attributes:
+        folder: The folder of this hardware.
     """
 
-    def __init__(self, options: SuiteOptions, folder: Path) -> None:
+    def __init__(self, options: SuiteOptions, root: Path) -> None:
         self._options = options
-        self._folder = folder
+        self.folder = results_folder(root, options.device)
         self._began = time.monotonic()
         self._plan = options.plan()
         self._environment: dict[str, str] = {}
+        self._defaults: dict[str, DefaultVariant] = {}
         self._models: list[SpeedModel] = []
         self._workloads: list[MeasuredWorkload] = []
         self._measurements: list[Measurement] = []
@@ -140,13 +154,15 @@ class SuiteRun:
         data = open_data(self._options.data or (_SQUAD_PART if _SQUAD_PART.is_file() else None))
         specs = self._specs()
         self._models = self._prepared_models()
+        self._defaults = default_variants(self._models, self._options.device)
         self._environment = {
             **capture(self._models, default_command()),
             "questions": f"{data.name}, {len(data.questions):,} questions, sha256 {data.sha256}",
         }
         if not on_gpu:
             self._measure_peaks()
-        with samples_file(self._folder, self._options.device).open("w", encoding="utf-8") as samples:
+        make_folder(self.folder)
+        with samples_file(self.folder, self._options.device).open("w", encoding="utf-8") as samples:
             self._keep()
             for model in self._models:
                 self._measure_model(model, specs, data, samples)
@@ -158,12 +174,18 @@ class SuiteRun:
         self._say(f"measured in {(time.monotonic() - self._began) / 60:.1f} min")
 
     def _keep(self, parts: tuple[Part, ...] = (), *, finished: bool = False) -> None:
-        """Write the record of what was measured until now."""
+        """Write the record of what was measured until now, and what was answered."""
+        answered = (given for done in self._measurements for given in done.answered)
+        write_text(
+            answers_file(self.folder, self._options.device), "".join(given.line() for given in answered)
+        )
         SpeedRecord(
             device=self._options.device,
             quick=self._options.quick,
             finished=finished,
+            cpu=describe_cpu(),
             environment=self._environment,
+            defaults=self._defaults,
             models={model.name: model.title for model in self._models},
             workloads=tuple(self._workloads),
             peers=tuple(peer for done in self._measurements for peer in done.peers.values()),
@@ -173,7 +195,7 @@ class SuiteRun:
             ),
             peaks=self._peaks,
             parts=parts,
-        ).write(self._folder)
+        ).write(self.folder)
 
     def _prepared_models(self) -> list[SpeedModel]:
         self._say("preparing the models")
@@ -274,7 +296,7 @@ class SuiteRun:
             return ()
         self._say("measuring the engine's parts on their own")
         try:
-            return measure_parts(self._folder / "parts", quick=self._options.quick)
+            return measure_parts(self.folder / "parts", quick=self._options.quick)
         except FastSpanError as error:
             self._failures.append(str(error))
             return ()

@@ -11,7 +11,7 @@ from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.speed.record import MeasuredPeer, SpeedRecord
 from fastspan.errors import DataError
 
-__all__ = ["Difference", "Parity", "differences", "parities"]
+__all__ = ["Difference", "ParityFigures", "differences", "parity_figures"]
 
 _REFERENCE = ("transformers", "fp32")
 
@@ -32,7 +32,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
+class ParityFigures:
     """What a parity report, which decodes both sides alike, says of a variant of FastSpan.
 
     Attributes:
@@ -42,6 +42,7 @@ class Parity:
         sha256: Digests of the graph's files.
         file: The report's name.
         difference: From PyTorch.
+        equal_answers: The share of PyTorch's answers that it gives, in [0, 1].
     """
 
     model: str
@@ -50,6 +51,7 @@ class Parity:
     sha256: tuple[str, ...]
     file: str
     difference: Difference
+    equal_answers: float
 
     def is_of(self, record: SpeedRecord) -> bool:
         """Whether the bundle whose speed was measured holds this very graph; see ``environment.capture``."""
@@ -83,19 +85,20 @@ def differences(peers: Sequence[MeasuredPeer]) -> dict[tuple[str, str, str], Dif
     }
 
 
-def parities(record: SpeedRecord, folder: Path) -> list[Parity]:
+def parity_figures(record: SpeedRecord, folders: Sequence[Path]) -> list[ParityFigures]:
     """Return what parity reports say of the very graphs that were measured.
 
     Of several reports on a graph the one with the most questions is taken.
 
     Args:
         record: What was measured.
-        folder: Where parity reports, ``parity-*.json``, lie.
+        folders: Where parity reports, ``parity-*.json``, lie.
 
     Raises:
         DataError: A parity report is malformed.
     """
-    reports = [compared for path in sorted(folder.glob("parity-*.json")) for compared in _read(path)]
+    paths = [path for folder in folders for path in sorted(folder.glob("parity-*.json"))]
+    reports = [compared for path in paths for compared in _read(path)]
     measured = {(peer.model, peer.variant) for peer in record.peers if peer.system == OURS}
     # Sorted with the most questions last, and by file name among equals: the last one stays.
     best = {
@@ -106,11 +109,11 @@ def parities(record: SpeedRecord, folder: Path) -> list[Parity]:
     return list(best.values())
 
 
-def _read(path: Path) -> list[Parity]:
+def _read(path: Path) -> list[ParityFigures]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return [
-            Parity(
+            ParityFigures(
                 model=str(report["name"]),
                 variant=str(variant["variant"]),
                 graph=str(variant["graph"]),
@@ -121,6 +124,7 @@ def _read(path: Path) -> list[Parity]:
                     f1=float(variant["agreements"][0]["f1_difference"]["estimate"]),
                     questions=int(report["questions"]),
                 ),
+                equal_answers=float(variant["agreements"][0]["equal_answers"]),
             )
             for variant in report["variants"]
         ]

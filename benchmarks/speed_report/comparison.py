@@ -1,42 +1,97 @@
-"""The report's comparison: who took how long, how many times as long, and how accurate the answers were."""
+"""The report's comparison at equal accuracy: one plot, and how many times as long others take."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from fastspan.benchmarks.reporting.document import Block, Figure, Heading, Paragraph, Table
+from fastspan.benchmarks.peers.catalogue import OURS
+from fastspan.benchmarks.reporting.document import Block, Figure, Heading, Paragraph, Table, plain
+from fastspan.benchmarks.reporting.html import BELOW
+from fastspan.benchmarks.speed.record import DefaultVariant, SpeedRecord
 from fastspan.benchmarks.speed.spread import ENOUGH_ROUNDS
-from fastspan.benchmarks.speed_report.plots import Point, scatter
+from fastspan.benchmarks.speed_report.equal_answers import FEWEST_EQUAL
+from fastspan.benchmarks.speed_report.plots import Bar, ranked_bars
 from fastspan.benchmarks.speed_report.section import Section
-from fastspan.benchmarks.speed_report.tables import Row, ratio_table, summary_table
+from fastspan.benchmarks.speed_report.tables import comparison_table, faster_modes, like_for_like
 
-__all__ = ["BRACKETS", "plots", "ratios", "summary"]
+__all__ = ["BRACKETS", "MARK", "default_of", "headline", "models_by_default", "ratios"]
 
-_LATENCY_AT = "single-128"
+_HEADLINE_AT = ("single-128", "single-384", "single-32")
 BRACKETS = (
     "Square brackets hold a 95% bootstrap interval over rounds, round ones the range of the rounds where "
     f"fewer than {ENOUGH_ROUNDS} were taken, which are too few for an interval."
 )
 """What the tables' brackets mean, for people."""
 
+MARK = (
+    f"{BELOW} marks a system that gives fewer than {FEWEST_EQUAL:.0%} of the answers of its own fp32: its "
+    "speed is bought with accuracy."
+)
+"""What the tables' mark means, for people."""
+
+
+def headline(section: Section) -> Iterator[Block]:
+    """Say in one plot how fast every system is, and what FastSpan runs here."""
+    for chosen, models in models_by_default(section.record):
+        yield Paragraph(
+            f"**FastSpan runs {chosen.variant} here by default**, on {models}: {plain(chosen.reason)}"
+        )
+    for model in section.models[:1]:
+        measured = {row.workload.name for row in section.of_model(model)}
+        workload = next((name for name in _HEADLINE_AT if name in measured), None)
+        if workload is None:
+            return
+        default = section.record.defaults.get(model)
+        bars = []
+        for (system, variant), row in faster_modes(section.of_model(model), workload).items():
+            equal = section.shares.get((model, system, variant))
+            median = row.latency.median
+            runs = system == OURS and default is not None and variant.split()[0] == default.variant
+            bars.append(
+                Bar(
+                    label=f"{system} {variant}" + (" (default)" if runs else ""),
+                    value=1e3 * median.estimate,
+                    low=1e3 * median.low,
+                    high=1e3 * median.high,
+                    ours=system == OURS,
+                    below=equal is not None and not equal.enough,
+                    note="" if equal is None or equal.is_reference else f"{equal.share:.1%} equal",
+                )
+            )
+        file = section.plot("headline")
+        ranked_bars(bars, section.folder / file, x="median latency, ms (shorter is better)")
+        compared = any((model, row.peer.system, row.peer.variant) in section.shares for row in section.rows)
+        yield Figure(
+            file,
+            f"{model}, {_title(section, model, workload)}: text in, answer out."
+            + (
+                " Beside a bar stands the share of answers equal to the system's own fp32; hatched where "
+                f"that is below {FEWEST_EQUAL:.0%}."
+                if compared
+                else ""
+            ),
+        )
+
 
 def ratios(section: Section) -> Iterator[Block]:
     """Say how many times as fast FastSpan is as each of the others, and what was asked."""
     yield Heading(section.level, section.title("FastSpan against its peers"))
     yield Paragraph(
-        "How many times as fast FastSpan answers: the peer's time ÷ FastSpan's in each round, and the median "
-        f"of these; above 1, FastSpan is faster. {BRACKETS} At "
-        "workloads of many windows, each system's faster mode counts. First like against like: fp32 with "
-        "fp32, lower precision with int8."
+        "FastSpan's rows give its own median time. The other rows give how many times as long a peer takes: "
+        "the peer's time ÷ FastSpan's in each round, and the median of these; above 1, FastSpan is faster. "
+        f"{BRACKETS} At workloads of many windows, each system's faster mode counts. First like against "
+        "like: fp32 with fp32, lower precision with lower precision."
     )
-    like = None if section.record.device == "cpu" else "fp16 CUDA"
-    for model, title in section.record.models.items():
+    yield Paragraph(_equal_answers_said(section))
+    for model in section.models:
         rows = section.of_model(model)
-        yield Heading(3, section.title(f"{model}: {title}"))
-        yield ratio_table(rows, ours=like)
-        if like is None:
-            yield Paragraph("And all of them against int8, which FastSpan runs by default where it pays:")
-            yield ratio_table(rows, ours="int8")
+        yield Heading(3, section.title(f"{model}: {section.record.models[model]}"))
+        yield comparison_table(rows, section.shares, against=like_for_like(rows))
+        default = default_of(section, model)
+        if default is not None:
+            yield Paragraph(f"And all of them against {OURS} {default}, which it runs here by default:")
+            yield comparison_table(rows, section.shares, against=_always(default), unit=False)
+    yield Heading(3, section.title("What was asked"))
     yield Table(
         headers=("Workload", "is", "model", "questions", "windows", "tokens"),
         rows=[
@@ -47,107 +102,39 @@ def ratios(section: Section) -> Iterator[Block]:
     )
 
 
-def summary(section: Section) -> Iterator[Block]:
-    """Give every system's figures at every workload."""
-    yield Heading(section.level, section.title("Summary"))
-    yield Paragraph(
-        f"p50 is the median. {BRACKETS} p95 is given from 20 runs on, p99 from 100 on: fewer cannot show "
-        "them. Memory is the process's peak over all workloads."
+def models_by_default(record: SpeedRecord) -> list[tuple[DefaultVariant, str]]:
+    """Return what FastSpan runs by default, with the models that it runs so, for people."""
+    return [
+        (chosen, " and ".join(model for model, other in record.defaults.items() if other == chosen))
+        for chosen in dict.fromkeys(record.defaults.values())
+    ]
+
+
+def default_of(section: Section, model: str) -> str | None:
+    """Return the variant, as tables name it, that FastSpan runs by default; None where none was measured."""
+    chosen = section.record.defaults.get(model)
+    variants = (row.peer.variant for row in section.of_model(model) if row.peer.system == OURS)
+    return next((name for name in variants if chosen and name.split()[0] == chosen.variant), None)
+
+
+def _always(variant: str) -> Callable[[str], str]:
+    return lambda _: variant
+
+
+def _title(section: Section, model: str, name: str) -> str:
+    return next(w.title for w in section.record.workloads if (w.model, w.name) == (model, name))
+
+
+def _equal_answers_said(section: Section) -> str:
+    """What the column of equal answers is, or why there is none."""
+    counts = sorted({equal.questions for equal in section.shares.values()})
+    if not counts:
+        return (
+            "Equal answers were not measured in this run, so these are speeds and no more: what a lower "
+            "precision costs in accuracy is not in these tables."
+        )
+    asked = " or ".join(f"{count:,}" for count in counts)
+    return (
+        f"Equal answers: the share of {asked} questions, asked off the clock, to which a system gives the "
+        f"same answer as in fp32. {MARK} Random weights have no accuracy."
     )
-    yield from _accuracy(section)
-    for model in section.record.models:
-        yield Heading(3, section.title(f"Summary of {model}"))
-        yield summary_table(section.of_model(model), section.accuracy)
-
-
-def plots(section: Section) -> Iterator[Block]:
-    """Plot latency against throughput, and accuracy against latency."""
-    for model in section.record.models:
-        latency = {row.peer.name: row for row in section.of_model(model) if row.workload.name == _LATENCY_AT}
-        served = _best_throughput(section.of_model(model))
-        points = [
-            Point(
-                system=row.peer.system,
-                label=row.peer.variant,
-                x=1e3 * row.latency.median.estimate,
-                y=served[row.peer.system, row.peer.variant],
-            )
-            for row in latency.values()
-            if (row.peer.system, row.peer.variant) in served
-        ]
-        if points:
-            file = section.plot(f"latency-throughput-{model}")
-            scatter(
-                points,
-                section.folder / file,
-                x="median latency of one question of 128 tokens, ms",
-                y="questions/s",
-                log_y=True,
-            )
-            yield Figure(file, f"{model}: latency against throughput. Better is further up and to the left.")
-        scored = [
-            Point(
-                system=row.peer.system,
-                label=row.peer.variant,
-                x=1e3 * row.latency.median.estimate,
-                y=row.peer.accuracy.f1,
-            )
-            for row in latency.values()
-            if row.peer.accuracy is not None
-        ]
-        if scored:
-            file = section.plot(f"accuracy-latency-{model}")
-            scatter(
-                scored,
-                section.folder / file,
-                x="median latency of one question of 128 tokens, ms",
-                y="F1",
-            )
-            yield Figure(
-                file,
-                f"{model}: accuracy against latency. Systems differ in decoding as well as arithmetic.",
-            )
-
-
-def _accuracy(section: Section) -> Iterator[Block]:
-    """Say what the columns of accuracy mean, and what is known of FastSpan's on more questions."""
-    asked = {found.questions for found in section.accuracy.values()}
-    if asked:
-        weight = " or ".join(f"{100 / questions:.2f}" for questions in sorted(asked))
-        count = " or ".join(f"{questions:,}" for questions in sorted(asked))
-        yield Paragraph(
-            f"Δ EM and Δ F1 are the points by which SQuAD 2.0's scores of a system's answers to {count} "
-            "questions, asked off the clock, differ from those of transformers' pipeline in fp32. One "
-            f"question weighs {weight} points, and systems decode by rules of their own: this shows that all "
-            "do the same work, and no more. Random weights have no accuracy."
-        )
-    if section.parity:
-        yield Paragraph(
-            "FastSpan against PyTorch on more questions, both sides decoded alike, from `make parity`. "
-            "(Reports on SQuAD's questions quote them and are not kept with the project.)"
-        )
-        yield Table(
-            headers=("Model", "Variant", "questions", "Δ EM", "Δ F1", "report"),
-            rows=[
-                (
-                    found.model,
-                    found.variant,
-                    f"{found.difference.questions:,}",
-                    f"{found.difference.exact:+.2f}",
-                    f"{found.difference.f1:+.2f}",
-                    f"`{found.file}`",
-                )
-                for found in section.parity
-            ],
-            texts=2,
-        )
-
-
-def _best_throughput(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """(system, variant) → questions a second at the throughput workload, in the faster mode."""
-    found: dict[tuple[str, str], float] = {}
-    for row in rows:
-        if row.workload.name == "throughput":
-            key = (row.peer.system, row.peer.variant)
-            found[key] = max(found.get(key, 0.0), row.questions_per_second)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fastspan.benchmarks.reporting.document import Block, Code, Heading, Paragraph, Table
+from fastspan.benchmarks.reporting.document import Block, Code, Heading, Paragraph, Table, plain
 from fastspan.benchmarks.speed.interleaving import Turn
 from fastspan.benchmarks.speed.record import Measured
 from fastspan.benchmarks.speed_report.section import Section
@@ -23,7 +23,7 @@ def opening(section: Section) -> Iterator[Block]:
         f"{kind}, measured {environment.get('measured', '')} on {environment.get('CPU', '')} with "
         f"{environment.get('memory', '')} of memory. Text in, answer out: every time includes tokenizing "
         "and decoding. Each system runs in a process of its own, at settings meant to suit it best, which "
-        "are listed at the end; they are asked in turns, and those whose turn it is not are stopped."
+        "are listed at the end. They take turns, and those whose turn it is not are stopped."
     )
     if not section.record.finished:
         yield Paragraph(
@@ -51,13 +51,13 @@ def absent(section: Section) -> Iterator[Block]:
     if reasons:
         yield Table(
             headers=("Peer", "is", "why", "with"),
-            rows=[(*key, ", ".join(models)) for key, models in reasons.items()],
+            rows=[(*map(plain, key), ", ".join(models)) for key, models in reasons.items()],
             texts=4,
         )
     else:
         yield Paragraph("Every peer was measured.")
     for failure in section.record.failures:
-        yield Paragraph(f"Failure: {failure}")
+        yield Paragraph(f"Failure: {plain(failure)}")
     if not section.record.failures:
         yield Paragraph("Nothing failed.")
 
@@ -80,21 +80,24 @@ def conditions(section: Section) -> Iterator[Block]:
             f"{_foreign_work(turns):.2f} processors' worth of work on average, and most, "
             f"{busy[model, workload]:.2f}, during {workload} of {model}."
         )
-    yield Table(headers=("", ""), rows=list(section.record.environment.items()), texts=2)
+    environment = [(plain(name), plain(value)) for name, value in section.record.environment.items()]
+    yield Table(headers=("", ""), rows=[("kind of CPU", section.record.cpu.kind), *environment], texts=2)
     ran = {
         peer.name: "; ".join(f"{key} {value}" for key, value in peer.description.items())
         for peer in section.record.peers
         if peer.description
     }
-    yield Table(headers=("Peer", "ran"), rows=list(ran.items()), texts=2)
+    yield Table(headers=("Peer", "ran"), rows=[(name, plain(what)) for name, what in ran.items()], texts=2)
 
 
 def again(measured: Measured) -> Iterator[Block]:
     """Say how to measure again, and where every sample lies."""
+    device = measured.record.device
     yield Heading(2, "Measure again")
     yield Paragraph(
         "Written by the command below; not edited by hand. `make bench` is the quick run, `make bench-full` "
-        "the full one. Every sample is in `speed-cpu-samples.jsonl`, everything else in `speed-cpu.json`."
+        f"the full one. Every sample is in `speed-{device}-samples.jsonl`, digests of all answers in "
+        f"`speed-{device}-answers.jsonl`, everything else in `speed-{device}.json`."
     )
     yield Code(measured.record.environment.get("command", "make bench"))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from fastspan.benchmarks.reporting.document import Block, Heading, Paragraph, Table
+from fastspan.benchmarks.reporting.document import NONE, Block, Heading, Paragraph, Table
 from fastspan.benchmarks.speed_report.section import Section
 
 __all__ = ["HALF_PEAKS", "half_peak", "utilization"]
@@ -72,19 +72,17 @@ def utilization(section: Section) -> Iterator[Block]:
             "so a share shrinks with the batch, and with what the processor does meanwhile."
         )
     yield Table(
-        headers=("Model", "Workload", "System", "Variant", "Mode", "Tflop/s", "MFU"),
+        headers=("System", "model", "workload", "Tflop/s", "MFU"),
         rows=[
             (
+                row.peer.name,
                 row.workload.model,
                 row.workload.name,
-                row.peer.system,
-                row.peer.variant,
-                row.peer.mode,
                 f"{speed / 1e12:.2f}",
-                "–" if peak is None else f"{speed / peak:.2%}",
+                NONE if peak is None else f"{speed / peak:.2%}",
             )
             for row in rows
             for speed in (row.workload.flops / row.latency.median.estimate,)
         ],
-        texts=5,
+        texts=3,
     )

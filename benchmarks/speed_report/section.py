@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastspan.benchmarks.speed.record import Measured, SpeedRecord
-from fastspan.benchmarks.speed_report.accuracy import Difference, Parity, differences, parities
+from fastspan.benchmarks.speed_report.accuracy import Difference, ParityFigures, differences, parity_figures
+from fastspan.benchmarks.speed_report.equal_answers import Shares, equal_answers
 from fastspan.benchmarks.speed_report.tables import Row, rows_of
 
 __all__ = ["PLOTS", "Section"]
@@ -25,6 +26,7 @@ class Section:
         folder: Where the report is put, and its plots under it.
         price_per_hour: Price of the machine, in any currency.
         rows: Every system at every workload it was measured at.
+        shares: The systems' equal answers, where they were compared.
         accuracy: (model, system, variant) → how far its accuracy is from PyTorch's, where that is known.
         parity: What parity reports say of FastSpan's variants.
     """
@@ -33,23 +35,25 @@ class Section:
     folder: Path
     price_per_hour: float
     rows: tuple[Row, ...]
+    shares: Shares
     accuracy: Mapping[tuple[str, str, str], Difference]
-    parity: tuple[Parity, ...]
+    parity: tuple[ParityFigures, ...]
 
     @classmethod
     def of(cls, measured: Measured, folder: Path, price_per_hour: float) -> Section:
         """Compute what the section's parts share.
 
         Raises:
-            DataError: A parity report in the folder is malformed.
+            DataError: A parity report in the folder or the one above is malformed.
         """
         return cls(
             measured=measured,
             folder=folder,
             price_per_hour=price_per_hour,
             rows=tuple(rows_of(measured)),
+            shares=equal_answers(measured),
             accuracy=differences(measured.record.peers),
-            parity=tuple(parities(measured.record, folder)),
+            parity=tuple(parity_figures(measured.record, (folder, folder.parent))),
         )
 
     @property
@@ -65,6 +69,12 @@ class Section:
     def title(self, text: str) -> str:
         """Return a heading that no other measurement's section has."""
         return text if self.record.device == "cpu" else f"{text} (GPU)"
+
+    @property
+    def models(self) -> list[str]:
+        """The models that were measured, those whose answers mean something first."""
+        trained = {peer.model for peer in self.record.peers if peer.accuracy is not None}
+        return sorted(self.record.models, key=lambda model: model not in trained)
 
     def of_model(self, model: str) -> list[Row]:
         """Return the rows of one model."""

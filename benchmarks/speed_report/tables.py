@@ -1,37 +1,39 @@
-"""The speed report's tables: who took how long at what, and how that compares."""
+"""The speed report's tables of speed: who took how long at what, and how that compares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastspan.benchmarks.peers.catalogue import OURS
-from fastspan.benchmarks.reporting.document import Table
+from fastspan.benchmarks.reporting.document import NONE, Table, without_empty_columns
 from fastspan.benchmarks.speed.record import Measured, MeasuredPeer, MeasuredWorkload
 from fastspan.benchmarks.speed.spread import Latency, Spread, ratio_spread, summarize
-from fastspan.benchmarks.speed_report.accuracy import Difference
+from fastspan.benchmarks.speed_report.equal_answers import Shares, share_cell
 
 __all__ = [
-    "STAGES",
     "Row",
-    "cost_table",
-    "peak_table",
-    "ratio_table",
+    "comparison_table",
+    "faster_modes",
+    "figure",
+    "like_for_like",
+    "milliseconds",
+    "ratio",
     "rows_of",
-    "stage_table",
-    "start_table",
     "summary_table",
 ]
-
-STAGES = ("encode", "plan", "run", "decode", "objects", "other")
-"""What FastSpan says its time goes to, in the order of a run."""
-
-_NONE = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A system at a workload, with what it took."""
+    """A system at a workload, with what it took.
+
+    Attributes:
+        peer: The system.
+        workload: The workload.
+        latency: What a run took.
+        rounds: The samples.
+    """
 
     peer: MeasuredPeer
     workload: MeasuredWorkload
@@ -55,157 +57,78 @@ def rows_of(measured: Measured) -> list[Row]:
     return found
 
 
-def summary_table(rows: Sequence[Row], accuracy: Mapping[tuple[str, str, str], Difference]) -> Table:
-    """One row a system and workload of one model."""
-    return Table(
-        headers=(
-            "Workload", "System", "Variant", "Mode", "Batch", "Threads", "p50 ms", "p95 ms", "p99 ms",
-            "runs (rounds)", "Questions/s", "Memory MB", "Δ EM", "Δ F1",
-        ),
-        rows=[
-            (
-                row.workload.name,
-                row.peer.system,
-                row.peer.variant,
-                row.peer.mode,
-                row.peer.batching.get(row.workload.name, _NONE),
-                str(row.peer.threads),
-                _milliseconds(row.latency.median),
-                _ms(row.latency.p95),
-                _ms(row.latency.p99),
-                f"{row.latency.samples} ({row.latency.median.rounds})",
-                _figure(row.questions_per_second),
-                _megabytes(row.peer),
-                *_points(accuracy.get((row.peer.model, row.peer.system, row.peer.variant))),
-            )
-            for row in rows
-        ],
-        texts=5,
-    )  # fmt: skip
+def summary_table(rows: Sequence[Row]) -> Table:
+    """One row a system, of one workload of one model; without percentiles where no system has them."""
+    return without_empty_columns(
+        Table(
+            headers=("System", "p50 ms", "p95 ms", "p99 ms", "questions/s", "runs (rounds)", "batch"),
+            rows=[
+                (
+                    row.peer.name,
+                    milliseconds(row.latency.median),
+                    _ms(row.latency.p95),
+                    _ms(row.latency.p99),
+                    figure(row.questions_per_second),
+                    f"{row.latency.samples} ({row.latency.median.rounds})",
+                    row.peer.batching.get(row.workload.name, NONE),
+                )
+                for row in rows
+            ],
+        )
+    )
 
 
-def ratio_table(rows: Sequence[Row], *, ours: str | None) -> Table:
-    """How many times as fast FastSpan is as every other system, a column a workload.
+def like_for_like(rows: Sequence[Row]) -> Callable[[str], str]:
+    """Return what says which variant of FastSpan a peer's variant is compared with.
+
+    fp32 with fp32; lower precision with fp16 on a GPU, and with int8 on a CPU.
+    """
+    ours = list(dict.fromkeys(row.peer.variant for row in rows if row.peer.system == OURS))
+    whole = [variant for variant in ours if variant.startswith("fp32")]
+    lower = [variant for variant in ours if not variant.startswith("fp32")]
+
+    def chosen(variant: str) -> str:
+        """The variant of FastSpan, whatever there is where its like is not."""
+        found = (whole or lower) if variant.startswith("fp32") else (lower or whole)
+        return found[0] if found else ""
+
+    return chosen
+
+
+def comparison_table(
+    rows: Sequence[Row], shares: Shares, *, against: Callable[[str], str], unit: bool = True
+) -> Table:
+    """How long FastSpan takes, and how many times as long every other system does, a column a workload.
 
     Args:
         rows: Rows of one model.
-        ours: The variant of FastSpan to compare with; None: fp32 with fp32, and int8 with what is below.
+        shares: The systems' equal answers.
+        against: A peer's variant → the variant of FastSpan to compare with.
+        unit: Whether to give FastSpan's own times, in rows of their own.
     """
     workloads = list(dict.fromkeys(row.workload.name for row in rows))
-    best = {name: _faster_modes(rows, name) for name in workloads}
-    others = dict.fromkeys(key for found in best.values() for key in found if key[0] != OURS)
+    best = {name: faster_modes(rows, name) for name in workloads}
+    systems = dict.fromkeys(key for found in best.values() for key in found)
+    model = rows[0].workload.model if rows else ""
     lines = []
-    for system, variant in others:
-        mine = ours or ("fp32" if variant.startswith("fp32") else "int8")
-        cells = [
-            _ratio(best[name].get((system, variant)), best[name].get((OURS, mine))) for name in workloads
-        ]
-        lines.append((f"{system} {variant}", f"{OURS} {mine}", *cells))
-    return Table(headers=("Peer", "against", *workloads), rows=lines, texts=2)
-
-
-def stage_table(rows: Sequence[Row]) -> Table:
-    """Milliseconds of a run by stage, for the systems that can say."""
-    return Table(
-        headers=("Workload", "Variant", *STAGES, "share of run"),
-        rows=[
-            (
-                row.workload.name,
-                row.peer.variant,
-                *(f"{stages[stage] * 1e3:.3f}" for stage in STAGES),
-                f"{stages['run'] / sum(stages.values()):.1%}",
-            )
-            for row, stages in _staged(rows)
-        ],
-        texts=2,
+    for system, variant in sorted(systems, key=lambda key: key[0] != OURS):
+        own = {name: best[name].get((system, variant)) for name in workloads}
+        if system == OURS:
+            if not unit:
+                continue
+            mine, cells = "", [_own_time(own[name]) for name in workloads]
+        else:
+            mine = against(variant)
+            cells = [ratio(own[name], best[name].get((OURS, mine))) for name in workloads]
+        share = share_cell(shares.get((model, system, variant)))
+        lines.append((f"{system} {variant}", f"{OURS} {mine}".strip() if mine else NONE, share, *cells))
+    return without_empty_columns(
+        Table(headers=("System", "against", "equal answers", *workloads), rows=lines, texts=2)
     )
 
 
-def start_table(peers: Sequence[MeasuredPeer]) -> Table:
-    """How long each system took to start, and the memory it came to hold."""
-    return Table(
-        headers=(
-            "Model",
-            "System",
-            "Variant",
-            "Mode",
-            "ready after s",
-            "loading s",
-            "peak memory MB",
-            "its graph MB",
-            "memory ÷ graph",
-        ),
-        rows=[
-            (
-                peer.model,
-                peer.system,
-                peer.variant,
-                peer.mode,
-                f"{peer.start_seconds:.2f}",
-                f"{peer.load_seconds:.2f}",
-                _megabytes(peer),
-                *_beside_graph(peer),
-            )
-            for peer in peers
-            if peer.status == "measured"
-        ],
-        texts=4,
-    )
-
-
-def cost_table(rows: Sequence[Row], price_per_hour: float) -> Table:
-    """The cost of a million questions at the throughput workload's speed."""
-    return Table(
-        headers=("Model", "System", "Variant", "Mode", "Questions/s", "Hours a million", "Cost a million"),
-        rows=[
-            (
-                row.workload.model,
-                row.peer.system,
-                row.peer.variant,
-                row.peer.mode,
-                _figure(row.questions_per_second),
-                f"{(hours := 1e6 / row.questions_per_second / 3600):.1f}",
-                f"{hours * price_per_hour:.2f}",
-            )
-            for row in rows
-            if row.workload.name == "throughput"
-        ],
-        texts=4,
-    )
-
-
-def peak_table(rows: Sequence[Row], peaks: Mapping[str, float]) -> Table:
-    """What share of a bare matrix product's speed each system reaches, text to answer included."""
-    lines = []
-    for row in rows:
-        kind = "int8" if row.peer.variant.startswith("int8") else "fp32"
-        if row.peer.variant.startswith(("int8", "fp32")) and peaks.get(kind):
-            speed = row.workload.flops / row.latency.median.estimate
-            lines.append(
-                (
-                    row.workload.model,
-                    row.workload.name,
-                    row.peer.system,
-                    row.peer.variant,
-                    row.peer.mode,
-                    f"{speed / 1e9:.0f}",
-                    f"{peaks[kind] / 1e9:.0f}",
-                    f"{speed / peaks[kind]:.0%}",
-                )
-            )
-    headers = ("Model", "Workload", "System", "Variant", "Mode", "Gop/s", "peak Gop/s", "share")
-    return Table(headers=headers, rows=lines, texts=5)
-
-
-def _staged(rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, float]]]:
-    for row in rows:
-        stages = row.peer.stages.get(row.workload.name)
-        if stages:
-            yield row, stages
-
-
-def _faster_modes(rows: Sequence[Row], workload: str) -> dict[tuple[str, str], Row]:
-    """(system, variant) → its faster mode at a workload."""
+def faster_modes(rows: Sequence[Row], workload: str) -> dict[tuple[str, str], Row]:
+    """Return (system, variant) → its faster mode at a workload."""
     found: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row.workload.name == workload:
@@ -215,16 +138,29 @@ def _faster_modes(rows: Sequence[Row], workload: str) -> dict[tuple[str, str], R
     return found
 
 
-def _ratio(other: Row | None, mine: Row | None) -> str:
+def ratio(other: Row | None, mine: Row | None) -> str:
+    """Write how many times as long ``other`` takes as ``mine``, where both were measured in one round."""
     if other is None or mine is None or not other.rounds.keys() & mine.rounds.keys():
-        return _NONE
-    ratio = ratio_spread(other.rounds, mine.rounds)
-    return f"{ratio.estimate:.2f}×{_ends(ratio, f'{ratio.low:.2f}', f'{ratio.high:.2f}')}"
+        return NONE
+    found = ratio_spread(other.rounds, mine.rounds)
+    return f"{found.estimate:.2f}×{_ends(found, f'{found.low:.2f}', f'{found.high:.2f}')}"
 
 
-def _milliseconds(median: Spread) -> str:
-    middle, low, high = (_figure(1e3 * value) for value in (median.estimate, median.low, median.high))
+def milliseconds(median: Spread) -> str:
+    """Write a time with its interval or range."""
+    middle, low, high = (figure(1e3 * value) for value in (median.estimate, median.low, median.high))
     return f"{middle}{_ends(median, low, high)}"
+
+
+def figure(value: float) -> str:
+    """Three digits that count, and no more than that after the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _own_time(row: Row | None) -> str:
+    return NONE if row is None else f"{figure(1e3 * row.latency.median.estimate)} ms"
 
 
 def _ends(spread: Spread, low: str, high: str) -> str:
@@ -236,28 +172,4 @@ def _ends(spread: Spread, low: str, high: str) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    return _NONE if seconds is None else _figure(1e3 * seconds)
-
-
-def _megabytes(peer: MeasuredPeer) -> str:
-    return f"{peer.memory_bytes / 1e6:.0f}" if peer.memory_bytes else _NONE
-
-
-def _beside_graph(peer: MeasuredPeer) -> tuple[str, str]:
-    """The size of the graph that ran, and memory as a multiple of it."""
-    if not (peer.graph_bytes and peer.memory_bytes):
-        return _NONE, _NONE
-    return f"{peer.graph_bytes / 1e6:.0f}", f"{peer.memory_bytes / peer.graph_bytes:.2f}"
-
-
-def _figure(value: float) -> str:
-    """Three digits that count, and no more than that after the point."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _points(difference: Difference | None) -> tuple[str, str]:
-    if difference is None:
-        return _NONE, _NONE
-    return f"{difference.exact:+.2f}", f"{difference.f1:+.2f}"
+    return NONE if seconds is None else figure(1e3 * seconds)

@@ -1,7 +1,7 @@
 """What each choice in the CPU graphs gives: the shipped graph against itself with one choice undone.
 
-``python -m fastspan.benchmarks.studies.ablation`` writes ``benchmarks/results/ablation.md``. All graphs of a
-precision are sampled in turns, so that what slows the machine slows them alike.
+``python -m fastspan.benchmarks.studies.ablation`` writes ``ablation.md`` into the results of this kind of
+CPU. All graphs of a precision are sampled in turns, so that what slows the machine slows them alike.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.reporting.machine import describe_machine
+from fastspan.benchmarks.speed.environment import results_folder
 from fastspan.benchmarks.speed.interleaving import balanced_order
 from fastspan.benchmarks.speed.spread import ratio_spread
 from fastspan.benchmarks.studies.ablation_graphs import Choice, fp32_choices, int8_choices
@@ -113,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add(
         "--out",
         type=Path,
-        default=ROOT / "benchmarks" / "results",
-        help="folder for ablation.md (default: benchmarks/results)",
+        default=results_folder(ROOT / "benchmarks" / "results", "cpu"),
+        help="folder for ablation.md (default: that of this kind of CPU in benchmarks/results)",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,8 +1,8 @@
 """Where the time of a run goes, operator by operator, by ONNX Runtime's own profiler.
 
-``python -m fastspan.benchmarks.studies.operators`` writes ``benchmarks/results/operators.md``. The sessions
-are the engine's, with its options; the profiler adds some microseconds an operator, so what counts are the
-shares.
+``python -m fastspan.benchmarks.studies.operators`` writes ``operators.md`` into the results of this kind of
+CPU. The sessions are the engine's, with its options; the profiler adds some microseconds an operator, so what
+counts are the shares.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.reporting.machine import describe_machine
+from fastspan.benchmarks.speed.environment import results_folder
 from fastspan.benchmarks.speed.models import bundled_model, random_model
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import VariantName
@@ -162,8 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add(
         "--out",
         type=Path,
-        default=ROOT / "benchmarks" / "results",
-        help="folder for operators.md (default: benchmarks/results)",
+        default=results_folder(ROOT / "benchmarks" / "results", "cpu"),
+        help="folder for operators.md (default: that of this kind of CPU in benchmarks/results)",
     )
     options = parser.parse_args(arguments)
     try:

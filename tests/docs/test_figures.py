@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastspan.benchmarks.readme_tables import fill, parity_table, speed_tables
+from fastspan.benchmarks.readme_tables import fill, parity_summary, speed_tables
 from fastspan.errors import DataError
 from support.paths import ROOT
 
@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 @pytest.mark.parametrize(
     ("name", "table"),
     [
-        ("parity", lambda: parity_table(RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json")),
+        ("parity", lambda: parity_summary(RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json")),
         ("speed", lambda: speed_tables(RESULTS)),
     ],
     ids=["parity", "speed"],
@@ -33,4 +33,4 @@ def test_a_text_without_a_place_for_the_table_is_refused():
 def test_what_is_no_report_is_refused(tmp_path):
     (tmp_path / "report.json").write_text('{"exact": 1}')
     with pytest.raises(DataError, match="make parity"):
-        parity_table(tmp_path / "report.json")
+        parity_summary(tmp_path / "report.json")

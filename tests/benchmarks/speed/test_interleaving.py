@@ -11,7 +11,7 @@ from support.paths import SUPPORT
 
 pytest.importorskip("psutil")
 from fastspan.benchmarks.questions.workloads import Workload, save_workload
-from fastspan.benchmarks.speed.interleaving import Rounds, balanced_order, interleave
+from fastspan.benchmarks.speed.interleaving import Schedule, balanced_order, interleave
 from fastspan.benchmarks.speed.peer_process import PeerError, PeerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
@@ -66,7 +66,7 @@ def measured(peers, rounds, **options):
 
 def test_peers_take_turns_and_the_order_changes_with_the_rounds(start):
     peers = [start("a"), start("b"), start("c")]
-    turns, failures = measured(peers, Rounds(least=3, most=3, seconds=0, per_turn=2, unrecorded=1))
+    turns, failures = measured(peers, Schedule(least=3, most=3, seconds=0, per_turn=2, unrecorded=1))
     assert [turn.peer for turn in turns] == [*"abc", *"bca", *"cab"]
     assert [turn.round for turn in turns] == [0] * 3 + [1] * 3 + [2] * 3
     assert all(turn.elapsed > sum(turn.seconds) for turn in turns)
@@ -76,8 +76,8 @@ def test_peers_take_turns_and_the_order_changes_with_the_rounds(start):
 
 @pytest.mark.parametrize("fastest, runs", [("sleeps", 1), ("a", 3)])
 def test_where_all_runs_are_long_a_turn_is_one(start, fastest, runs):
-    rounds = Rounds(least=1, most=1, seconds=0, per_turn=3, unrecorded=1, long=0.2)
-    turns, _ = measured([start(fastest)], rounds)
+    schedule = Schedule(least=1, most=1, seconds=0, per_turn=3, unrecorded=1, long=0.2)
+    turns, _ = measured([start(fastest)], schedule)
     assert len(turns[0].seconds) == runs
 
 
@@ -97,14 +97,14 @@ def test_orders_balance_places_and_followers(count):
 def test_after_the_least_rounds_time_decides(start):
     peers = [start("a")]
     ticks = iter([0.0, 5.0, 11.0])
-    turns, _ = measured(peers, Rounds(least=2, most=9, seconds=10), clock=lambda: next(ticks))
+    turns, _ = measured(peers, Schedule(least=2, most=9, seconds=10), clock=lambda: next(ticks))
     # The clock is asked at the start and, from the third round on, before each.
     assert len(turns) == 3
 
 
 def test_spinning_threads_of_a_peer_do_not_run_while_another_answers(start):
     spinning, sleeping = start("spins"), start("sleeps")
-    turns, _ = measured([spinning, sleeping], Rounds(least=2, most=2, seconds=0, warmups=1))
+    turns, _ = measured([spinning, sleeping], Schedule(least=2, most=2, seconds=0, warmups=1))
     stopped = [turn.stopped_cpu_seconds for turn in turns if turn.peer == "sleeps"]
     assert len(stopped) == 2
     # A thread that spins through a sleep of 0.3 s would use about as much.
@@ -117,7 +117,7 @@ def test_spinning_threads_of_a_peer_do_not_run_while_another_answers(start):
 
 
 def test_a_peer_that_fails_is_reported_and_the_others_go_on(start):
-    turns, failures = measured([start("a"), start("raises later")], Rounds(least=3, most=3, seconds=0))
+    turns, failures = measured([start("a"), start("raises later")], Schedule(least=3, most=3, seconds=0))
     assert failures == [("raises later", "raises later could not run: RuntimeError: broke on purpose")]
     assert [turn.peer for turn in turns] == ["a", "raises later", "a", "a"]
 

@@ -29,7 +29,7 @@ from fastspan.benchmarks.peers.protocol import Job, Staged
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.speed import measurement as measuring
-from fastspan.benchmarks.speed.interleaving import Rounds
+from fastspan.benchmarks.speed.interleaving import Schedule
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
 from fastspan.benchmarks.speed.models import SpeedModel
 from fastspan.benchmarks.speed.random_model import Geometry, random_checkpoint
@@ -245,7 +245,7 @@ def test_a_measurement_notes_what_was_measured_missing_and_failed(
     turns = []
     measurement = Measurement(
         model,
-        Plan(rounds=Rounds(least=2, most=2, seconds=0), threads=1),
+        Plan(schedule=Schedule(least=2, most=2, seconds=0), threads=1),
         record=lambda workload, turn: turns.append((workload, turn.peer)),
         say=lambda text: None,
         folder=tmp_path,

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 from fastspan.benchmarks import suite
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.questions.workloads import Workload
+from fastspan.benchmarks.reporting.cpu_kind import this_cpu_kind
 from fastspan.benchmarks.speed import suite as suite_run
 from fastspan.benchmarks.speed.measurement import Measurement
 from fastspan.benchmarks.speed.models import BUNDLED, SpeedModel
@@ -45,12 +46,14 @@ def small(tiny_checkpoint, tiny_bundle, tmp_path, monkeypatch):
         checkpoint=tiny_checkpoint,
         bundle=tiny_bundle,
         cache=tmp_path / "cache",
-        trained=False,
+        trained=True,
     )
     monkeypatch.setattr(suite_run, "bundled_model", lambda: model)
+    monkeypatch.setattr(suite_run, "results_folder", lambda root, device: root / "some-cpu")
     monkeypatch.setattr(suite_run, "cpu_peers", lambda *_, **__: SPECS)
     monkeypatch.setattr(suite_run, "make_workloads", lambda *_, **__: [SINGLE, MANY])
     monkeypatch.setattr(suite_run, "_QUICK", replace(suite_run._QUICK, seconds=0))
+    monkeypatch.setattr(suite_run, "_SCORED", (3, 3))
     return ["--quick", "--models", BUNDLED, "--threads", "1", "--no-parts", "--out", str(tmp_path / "out")]
 
 
@@ -64,7 +67,7 @@ def test_the_suite_measures_and_reports(small, tmp_path, monkeypatch, capsys):
     measuring = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=json.dumps(next(peaks))))
     monkeypatch.setattr(suite_run, "subprocess", measuring)
     assert suite.main(small) == 0
-    out = tmp_path / "out"
+    out = tmp_path / "out" / "some-cpu"
     measured = Measured.read(out, "cpu")
     assert measured.record.finished
     assert [workload.name for workload in measured.record.workloads] == ["single-128", "throughput"]
@@ -76,7 +79,14 @@ def test_the_suite_measures_and_reports(small, tmp_path, monkeypatch, capsys):
     assert "sha256" in measured.record.environment["questions"]
     assert "did not come to its end" not in (out / "report.md").read_text(encoding="utf-8")
     captured = capsys.readouterr()
-    assert captured.out.split() == [str(out / "report.md"), str(out / "report.html")]
+    names = ("report.md", "report.html")
+    assert captured.out.split() == [str(folder / name) for folder in (out, out.parent) for name in names]
+    assert measured.record.cpu.kind == this_cpu_kind()
+    assert measured.record.defaults[BUNDLED].variant in ("fp32", "int8")
+    # What was answered off the clock is kept, as digests that quote nothing.
+    (given,) = measured.answered.values()
+    assert (given.peer, len(given.digests)) == ("FastSpan fp32", 3)
+    assert measured.record.peers[0].accuracy.questions == 3
     assert "one question, 1 peers" in captured.err
 
 
@@ -95,22 +105,26 @@ def test_an_interrupted_run_keeps_its_samples_with_a_record_that_goes_with_them(
     monkeypatch.setattr(Measurement, "run", interrupted)
     assert suite.main(small) == 130
     assert "--report-only" in capsys.readouterr().err
-    out = tmp_path / "out"
+    out = tmp_path / "out" / "some-cpu"
     measured = Measured.read(out, "cpu")
     assert not measured.record.finished
     assert {sampled.workload for sampled in measured.samples} == {"single-128"}
     assert measured.record.peers[0].memory_bytes > 10_000_000
-    assert suite.main(["--report-only", "--out", str(out)]) == 0
+    assert suite.main(["--report-only", "--out", str(tmp_path / "out")]) == 0
     assert "did not come to its end" in (out / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("no_peaks")
 def test_a_run_that_cannot_begin_leaves_the_last_one_alone(small, tmp_path, capsys):
     assert suite.main(small) == 0
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    kept = {
+        path.name: path.read_bytes() for path in (tmp_path / "out" / "some-cpu").iterdir() if path.is_file()
+    }
     for wrong in (["--peers", "nobody"], ["--models", "none"], ["--rounds", "0"], ["--threads", "0"]):
         assert suite.main([*small, *wrong]) == 1
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == kept
+    assert {
+        path.name: path.read_bytes() for path in (tmp_path / "out" / "some-cpu").iterdir() if path.is_file()
+    } == kept
     errors = capsys.readouterr().err
     assert "--peers 'nobody' is in no peer's name; the peers are FastSpan fp32, Haystack fp32." in errors
     assert "rounds must be at least 1" in errors
@@ -125,7 +139,7 @@ def test_workloads_that_leave_nothing_are_refused(small, tmp_path, capsys):
 def test_peaks_that_cannot_be_measured_cost_nothing_else(small, tmp_path, monkeypatch):
     monkeypatch.setattr(suite_run, "_PEAKS_TIMEOUT_S", 0.001)
     assert suite.main(small) == 0
-    record = json.loads((tmp_path / "out" / "speed-cpu.json").read_text(encoding="utf-8"))
+    record = json.loads((tmp_path / "out" / "some-cpu" / "speed-cpu.json").read_text(encoding="utf-8"))
     assert record["finished"]
     assert record["peaks"] == {}
     assert "Matrix products could not be measured" in record["failures"][0]
@@ -134,7 +148,7 @@ def test_peaks_that_cannot_be_measured_cost_nothing_else(small, tmp_path, monkey
 def test_options_become_a_plan():
     quick, full = SuiteOptions(quick=True).plan(), SuiteOptions(threads=3).plan()
     assert (quick.timeout < full.timeout, full.threads) == (True, 3)
-    few = SuiteOptions(rounds=2).plan().rounds
+    few = SuiteOptions(rounds=2).plan().schedule
     assert (few.least, few.most) == (2, 2)
     with pytest.raises(InputError, match="threads must be at least 1"):
         SuiteOptions(threads=0)
