@@ -21,7 +21,7 @@ from fastspan.benchmarks.speed_report.comparison import MARK, default_of
 from fastspan.benchmarks.speed_report.equal_answers import share_cell
 from fastspan.benchmarks.speed_report.plots import Bar, ranked_bars
 from fastspan.benchmarks.speed_report.section import PLOTS, Section
-from fastspan.benchmarks.speed_report.tables import faster_modes, figure, like_for_like, ratio
+from fastspan.benchmarks.speed_report.tables import faster_modes, like_for_like, ratio, three_digits
 
 __all__ = ["hardware"]
 
@@ -141,9 +141,9 @@ def _own_times(sections: Sequence[Section], model: str) -> Table:
             cells = [
                 NONE
                 if row is None
-                else f"{figure(1e3 * row.latency.median.estimate)} ms"
+                else f"{three_digits(1e3 * row.latency.median.estimate)} ms"
                 if row.workload.questions == 1
-                else f"{figure(row.questions_per_second)}/s"
+                else f"{three_digits(row.questions_per_second)}/s"
                 for row in found
             ]
             name = f"**{variant}**" if variant == default_of(section, model) else variant

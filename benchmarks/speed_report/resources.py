@@ -15,7 +15,7 @@ from fastspan.benchmarks.reporting.document import (
 )
 from fastspan.benchmarks.speed_report.plots import stacked_bars
 from fastspan.benchmarks.speed_report.section import Section
-from fastspan.benchmarks.speed_report.tables import figure
+from fastspan.benchmarks.speed_report.tables import three_digits
 
 __all__ = ["STAGES", "cost", "parts", "peaks", "stages", "start_up"]
 
@@ -101,7 +101,7 @@ def cost(section: Section) -> Iterator[Block]:
                 (
                     row.peer.name,
                     row.workload.model,
-                    figure(row.questions_per_second),
+                    three_digits(row.questions_per_second),
                     f"{hours:.1f}",
                     f"{hours * section.price_per_hour:.2f}",
                 )

@@ -15,7 +15,7 @@ from fastspan.benchmarks.reporting.document import (
 from fastspan.benchmarks.speed_report.comparison import BRACKETS, MARK
 from fastspan.benchmarks.speed_report.equal_answers import EqualAnswers, share_cell
 from fastspan.benchmarks.speed_report.section import Section
-from fastspan.benchmarks.speed_report.tables import summary_table
+from fastspan.benchmarks.speed_report.tables import workload_table
 
 __all__ = ["accuracy", "summary"]
 
@@ -78,7 +78,7 @@ def summary(section: Section) -> Iterator[Block]:
         rows = section.of_model(model)
         for workload in dict.fromkeys(row.workload.name for row in rows):
             yield Heading(4, section.title(f"{workload}, {model}"))
-            yield summary_table([row for row in rows if row.workload.name == workload])
+            yield workload_table([row for row in rows if row.workload.name == workload])
 
 
 def _accuracy_table(section: Section, model: str) -> Table:

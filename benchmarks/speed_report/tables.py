@@ -15,12 +15,12 @@ __all__ = [
     "Row",
     "comparison_table",
     "faster_modes",
-    "figure",
     "like_for_like",
     "milliseconds",
     "ratio",
     "rows_of",
-    "summary_table",
+    "three_digits",
+    "workload_table",
 ]
 
 
@@ -57,7 +57,7 @@ def rows_of(measured: Measured) -> list[Row]:
     return found
 
 
-def summary_table(rows: Sequence[Row]) -> Table:
+def workload_table(rows: Sequence[Row]) -> Table:
     """One row a system, of one workload of one model; without percentiles where no system has them."""
     return without_empty_columns(
         Table(
@@ -68,7 +68,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
                     milliseconds(row.latency.median),
                     _ms(row.latency.p95),
                     _ms(row.latency.p99),
-                    figure(row.questions_per_second),
+                    three_digits(row.questions_per_second),
                     f"{row.latency.samples} ({row.latency.median.rounds})",
                     row.peer.batching.get(row.workload.name, NONE),
                 )
@@ -148,11 +148,11 @@ def ratio(other: Row | None, mine: Row | None) -> str:
 
 def milliseconds(median: Spread) -> str:
     """Write a time with its interval or range."""
-    middle, low, high = (figure(1e3 * value) for value in (median.estimate, median.low, median.high))
+    middle, low, high = (three_digits(1e3 * value) for value in (median.estimate, median.low, median.high))
     return f"{middle}{_ends(median, low, high)}"
 
 
-def figure(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three digits that count, and no more than that after the point."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -160,7 +160,7 @@ def figure(value: float) -> str:
 
 
 def _own_time(row: Row | None) -> str:
-    return NONE if row is None else f"{figure(1e3 * row.latency.median.estimate)} ms"
+    return NONE if row is None else f"{three_digits(1e3 * row.latency.median.estimate)} ms"
 
 
 def _ends(spread: Spread, low: str, high: str) -> str:
@@ -172,4 +172,4 @@ def _ends(spread: Spread, low: str, high: str) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    return NONE if seconds is None else figure(1e3 * seconds)
+    return NONE if seconds is None else three_digits(1e3 * seconds)
