@@ -24,6 +24,8 @@ from fastspan.errors import MissingDependency
 __all__ = ["Measurement", "Plan"]
 
 _STAGE_REPEATS = 9
+# Hundreds of questions take longer than any turn, and this is off the clock.
+_SCORING_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,8 @@ class Measurement:
             if process.name not in self._prepared or spec.mode != "latency":
                 continue
             try:
-                answers = process.ask("answers", path=str(path))["answers"]
+                timeout = max(self._plan.timeout, _SCORING_TIMEOUT_S)
+                answers = process.ask("answers", timeout=timeout, path=str(path))["answers"]
             except PeerError as failure:
                 self._failed(process, workload, failure)
                 continue
