@@ -99,17 +99,24 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         ("", "", "empty"),
         (" \n", "", "empty"),
         ("{", "", "not JSON"),
-        ('{"id": "a"}\n{"id": "b"}', "", r"\*\.jsonl"),
-        ([1, 2], "", "not a SQuAD file"),
-        ({"data": {}}, "", "not a SQuAD file"),
+        ('{"id": "a"}\n{"id": "b"}', "question 'a'", 'has no "answers"'),
+        ('{"id": "a"} no', "line 1", "not JSON"),
+        ([1, 2], r"\[0\]", "must be an object, not int"),
+        ("3", "", "not a file of questions"),
+        ({"data": {}}, "", "not a file of questions"),
+        ({"question": ["?", "?"], "id": ["a"]}, "", 'column "id" must be a list of 2'),
         ({"data": []}, "", "no questions"),
         (squad(), "", "no questions"),
         ({"data": [3]}, r"data\[0\]", "must be an object, not int"),
         ({"data": [{"title": "t"}]}, r"data\[0\]", 'has no "paragraphs"'),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\]\.paragraphs\[0\]", 'has no "context"'),
         (squad(ANSWERED, context=None), r"paragraphs\[0\]", '"context" must be a string'),
-        (squad(ANSWERED, {"question": "?"}), r"qas\[1\]", 'has no "id"'),
-        (squad(answered(id=7)), r"qas\[0\]", '"id" must be a string, not int'),
+        (squad(answered(id=1.5)), r"qas\[0\]", '"id" must be a string or a whole number, not float'),
+        (squad(answered(id=True)), r"qas\[0\]", '"id" must be a string or a whole number, not bool'),
+        (squad(answered(id=7), answered(id="7")), r"qas\[1\]", "'7' is already taken by"),
+        (squad(answered(id="a\ud800")), r"qas\[0\]", '"id" holds half of a surrogate pair at character 1'),
+        (squad(answered(question="\udfff?")), "question 'a'", '"question" holds half of a surrogate'),
+        (squad(ANSWERED, context="\ud800"), "", '"context" holds half of a surrogate'),
         (squad({"id": "a", "question": "?"}), "question 'a'", 'has no "answers"'),
         (squad({"id": "a", "answers": []}), "question 'a'", 'has no "question"'),
         (squad(answered(answers="Rollo")), "question 'a'", '"answers" must be'),
@@ -160,33 +167,116 @@ def test_files_that_cannot_be_read_are_data_errors(tmp_path):
 @pytest.mark.parametrize(
     ("text", "start", "stands"),
     [
-        ("Norse", 14, True),
-        ("Norse", 13, False),
-        ("Norse", 15, False),
-        ("the\n Norse", 10, False),
-        ("Norse ", 14, False),
-        ("norse", 14, False),
-        ("Rollo", -1, False),
-        ("Normandy.", -9, False),
-        ("Normandy", 500, False),
-        ("Normandy", 10**4000, False),
+        ("Norse", 14, 14),
+        ("Norse", 13, 14),
+        ("Norse", 15, 14),
+        ("the\n Norse", 10, None),
+        ("Norse ", 14, None),
+        ("norse", 14, None),
+        ("Rollo", -1, 0),
+        ("Normandy.", -9, 36),
+        ("Normandy", 500, 36),
+        ("Normandy", 10**4000, 36),
+        ("or", 15, 15),
+        ("or", 37, 37),
+        ("or", 16, None),
+        ("or", -1, None),
     ],
 )
-def test_an_answer_stands_exactly_where_the_file_says(tmp_path, text, start, stands):
+def test_a_wrong_offset_is_put_right_where_there_is_one_other(tmp_path, text, start, stands):
     path = write(tmp_path, squad(answered(answers=[{"text": text, "answer_start": start}])))
-    if stands:
-        assert read_squad(path)[0].answer_starts == (start,)
+    if stands is not None:
+        assert read_squad(path)[0].answer_starts == (stands,)
     else:
         with pytest.raises(DataError, match=r"question 'a': the answer .* does not stand"):
             read_squad(path)
 
 
-def test_a_wrong_offset_is_answered_with_the_right_one(tmp_path):
-    path = write(tmp_path, squad(answered(answers=[{"text": "Norse", "answer_start": 13}])))
+def test_occurrences_that_overlap_are_two(tmp_path):
+    ambiguous = answered(answers=[{"text": "aa", "answer_start": 5}])
     with pytest.raises(
-        DataError, match=r"not stand at offset 13, but first at 14 .*correct its answer_start"
+        DataError, match=r"question 'a': .* offset 5, and stands at several others, first at 0"
     ):
+        read_squad(write(tmp_path, squad(ambiguous, context="aaa and so on")))
+
+
+def test_data_as_tools_write_it(tmp_path):
+    """Ids of whole numbers or none, impossible questions without answers or with a blank one."""
+    nameless = {key: value for key, value in ANSWERED.items() if key != "id"}
+    impossible = {"question": "Who led the Danes?", "is_impossible": True}
+    questions = read_squad(
+        write(
+            tmp_path,
+            squad(
+                answered(id=262),
+                nameless,
+                {**nameless, "id": None},
+                {**impossible, "id": "c"},
+                {**impossible, "id": "d", "answers": None},
+                {**impossible, "id": "e", "answers": [{"text": "", "answer_start": -1}]},
+                {**impossible, "id": "f", "answers": {"text": [""], "answer_start": [0]}},
+                {**impossible, "id": "g", "answers": [" "]},
+            ),
+        )
+    )
+    assert [q.id for q in questions] == [
+        "262",
+        "data[0].paragraphs[0].qas[1]",
+        "data[0].paragraphs[0].qas[2]",
+        *"cdefg",
+    ]
+    assert [q.is_impossible for q in questions] == [False] * 3 + [True] * 5
+    assert all((q.answers, q.answer_starts) == ((), ()) for q in questions[3:])
+
+
+def test_every_layout_of_a_file_means_the_same(tmp_path):
+    one, two = answered(context=CONTEXT), {**UNANSWERED, "context": CONTEXT}
+    expected = read_squad(write(tmp_path, squad(ANSWERED, UNANSWERED)))
+    columns = {name: [one.get(name), two.get(name)] for name in {**one, **two}}
+    for layout in (
+        {"data": [one, two]},
+        {
+            "version": "v2.0",
+            "data": [{"title": "t", "paragraphs": squad(ANSWERED)["data"][0]["paragraphs"]}, two],
+        },
+        [one, two],
+        columns,
+        f"{json.dumps(one)}\n{json.dumps(two)}\n",
+    ):
+        assert read_squad(write(tmp_path, layout)) == expected
+    assert read_squad(write(tmp_path, one)) == expected[:1]
+
+
+def test_parquet_is_read_with_pyarrow(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"text": ["Rollo", "Rollo led"], "answer_start": [0, 0]}
+    rows = [
+        {"id": "a", "question": "Who led the Norse?", "context": CONTEXT, "answers": columns},
+        {
+            "id": "b",
+            "question": "Who led the Danes?",
+            "context": CONTEXT,
+            "answers": {"text": [], "answer_start": []},
+        },
+    ]
+    path = tmp_path / "dev.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert load_questions(str(path)) == read_squad(write(tmp_path, squad(ANSWERED, UNANSWERED)))
+    path.write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match=r"dev\.parquet: cannot be read as Parquet"):
         read_squad(path)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    path = tmp_path / "dev.parquet"
+    path.write_bytes(b"")
+    with pytest.raises(MissingDependency, match=r"pip install 'fastspan\[parquet\]'"):
+        read_squad(path)
+    with pytest.raises(DataError, match="no such file"):
+        load_questions("absent.parquet")
 
 
 def test_answers_without_offsets_stand_somewhere_in_the_passage(tmp_path):
@@ -210,7 +300,7 @@ def test_a_blank_answer_is_none(tmp_path, blank, offset):
     [
         ("[" * 100_000, "nested too deeply"),
         # Python 3.10's first releases read such a number, and then it is no object.
-        ("9" * 5_000, "number too long|must be an object|not a SQuAD file"),
+        ("9" * 5_000, "number too long|must be an object|not a file of questions"),
     ],
 )
 def test_json_that_python_gives_up_on_is_a_data_error(tmp_path, name, content, complaint):
