@@ -19,7 +19,7 @@ from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.errors import DataError, InputError
 from fastspan.results import Prediction
 
-__all__ = ["Evaluation", "Outcomes", "Scores", "ask", "evaluate", "finite_or_text"]
+__all__ = ["Evaluation", "GroupScores", "Outcomes", "ask", "evaluate", "finite_or_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class GroupScores:
     """The scores of a group of questions, in percent, with 95% bootstrap intervals.
 
     Attributes:
@@ -120,9 +120,9 @@ class Evaluation:
 
     threshold: float
     official: dict[str, float | int]
-    overall: Scores
-    answerable: Scores | None
-    unanswerable: Scores | None
+    overall: GroupScores
+    answerable: GroupScores | None
+    unanswerable: GroupScores | None
     best: BestThresholds
     seconds: float
 
@@ -157,6 +157,7 @@ def ask(
     questions: Sequence[Question],
     *,
     threshold: float | None = None,
+    max_answer_length: int | None = None,
     step: Callable[[], None],
 ) -> Outcomes:
     """Answer every question. One too long for its window is cut, as the reference of SQuAD 2.0 cuts it.
@@ -165,6 +166,7 @@ def ask(
         answerer: The loaded bundle.
         questions: What to ask.
         threshold: No-answer threshold; None: the bundle's.
+        max_answer_length: Longest answer, in tokens; None: 30, as in SQuAD 2.0's reference.
         step: Called after each question.
 
     Raises:
@@ -175,7 +177,12 @@ def ask(
     predictions: list[Prediction] = []
     began = time.perf_counter()
     try:
-        for prediction in answerer.answer_many(pairs, truncate_question=True, no_answer_threshold=threshold):
+        for prediction in answerer.answer_many(
+            pairs,
+            truncate_question=True,
+            no_answer_threshold=threshold,
+            max_answer_length=max_answer_length,
+        ):
             predictions.append(prediction)
             step()
     except InputError as error:
@@ -211,5 +218,5 @@ def finite_or_text(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _scores(exact: NDArray[np.float64], f1: NDArray[np.float64]) -> Scores:
-    return Scores(exact.size, mean_interval(100.0 * exact), mean_interval(100.0 * f1))
+def _scores(exact: NDArray[np.float64], f1: NDArray[np.float64]) -> GroupScores:
+    return GroupScores(exact.size, mean_interval(100.0 * exact), mean_interval(100.0 * f1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastspan.benchmarks.accuracy.evaluation import Evaluation, Scores
+from fastspan.benchmarks.accuracy.evaluation import Evaluation, GroupScores
 from fastspan.benchmarks.intervals import Interval
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.results import Info
@@ -50,6 +50,6 @@ def with_interval(interval: Interval, *, digits: int = 2, sign: bool = False) ->
     return f"{estimate} [{low}, {high}]"
 
 
-def _row(name: str, scores: Scores) -> str:
+def _row(name: str, scores: GroupScores) -> str:
     exact, f1 = with_interval(scores.exact), with_interval(scores.f1)
     return f"{name:<18} {scores.total:>9,}  {exact:<22}  {f1}"

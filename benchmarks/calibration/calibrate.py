@@ -1,6 +1,7 @@
 """Fit a bundle's no-answer threshold and confidence on one half of the questions, and report on the other.
 
-The halves are split by passage, so no passage is in both.
+The halves are split by passage, so no passage is in both. What the other half shows to be worse than before
+is not stored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fastspan.benchmarks.accuracy.thresholds import (
     precision_coverage,
 )
 from fastspan.benchmarks.calibration.confidence_fit import (
+    ConfidenceCurve,
     ConfidenceFit,
     ReliabilityBin,
     expected_calibration_error,
@@ -27,12 +29,38 @@ from fastspan.benchmarks.calibration.confidence_fit import (
 )
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.manifest import Confidence, FittedOn, NoAnswer
-from fastspan.decoding.confidence import decision_confidence
+from fastspan.bundle.manifest import Confidence, FittedOn, Manifest, NoAnswer
 from fastspan.errors import DataError
 from fastspan.export.publishing.bundle_writer import update_manifest
 
-__all__ = ["Calibrated", "Held", "calibrate", "store"]
+__all__ = ["Calibrated", "Held", "Present", "calibrate", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a bundle decides with before it is calibrated.
+
+    Attributes:
+        threshold: Its no-answer threshold.
+        confidence: Its curves; None: it has none.
+    """
+
+    threshold: float = 0.0
+    confidence: ConfidenceFit | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Present:
+        """Return what a manifest holds."""
+        curves = manifest.confidence
+        return cls(
+            threshold=manifest.no_answer.threshold,
+            confidence=None
+            if curves is None
+            else ConfidenceFit(
+                answered=ConfidenceCurve(curves.answered_scale, curves.answered_offset),
+                abstained=ConfidenceCurve(curves.abstained_scale, curves.abstained_offset),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +90,12 @@ class Calibrated:
         target_precision: The precision that was asked for; None: the best F1.
         threshold: The fitted no-answer threshold.
         confidence: The fitted curves.
-        before: The held-out half at threshold 0 with the uncalibrated confidence.
+        before: The held-out half with what the bundle had; where that is no calibration, the confidence is
+            the logistic function of the margin's distance from the threshold.
         after: The held-out half at the fitted threshold with the fitted confidence.
+        keep_threshold: Whether the fitted threshold is to be stored.
+        keep_confidence: Whether the fitted curves are to be stored.
+        kept_ece: Expected calibration error of the curves on the held-out half, with what is to be stored.
         bins: The held-out half by confidence.
         curve: Precision and coverage of the held-out half.
     """
@@ -75,8 +107,16 @@ class Calibrated:
     confidence: ConfidenceFit
     before: Held
     after: Held
+    keep_threshold: bool
+    keep_confidence: bool
+    kept_ece: float
     bins: tuple[ReliabilityBin, ...]
     curve: PrecisionCoverage
+
+    @property
+    def helps(self) -> bool:
+        """Whether anything of it is to be stored."""
+        return self.keep_threshold or self.keep_confidence
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as built-in types."""
@@ -87,12 +127,18 @@ class Calibrated:
             "no_answer_threshold": self.threshold,
             "confidence": self.confidence.to_dict(),
             "held_out": {"before": _held_dict(self.before), "after": _held_dict(self.after)},
+            "stored": {"no_answer_threshold": self.keep_threshold, "confidence": self.keep_confidence},
             "reliability": [asdict(group) for group in self.bins],
         }
 
 
 def calibrate(
-    data: EvaluationSet, outcomes: Outcomes, variant: str, *, target_precision: float | None = None
+    data: EvaluationSet,
+    outcomes: Outcomes,
+    variant: str,
+    *,
+    present: Present | None = None,
+    target_precision: float | None = None,
 ) -> Calibrated:
     """Fit on one half of what was answered, and measure on the other.
 
@@ -100,6 +146,7 @@ def calibrate(
         data: Where the questions came from.
         outcomes: What was answered to them.
         variant: The variant that answered.
+        present: What the bundle has now, which the fit must not be worse than; None: threshold 0, no curves.
         target_precision: The loosest threshold at which so large a share of the given answers matches
             exactly; None: the threshold with the best F1.
 
@@ -116,10 +163,21 @@ def calibrate(
     confidence = fit_confidence(fit_on.margins, exact, fit_on.unanswerable)
     if not np.isfinite(held.margins).any():
         raise DataError(f"None of the {len(held.questions)} held-out questions of {data.name} has a span.")
-    uncalibrated = np.array(
-        [decision_confidence(m, 0.0, None, answered=not m > 0.0) for m in held.margins.tolist()]
-    )
-    calibrated = confidence.confidence(held.margins, held.margins > threshold)
+    present = present or Present()
+    fitted = Present(threshold, confidence)
+    before, after = _held(held, present), _held(held, fitted)
+    kept, keep_threshold, keep_confidence = before, False, False
+    # Both parts, else one alone: the first choice that is no worse than before.
+    for take_threshold, take_confidence in ((True, True), (True, False), (False, True)):
+        choice = Present(
+            fitted.threshold if take_threshold else present.threshold,
+            fitted.confidence if take_confidence else present.confidence,
+        )
+        result = _held(held, choice)
+        if _no_worse(result, before, target_precision if take_threshold else None, choice):
+            kept, keep_threshold, keep_confidence = result, take_threshold, take_confidence
+            break
+    calibrated = _confidence(held.margins, fitted)
     return Calibrated(
         variant=variant,
         fitted_on=FittedOn(
@@ -131,27 +189,46 @@ def calibrate(
         target_precision=target_precision,
         threshold=threshold,
         confidence=confidence,
-        before=_held(held, 0.0, uncalibrated),
-        after=_held(held, threshold, calibrated),
+        before=before,
+        after=after,
+        keep_threshold=keep_threshold,
+        keep_confidence=keep_confidence,
+        kept_ece=kept.ece,
         bins=reliability_bins(calibrated, _right(held, threshold)),
         curve=precision_coverage(held.margins, held.span_scores[0]),
     )
 
 
 def store(bundle: Bundle, calibrated: Calibrated) -> None:
-    """Write the threshold and the confidence into a bundle's manifest, in one step.
+    """Write what is to be kept of the threshold and the confidence into a bundle's manifest, in one step.
 
     Raises:
         BundleError: The bundle was exported again meanwhile, or cannot be written to.
     """
-    manifest = replace(
-        bundle.manifest,
-        no_answer=NoAnswer(threshold=calibrated.threshold, fitted_on=calibrated.fitted_on),
-        confidence=Confidence(
-            **calibrated.confidence.to_dict(), fitted_on=calibrated.fitted_on, ece=calibrated.after.ece
-        ),
-    )
+    manifest = bundle.manifest
+    if calibrated.keep_threshold:
+        fitted = NoAnswer(threshold=calibrated.threshold, fitted_on=calibrated.fitted_on)
+        manifest = replace(manifest, no_answer=fitted)
+    if calibrated.keep_confidence:
+        curves = Confidence(
+            **calibrated.confidence.to_dict(), fitted_on=calibrated.fitted_on, ece=calibrated.kept_ece
+        )
+        manifest = replace(manifest, confidence=curves)
     update_manifest(bundle.folder, manifest)
+
+
+def _no_worse(found: Held, before: Held, target: float | None, choice: Present) -> bool:
+    """Whether the held-out half is decided at least as well as before.
+
+    With a target, a lower F1 is what was asked for: there, a lower precision speaks against it where the
+    target is missed. Without curves, no confidence is given, and none can be worse.
+    """
+    if target is None:
+        decided = found.evaluation.overall.f1.estimate >= before.evaluation.overall.f1.estimate
+    else:
+        precision = found.precision or 0.0
+        decided = precision >= min(target, before.precision or 0.0)
+    return decided and (choice.confidence is None or found.ece <= before.ece)
 
 
 def _right(outcomes: Outcomes, threshold: float) -> NDArray[np.float64]:
@@ -159,13 +236,24 @@ def _right(outcomes: Outcomes, threshold: float) -> NDArray[np.float64]:
     return np.where(outcomes.margins > threshold, outcomes.unanswerable, outcomes.span_scores[0])
 
 
-def _held(outcomes: Outcomes, threshold: float, confidence: NDArray[np.float64]) -> Held:
-    answered = outcomes.margins <= threshold
+def _confidence(margins: NDArray[np.float64], choice: Present) -> NDArray[np.float64]:
+    """The confidence of each decision. *Shape:* ``(questions,)``."""
+    abstained = margins > choice.threshold
+    if choice.confidence is not None:
+        return choice.confidence.confidence(margins, abstained)
+    # What the scores alone suggest: it rises with the distance from the threshold, but is no frequency.
+    return ConfidenceCurve(1.0, 0.0)(-np.abs(margins - choice.threshold))
+
+
+def _held(outcomes: Outcomes, choice: Present) -> Held:
+    answered = outcomes.margins <= choice.threshold
     return Held(
-        evaluation=evaluate(outcomes, threshold),
+        evaluation=evaluate(outcomes, choice.threshold),
         precision=float(outcomes.span_scores[0][answered].mean()) if answered.any() else None,
         coverage=float(answered.mean()),
-        ece=expected_calibration_error(confidence, _right(outcomes, threshold)),
+        ece=expected_calibration_error(
+            _confidence(outcomes.margins, choice), _right(outcomes, choice.threshold)
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastspan.benchmarks.accuracy.evaluation import Scores
+from fastspan.benchmarks.accuracy.evaluation import GroupScores
 from fastspan.benchmarks.calibration.calibrate import Calibrated, Held
 
 __all__ = ["calibration_text"]
@@ -22,8 +22,21 @@ def calibration_text(calibrated: Calibrated) -> str:
         f"{fitted_on.name}: fitted on {fitted_on.questions:,} questions for {aim}, "
         f"reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})\n\n"
         f"{'':<34} {'before':>12} {'after':>12}\n"
-        f"{'no-answer threshold':<34} {0:>12.4f} {threshold:>12.4f}\n"
-        f"{rows}"
+        f"{'no-answer threshold':<34} {calibrated.before.evaluation.threshold:>12.4f} {threshold:>12.4f}\n"
+        f"{rows}{_left_out(calibrated)}"
+    )
+
+
+def _left_out(calibrated: Calibrated) -> str:
+    """What is not stored of a calibration, and why."""
+    kept = {"threshold": calibrated.keep_threshold, "confidence": calibrated.keep_confidence}
+    missing = [name for name, keep in kept.items() if not keep]
+    if not missing:
+        return ""
+    both = len(missing) > 1
+    return (
+        f"\n\nThe fitted {' and '.join(missing)} {'are' if both else 'is'} not stored: with "
+        f"{'them' if both else 'it'}, the questions that were not fitted on come out worse than before."
     )
 
 
@@ -42,7 +55,7 @@ def _column(held: Held) -> list[tuple[str, str]]:
     ]
 
 
-def _scores(label: str, scores: Scores | None) -> list[tuple[str, str]]:
+def _scores(label: str, scores: GroupScores | None) -> list[tuple[str, str]]:
     if scores is None:
         return []
     return [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from fastspan.benchmarks.parity.figures import VariantParity
 from fastspan.benchmarks.parity.gates import FEWEST_FOR_F1, Demand
@@ -76,8 +76,6 @@ class ParityReport:
             f"({self.questions:,} of the {FEWEST_FOR_F1:,} it takes)."
         )
 
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return json.dumps(
-            {"passed": self.passed, **asdict(self)}, indent=2, ensure_ascii=False, allow_nan=False
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as built-in types."""
+        return {"passed": self.passed, **asdict(self)}

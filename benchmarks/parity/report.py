@@ -29,13 +29,13 @@ from fastspan.machine.cpu import usable_cores
 from fastspan.options import LoadOptions
 from fastspan.runtime.providers import provider_kind, resolve_provider
 
-__all__ = ["compare_with_pytorch", "write_report"]
+__all__ = ["compare_with_pytorch", "save_parity_report"]
 
 _PACKAGES = ("fastspan", "onnxruntime", "numpy", "tokenizers", "torch", "transformers")
 
 
 def compare_with_pytorch(
-    folder: Path,
+    bundle: Bundle,
     data: EvaluationSet,
     *,
     checkpoint: str | None,
@@ -48,7 +48,7 @@ def compare_with_pytorch(
     """Run PyTorch and every variant on the same windows, and compare what they give.
 
     Args:
-        folder: The bundle's folder.
+        bundle: The bundle.
         data: What to ask.
         checkpoint: The checkpoint's folder or hub id; None: what the manifest names.
         variants: Which variants; None: all that run on the provider. fp32 is always among them.
@@ -64,7 +64,6 @@ def compare_with_pytorch(
         MissingDependency: PyTorch is not installed.
         ProviderError: The provider cannot run a variant.
     """
-    bundle = Bundle.open(folder)
     cores = threads or usable_cores()
     names = _chosen(bundle, variants, resolve_provider(provider))
     source = find_checkpoint(bundle, checkpoint)
@@ -103,7 +102,7 @@ def compare_with_pytorch(
     )
 
 
-def write_report(report: ParityReport, folder: Path) -> tuple[Path, Path]:
+def save_parity_report(report: ParityReport, folder: Path) -> tuple[Path, Path]:
     """Write ``parity-MODEL-DATA.md`` and ``parity-MODEL-DATA.json``, and return their paths.
 
     Raises:
@@ -112,7 +111,8 @@ def write_report(report: ParityReport, folder: Path) -> tuple[Path, Path]:
     name = f"parity-{file_name(report.name)}-{report.data}"
     markdown, document = (folder / f"{name}.{kind}" for kind in ("md", "json"))
     write_text(markdown, parity_markdown(report))
-    write_text(document, report.to_json() + "\n")
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(document, f"{text}\n")
     return markdown, document
 
 

@@ -28,7 +28,7 @@ from fastspan.bundle.machine_profile import (
 )
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.variants import VariantName
-from fastspan.errors import InputError
+from fastspan.errors import InputError, Overloaded
 from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import LoadOptions, OptimizeFor
@@ -92,7 +92,7 @@ class OtherVariant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What came of it.
+    """What was measured, and what was chosen from it.
 
     Attributes:
         profile: What was written; it keeps what was measured for other variants.
@@ -103,8 +103,6 @@ class Tuning:
         trials: What was tried, in order.
         other_variants: Name → how it compares.
         left_out: Changes that the time did not suffice for.
-        load: How many threads wanted to run on this machine in the minute before; None where that is not
-            known. Where it is not far below the number of cores, something else was measured along.
     """
 
     profile: Profile
@@ -115,7 +113,6 @@ class Tuning:
     trials: tuple[Trial, ...]
     other_variants: dict[str, OtherVariant]
     left_out: int
-    load: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as built-in types, ready for ``json.dumps``."""
@@ -140,13 +137,14 @@ def tune(
     Raises:
         BundleError: The bundle cannot be used, or nothing can be written beside it.
         InputError: ``seconds`` is not above 0.
+        Overloaded: The machine has other work to do, so what is measured would be doubtful.
     """
     if not seconds > 0:
         raise InputError(f"seconds must be above 0, not {seconds!r}.")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     options = LoadOptions(variant=variant, provider="cpu", profile=False)
     loaded = load_bundle(Path(bundle), None, options)
     refuse_unwritable(loaded.bundle.folder)
+    _refuse_busy_machine()
     search = _Search(loaded, seconds, say)
     tuned = search.run()
     chosen = loaded.choice.variant.name
@@ -166,8 +164,19 @@ def tune(
         trials=tuple(search.trials),
         other_variants=search.other_variants,
         left_out=search.left_out,
-        load=load,
     )
+
+
+def _refuse_busy_machine() -> None:
+    if not hasattr(os, "getloadavg"):
+        return
+    load, cores = os.getloadavg()[0], usable_cores()
+    # How many threads wanted to run in the last minute: a half-busy machine measures the other work too.
+    if load > cores / 2:
+        raise Overloaded(
+            f"The machine is busy (load {load:.1f} on {cores} cores), so what is measured would be doubtful. "
+            "Nothing was measured or written: tune again a minute after its other work has ended."
+        )
 
 
 class _Search:

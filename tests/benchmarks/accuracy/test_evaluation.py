@@ -135,7 +135,7 @@ def run_eval(bundle: Path, *options: str) -> int:
 
 
 def test_the_command_prints_json_and_writes_predictions(tiny_bundle: Path, tmp_path: Path, capsys):
-    path, out = write_squad(tmp_path), tmp_path / "deep" / "answers.json"
+    path, out = write_squad(tmp_path), tmp_path / "answers.json"
     assert run_eval(tiny_bundle, "--data", str(path), "--json", "--predictions", str(out)) == 0
     document = json.loads(capsys.readouterr().out)
     answers = json.loads(out.read_text(encoding="utf-8"))

@@ -10,13 +10,18 @@ import pytest
 
 from fastspan import QuestionAnswerer
 from fastspan.benchmarks.accuracy.evaluation import Outcomes, evaluate
-from fastspan.benchmarks.calibration.calibrate import calibrate, store
-from fastspan.benchmarks.calibration.confidence_fit import expected_calibration_error, split_halves
+from fastspan.benchmarks.calibration.calibrate import Present, calibrate, store
+from fastspan.benchmarks.calibration.confidence_fit import (
+    ConfidenceCurve,
+    ConfidenceFit,
+    expected_calibration_error,
+    split_halves,
+)
+from fastspan.benchmarks.calibration.table import calibration_text
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import NoAnswer
 from fastspan.cli.main import main
-from fastspan.decoding.confidence import decision_confidence
 from fastspan.errors import DataError
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
@@ -141,11 +146,11 @@ def test_a_calibrated_bundle_says_what_the_fit_says(bundle: Path, tmp_path: Path
             assert [p.answer is None for p in given] == (margins > threshold).tolist()
 
 
-def test_before_calibration_the_engines_own_confidence_is_measured():
+def test_before_a_calibration_the_distance_from_the_threshold_is_the_confidence():
     data, outcomes = simulated(600)
     found = calibrate(data, outcomes, "fp32")
     held = outcomes.subset(halves(outcomes)[1])
-    confidence = [decision_confidence(m, 0.0, None, answered=m <= 0) for m in held.margins.tolist()]
+    confidence = 1 / (1 + np.exp(-np.abs(held.margins)))
     right = np.where(held.margins > 0, held.unanswerable, held.span_scores[0])
     assert found.before.ece == pytest.approx(expected_calibration_error(confidence, right))
 
@@ -185,11 +190,94 @@ def test_the_command_updates_the_manifest_and_draws(bundle: Path, tmp_path: Path
     assert figures["held_out"]["before"]["no_answer_threshold"] == 0.0
     assert figures["held_out"]["after"]["ece"] == manifest.confidence.ece
     assert figures["variant"] == "fp32"
-    # Fitting again begins from the scores, not from what the manifest says by now.
+    assert figures["stored"] == {"no_answer_threshold": True, "confidence": True}
+    # Fitting again begins from the scores, and is compared with what the manifest says by now.
     assert main([*command, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["confidence"] == figures["confidence"]
-    assert again["held_out"]["before"]["f1"] == figures["held_out"]["before"]["f1"]
+    assert again["held_out"]["before"]["f1"] == figures["held_out"]["after"]["f1"]
+    assert again["held_out"]["before"]["ece"] == pytest.approx(figures["held_out"]["after"]["ece"])
+
+
+def separable(count: int = 600) -> tuple[EvaluationSet, Outcomes]:
+    """Every decision at threshold 0 is right, and far from it: the scores alone are surer than any fit."""
+    questions = tuple(
+        question(f"q{i}", *(["red"] if i % 2 else []), context=f"Passage {i // 3}: red green.")
+        for i in range(count)
+    )
+    given = answered(questions, lambda i, _: ("red", -20.0 - i % 7 if i % 2 else 20.0 + i % 5))
+    return EvaluationSet("separable", "0" * 64, questions), Outcomes(questions, given, 1.0)
+
+
+def test_curves_that_are_worse_than_the_scores_are_not_stored(bundle: Path):
+    data, outcomes = separable()
+    found = calibrate(data, outcomes, "fp32")
+    assert found.before.ece < 1e-6 < found.after.ece
+    assert (found.keep_threshold, found.keep_confidence) == (True, False)
+    store(Bundle.open(bundle), found)
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.confidence is None
+    assert manifest.no_answer.threshold == found.threshold
+    assert "The fitted confidence is not stored" in calibration_text(found)
+
+
+def test_nothing_is_stored_where_all_of_it_is_worse_than_what_the_bundle_has():
+    data, outcomes = simulated()
+    present = calibrate(data, outcomes, "fp32")
+    # Half of the passages, and another kind of question in the fitting half: the fit misleads.
+    fitting, _ = halves(outcomes)
+    other = tuple(
+        replace(p, null_score=p.null_score + 6.0) if fit else p
+        for p, fit in zip(outcomes.predictions, fitting, strict=True)
+    )
+    found = calibrate(
+        data,
+        Outcomes(outcomes.questions, other, 1.0),
+        "fp32",
+        present=Present(present.threshold, present.confidence),
+    )
+    assert found.before.ece == pytest.approx(present.after.ece)
+    assert found.after.evaluation.overall.f1.estimate < found.before.evaluation.overall.f1.estimate
+    assert not found.helps
+    assert "threshold and confidence are not stored" in calibration_text(found)
+
+
+def test_a_fit_is_never_worse_than_before_in_what_is_kept():
+    data, outcomes = simulated(900)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        curve = ConfidenceCurve(float(rng.uniform(0, 1)), float(rng.normal()))
+        present = Present(float(rng.normal(-4, 3)), ConfidenceFit(curve, ConfidenceCurve(-curve.scale, 0.0)))
+        found = calibrate(data, outcomes, "fp32", present=present)
+        if found.keep_confidence:
+            assert found.kept_ece <= found.before.ece
+        if found.keep_threshold:
+            assert found.after.evaluation.overall.f1.estimate >= found.before.evaluation.overall.f1.estimate
+
+
+def test_the_command_says_when_nothing_was_stored(bundle: Path, tmp_path: Path, capsys, monkeypatch):
+    path, before = learnable(bundle, tmp_path), (bundle / "fastspan.json").read_bytes()
+    monkeypatch.setattr("fastspan.benchmarks.calibration.calibrate._no_worse", lambda *_: False)
+    command = ["calibrate", str(bundle), "--data", str(path), "--threads", "1"]
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    assert "no-answer threshold" in shown.out
+    assert "Stored" not in shown.out
+    assert "Nothing was stored" in shown.err
+    assert (bundle / "fastspan.json").read_bytes() == before
+
+
+def test_a_copy_is_calibrated_and_the_bundle_left_alone(bundle: Path, tmp_path: Path, capsys):
+    path, before = learnable(bundle, tmp_path), (bundle / "fastspan.json").read_bytes()
+    copy = tmp_path / "copy"
+    command = ["calibrate", str(bundle), "--data", str(path), "--threads", "1", "--copy-to", str(copy)]
+    assert main(command) == 0
+    assert str(copy / "fastspan.json") in capsys.readouterr().out
+    assert Bundle.open(copy).manifest.confidence is not None
+    Bundle.open(copy).verify_all()
+    assert (bundle / "fastspan.json").read_bytes() == before
+    assert main(command) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 def test_a_failed_calibration_leaves_the_bundle_as_it_was(bundle: Path, tmp_path: Path, capsys):

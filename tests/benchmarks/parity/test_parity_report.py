@@ -16,7 +16,7 @@ from fastspan.benchmarks.parity.figures import compare_runs
 from fastspan.benchmarks.parity.gates import FEWEST_FOR_F1, GATES, Demand, held_against
 from fastspan.benchmarks.parity.markdown import parity_markdown, summary_table
 from fastspan.benchmarks.parity.record import ParityReport
-from fastspan.benchmarks.parity.report import write_report
+from fastspan.benchmarks.parity.report import save_parity_report
 from fastspan.benchmarks.parity.runs import VariantRun, encode_questions, find_checkpoint, run_variant
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.bundle.folder import Bundle
@@ -185,7 +185,9 @@ def test_what_is_not_judged_is_said_and_fails_nothing():
 
 def test_reports_on_two_models_lie_side_by_side(tmp_path: Path):
     names = [
-        path.name for name in ("one", "owner/two") for path in write_report(a_report(5, name=name), tmp_path)
+        path.name
+        for name in ("one", "owner/two")
+        for path in save_parity_report(a_report(5, name=name), tmp_path)
     ]
     assert names == [
         "parity-one-data.md", "parity-one-data.json",

@@ -22,6 +22,12 @@ from fastspan.tuning.search import Tuning, tune
 Cost = Callable[[RunSettings], float]
 
 
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else runs on the machine, as far as it says."""
+    monkeypatch.setattr(search.os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+
+
 @pytest.fixture
 def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_bundle, tmp_path / "bundle")
@@ -164,3 +170,28 @@ def test_nothing_is_measured_where_nothing_can_be_kept(
         tune(folder, variant="fp16")
     with pytest.raises(InputError, match="seconds must be above 0"):
         tune(folder, seconds=0)
+
+
+def test_a_busy_machine_measures_and_stores_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: Any) -> None:
+        pytest.fail("measured in vain")
+
+    monkeypatch.setattr(search, "duel", measure)
+    monkeypatch.setattr(search, "usable_cores", lambda: 4)
+    monkeypatch.setattr(search.os, "getloadavg", lambda: (2.1, 0.0, 0.0), raising=False)
+    assert main(["tune", str(folder)]) == 1
+    assert "busy (load 2.1 on 4 cores)" in capsys.readouterr().err
+    assert not profile_path(folder).exists()
+
+
+def test_a_copy_is_tuned_and_the_bundle_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = folder.with_name("copy")
+    words = ["tune", str(folder), "--seconds", "0.01", "--variant", "fp32", "--json", "--copy-to", str(copy)]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(profile_path(copy))
+    assert profile_path(copy).is_file()
+    assert not profile_path(folder).exists()
+    assert main(words) == 1
+    assert "is there already" in capsys.readouterr().err
