@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from fastspan import __version__
 from fastspan.cli.commands import UsageError, modules
+from fastspan.cli.parsing import CommandParser
 from fastspan.errors import FastSpanError
 
 __all__ = ["build_parser", "main"]
@@ -60,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastspan {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for module in modules():
         command = commands.add_parser(
             module.NAME,
@@ -69,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
             epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            parents=module.parents(),
         )
         module.add_arguments(command)
         # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.

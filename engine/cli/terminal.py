@@ -57,9 +57,13 @@ def write(text: str = "") -> None:
 
 
 def write_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write an object as JSON; a number that is not finite, which JSON cannot say, becomes null."""
+    """Write an object as JSON that every reader of JSON takes.
+
+    A number that is not finite becomes null. Half of a surrogate pair, which stands for a byte that was no
+    UTF-8 or comes from broken JSON, becomes its escape as text: a backslash, ``u`` and four digits.
+    """
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    write(json.dumps(_finite(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
+    write(json.dumps(_sayable(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
 
 
 def one_line(text: str) -> str:
@@ -92,11 +96,13 @@ def labelled(label: str, lines: Sequence[str], width: int = 14) -> str:
     return "\n".join([f"{label.ljust(width)}{first}", *(" " * width + line for line in rest)])
 
 
-def _finite(value: Any) -> Any:
+def _sayable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {_sayable(key): _sayable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_sayable(item) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""How close each variant of a bundle came to its reference, as a table."""
+"""The variants of a bundle, and how close each came to its reference, as a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from fastspan.bundle.variants import Variant
 from fastspan.cli.terminal import Style, megabytes, table
 
-__all__ = ["parity_table"]
+__all__ = ["variants_table"]
 
 _HEADER = ("variant", "size", "reference", "questions", "largest Δ logit", "equal answers", "gate")
 
 
-def parity_table(variants: Sequence[Variant], style: Style) -> str:
+def variants_table(variants: Sequence[Variant], style: Style) -> str:
     """Lay out the parity that was measured when a bundle was exported, a row a variant."""
     return table(_HEADER, [_row(variant) for variant in variants], style)
 

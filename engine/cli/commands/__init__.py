@@ -10,6 +10,8 @@ from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from typing import Any, Protocol
 
+from fastspan.cli.parsing import CommandParser
+
 __all__ = ["COMMANDS", "CommandModule", "UsageError", "modules"]
 
 COMMANDS = (
@@ -22,6 +24,7 @@ COMMANDS = (
     "tune",
     "info",
     "doctor",
+    "completion",
 )
 """The modules of this package that are commands, in the order of the list of commands."""
 
@@ -39,8 +42,11 @@ class CommandModule(Protocol):
     HELP: str
     EXAMPLES: tuple[str, ...]
 
+    def parents(self) -> list[CommandParser]:
+        """Return the parsers of the arguments that it shares with other commands."""
+
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the command's arguments."""
+        """Declare the arguments that it alone has."""
 
     def run(self, arguments: Namespace) -> int:
         """Do the command's work and return its exit code."""

@@ -5,50 +5,59 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from fastspan.cli.arguments import positive
+from fastspan.bundle.folder import Bundle
+from fastspan.cli.arguments import (
+    FOLDERS,
+    completed_with,
+    path,
+    provider_option,
+    question_options,
+)
 from fastspan.cli.commands import UsageError
 from fastspan.cli.extras import extra
-from fastspan.cli.terminal import write
+from fastspan.cli.outputs import ready_folder
+from fastspan.cli.parsing import CommandParser
+from fastspan.cli.terminal import write, write_json
 from fastspan.errors import ParityError
 
-__all__ = ["add_comparison_options", "compare", "refuse_comparison_options"]
+__all__ = ["add_comparison_options", "compare", "comparison_parents", "refuse_comparison_options"]
 
 _OPTIONS = ("data", "limit", "checkpoint", "variants", "provider", "out")
 
 
+_GROUP = "with --against pytorch"
+
+
+def comparison_parents() -> list[CommandParser]:
+    """Return the parsers of the options that the comparison shares with other commands."""
+    return [question_options(group=_GROUP), provider_option(None, _GROUP)]
+
+
 def add_comparison_options(parser: ArgumentParser) -> None:
-    """Add ``--against`` and what goes with it."""
+    """Add ``--against`` and what goes with it alone."""
     parser.add_argument(
         "--against",
         choices=("pytorch",),
         help="compare every variant with the checkpoint in PyTorch: logits, answers, exact match and F1",
     )
-    group = parser.add_argument_group("with --against pytorch")
-    group.add_argument(
-        "--data",
-        metavar="FILE",
-        help="SQuAD 1.1 or 2.0 as JSON, JSON lines, or a hub data set (default: the project's own questions)",
-    )
-    group.add_argument("--limit", type=positive, metavar="N", help="take the first N questions only")
-    group.add_argument(
+    group = parser.add_argument_group(_GROUP)
+    checkpoint = group.add_argument(
         "--checkpoint",
         metavar="FOLDER",
         help="the checkpoint that was exported, a folder or a hub id (default: the one the bundle names)",
     )
+    completed_with(checkpoint, FOLDERS)
     group.add_argument(
         "--variants", metavar="LIST", help="which variants to compare, with commas (default: all that run)"
     )
-    group.add_argument(
-        "--provider", metavar="P", help="where to run the variants: cpu, cuda … (default: auto)"
-    )
-    group.add_argument(
+    out = group.add_argument(
         "--out",
         metavar="FOLDER",
-        type=Path,
+        type=path,
         help="write the report there: parity-MODEL-DATA.md and parity-MODEL-DATA.json",
     )
+    completed_with(out, FOLDERS)
 
 
 def refuse_comparison_options(arguments: Namespace) -> None:
@@ -62,26 +71,29 @@ def refuse_comparison_options(arguments: Namespace) -> None:
             raise UsageError(f"--{name} goes with --against pytorch")
 
 
-def compare(arguments: Namespace) -> int:
+def compare(arguments: Namespace, bundle: Bundle) -> int:
     """Compare, show the summary, and write the report.
+
+    Args:
+        arguments: What was asked for.
+        bundle: The bundle.
 
     Raises:
         ParityError: A variant missed its gate; the report is written nevertheless.
     """
     with extra("optimum", "verify --against pytorch"):
         from fastspan.benchmarks.parity.markdown import summary_table
-        from fastspan.benchmarks.parity.report import compare_with_pytorch, write_report
+        from fastspan.benchmarks.parity.report import compare_with_pytorch, save_parity_report
         from fastspan.benchmarks.questions.evaluation_set import open_data
-        from fastspan.benchmarks.reporting.files import make_folder
         from fastspan.export.progress import progress_on
 
-    data = open_data(arguments.data, arguments.limit)
     if arguments.out is not None:
-        make_folder(arguments.out)
+        ready_folder(arguments.out)
+    data = open_data(arguments.data, arguments.limit)
     wanted = arguments.variants
     with progress_on(sys.stderr) as progress:
         report = compare_with_pytorch(
-            Path(arguments.bundle),
+            bundle,
             data,
             checkpoint=arguments.checkpoint,
             variants=None if wanted is None else [name.strip() for name in wanted.split(",")],
@@ -90,12 +102,15 @@ def compare(arguments: Namespace) -> int:
             command=_command_line(arguments),
             provider=arguments.provider or "auto",
         )
-    write(summary_table(report))
-    if report.unjudged:
-        write(report.unjudged)
-    if arguments.out is not None:
-        for path in write_report(report, arguments.out):
-            write(f"wrote {path}")
+    written = save_parity_report(report, arguments.out) if arguments.out is not None else ()
+    if arguments.json:
+        write_json(report.to_dict(), indent=2)
+    else:
+        write(summary_table(report))
+        if report.unjudged:
+            write(report.unjudged)
+        for file in written:
+            write(f"wrote {file}")
     if report.missed:
         raise ParityError(f"{report.name} differs too much from its checkpoint ({'; '.join(report.missed)}).")
     return 0

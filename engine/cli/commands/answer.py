@@ -8,8 +8,19 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastspan.cli.arguments import add_bundle_option, add_load_options, bundle_of, number, positive
+from fastspan.cli.arguments import (
+    FILES,
+    bundle_of,
+    bundle_option,
+    completed_with,
+    decoding_options,
+    json_option,
+    load_arguments,
+    load_options,
+    positive,
+)
 from fastspan.cli.commands import UsageError
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, one_line, write, write_json
 from fastspan.errors import InputError
 
@@ -29,18 +40,27 @@ _WIDEST = 160
 _SENTENCE_END = re.compile(r"[.!?]['\")\]]*\s+|[。！？]|\n\s*\n")
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan answer`` shares with other commands."""
+    return [
+        bundle_option(),
+        json_option(),
+        decoding_options("30; with --decoding pipeline 15"),
+        *load_options(),
+    ]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan answer``."""
     parser.add_argument("question", metavar="QUESTION", help="what is asked")
-    parser.add_argument(
+    file = parser.add_argument(
         "file",
         metavar="FILE",
         nargs="?",
         default="-",
         help="the text that may hold the answer, in UTF-8 (default: -, standard input)",
     )
-    add_bundle_option(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    completed_with(file, FILES)
     parser.add_argument(
         "--top-k", type=positive, default=1, metavar="N", help="how many distinct spans to show (default: 1)"
     )
@@ -50,29 +70,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="squad",
         help="SQuAD 2.0's reference, or what the pipeline of transformers 4.57 returned (default: squad)",
     )
-    parser.add_argument(
-        "--no-answer-threshold",
-        type=number,
-        metavar="X",
-        help="no answer when null score - best span score exceeds X (default: the bundle's)",
-    )
-    add_load_options(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Answer, and show the answer where it stands."""
     from fastspan.answerer import QuestionAnswerer
 
-    overrides: AnswerOverrides = {"top_k": arguments.top_k, "decoding": arguments.decoding}
+    overrides: AnswerOverrides = {
+        "top_k": arguments.top_k,
+        "decoding": arguments.decoding,
+        "max_answer_length": arguments.max_answer_length,
+    }
     if arguments.no_answer_threshold is not None:
         if arguments.decoding != "squad":
             raise UsageError("--no-answer-threshold goes with --decoding squad")
         overrides["no_answer_threshold"] = arguments.no_answer_threshold
     bundle = bundle_of(arguments.bundle)
     context = _read(arguments.file)
-    with QuestionAnswerer.load(
-        bundle, variant=arguments.variant, provider=arguments.provider, threads=arguments.threads
-    ) as qa:
+    with QuestionAnswerer.load(bundle, **load_arguments(arguments)) as qa:
         prediction = qa.answer(arguments.question, context, **overrides)
         info = qa.info()
     if arguments.json:
@@ -98,11 +113,14 @@ def _read(file: str) -> str:
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{place} is not text in UTF-8 (byte {error.start}): convert it first, for example with iconv."
         ) from error
+    if not text.strip():
+        raise InputError(f"{place} holds no text: give the text that may hold the answer.")
+    return text
 
 
 def _show(prediction: Prediction, context: str, info: Info) -> None:

@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from fastspan.cli.arguments import add_bundle_option, bundle_of
+from fastspan.cli.arguments import bundle_of, bundle_option, json_option
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, write, write_json
 from fastspan.errors import BundleError
 
@@ -21,14 +22,17 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the arguments of ``fastspan doctor``."""
-    add_bundle_option(parser, "the bundle whose profile is looked for, a folder")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan doctor`` shares with other commands."""
+    return [bundle_option("the bundle whose profile is looked for, a folder"), json_option()]
+
+
+def add_arguments(_parser: ArgumentParser) -> None:
+    """Declare none: it shares all its arguments."""
 
 
 def run(arguments: Namespace) -> int:
-    """Look around and tell; whatever is missing, that is no failure."""
+    """Show what was found. Something that is missing is a finding, not an error."""
     from fastspan.cli.diagnosis import diagnose
 
     try:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
-from fastspan.cli.arguments import add_load_options, number, positive
+from fastspan.cli.arguments import (
+    FILES,
+    bundle_argument,
+    completed_with,
+    decoding_options,
+    json_option,
+    load_arguments,
+    load_options,
+    path,
+    question_options,
+)
 from fastspan.cli.extras import extra
+from fastspan.cli.outputs import ready_file
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import write, write_json
 
 NAME = "eval"
@@ -20,30 +31,29 @@ EXAMPLES = (
 )
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan eval`` shares with other commands."""
+    return [
+        bundle_argument(),
+        question_options(
+            "questions and their answers: a file or a hub data set such as squad_v2:validation, which the "
+            "bundled model was partly trained on (default: the project's own questions)"
+        ),
+        decoding_options(),
+        json_option(),
+        *load_options(),
+    ]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan eval``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote, or a hub id")
-    parser.add_argument(
-        "--data",
-        metavar="FILE",
-        help="SQuAD 1.1 or 2.0 as JSON, JSON lines, or a hub data set such as squad_v2:validation, "
-        "which the bundled model was partly trained on (default: the project's own questions)",
-    )
-    parser.add_argument("--limit", type=positive, metavar="N", help="take the first N questions only")
-    parser.add_argument(
-        "--no-answer-threshold",
-        type=number,
-        metavar="X",
-        help="no answer when null score - best span score exceeds X (default: the bundle's)",
-    )
-    parser.add_argument(
+    out = parser.add_argument(
         "--predictions",
-        type=Path,
+        type=path,
         metavar="OUT",
         help='write every answer to this JSON file, {"id": "text"}, "" for none',
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_load_options(parser)
+    completed_with(out, FILES)
 
 
 def run(arguments: Namespace) -> int:
@@ -54,24 +64,26 @@ def run(arguments: Namespace) -> int:
         from fastspan.benchmarks.accuracy.evaluation import ask, evaluate
         from fastspan.benchmarks.accuracy.evaluation_table import evaluation_text
         from fastspan.benchmarks.questions.evaluation_set import open_data
-        from fastspan.benchmarks.reporting.files import make_folder, write_text
+        from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
 
-    data = open_data(arguments.data, arguments.limit)
     if arguments.predictions is not None:
-        make_folder(arguments.predictions.parent)
+        ready_file(arguments.predictions)
+    data = open_data(arguments.data, arguments.limit)
     with QuestionAnswerer.load(
-        arguments.bundle,
-        variant=arguments.variant,
-        provider=arguments.provider,
-        threads=arguments.threads,
-        optimize_for="throughput",
+        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
     ) as qa:
         info = qa.info()
         given = arguments.no_answer_threshold
         threshold = info.no_answer_threshold if given is None else given
         with progress_on(sys.stderr) as progress, progress.bar("answering", len(data.questions)) as step:
-            outcomes = ask(qa, data.questions, threshold=threshold, step=step)
+            outcomes = ask(
+                qa,
+                data.questions,
+                threshold=threshold,
+                max_answer_length=arguments.max_answer_length,
+                step=step,
+            )
     evaluation = evaluate(outcomes, threshold)
     if arguments.predictions is not None:
         answers = json.dumps(outcomes.texts(threshold), ensure_ascii=False, indent=1)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import shutil
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from fastspan.bundle.variants import VariantName
-from fastspan.cli.arguments import positive
+from fastspan.cli.arguments import (
+    FILES,
+    FOLDERS,
+    completed_with,
+    json_option,
+    new_path,
+    path,
+    share,
+    threads_option,
+)
 from fastspan.cli.extras import extra
-from fastspan.cli.parity_table import parity_table
-from fastspan.cli.terminal import Style, write
+from fastspan.cli.parsing import CommandParser
+from fastspan.cli.terminal import Style, write, write_json
+from fastspan.cli.variants_table import variants_table
 
 if TYPE_CHECKING:
     from fastspan.export.exporter import ExportReport
@@ -31,16 +40,23 @@ EXAMPLES = (
 _VARIANTS = get_args(VariantName)
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan export`` shares with other commands."""
+    return [threads_option(), json_option()]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan export``."""
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or a hub id")
-    parser.add_argument(
+    source = parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or a hub id")
+    completed_with(source, FOLDERS)
+    out = parser.add_argument(
         "--out",
         metavar="FOLDER",
-        type=_path,
+        type=new_path,
         required=True,
         help="the bundle's folder; a bundle that lies there is replaced once the new one is whole",
     )
+    completed_with(out, FOLDERS)
     parser.add_argument(
         "--variants",
         type=_variants,
@@ -54,15 +70,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="publish variants that differ more from the checkpoint than their gate allows",
     )
-    parser.add_argument(
+    texts = parser.add_argument(
         "--calibration",
         metavar="FILE",
-        type=_path,
+        type=path,
         help='JSON lines of "question" and "context" to quantize with (default: the project\'s own texts)',
     )
+    completed_with(texts, FILES)
     parser.add_argument(
         "--second-passes",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="int8: how many more multiplications may be spent on layers that lose most by rounding their "
         "input; 0 makes the fastest graph (default: 0.35)",
@@ -71,12 +88,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--int8-report",
         action="store_true",
         help="after the export, quantize one layer at a time and show what each costs in accuracy",
-    )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="threads to compute with (default: the cores this process may use)",
     )
 
 
@@ -102,17 +113,22 @@ def run(arguments: Namespace) -> int:
             int8=recipe,
             threads=arguments.threads,
         )
-    _show(report, arguments.out)
+    if not arguments.json:
+        _show(report, arguments.out)
+    costs: list[Sensitivity] = []
     if arguments.int8_report:
         with progress_on(sys.stderr) as progress:
-            found = int8_sensitivity(
+            costs = int8_sensitivity(
                 arguments.source,
                 progress=progress,
                 revision=arguments.revision,
                 recipe=recipe,
                 threads=arguments.threads,
             )
-        _show_sensitivity(found)
+        if not arguments.json:
+            _show_sensitivity(costs)
+    if arguments.json:
+        write_json(_as_json(report, arguments.out, costs), indent=2)
     return 0
 
 
@@ -124,27 +140,24 @@ def _variants(text: str) -> tuple[VariantName, ...]:
     return tuple(name for name in _VARIANTS if name in asked)
 
 
-def _path(text: str) -> Path:
-    # A shell expands a tilde only where it is not quoted, and not in --out=~/bundle.
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise ArgumentTypeError(f"{text!r} names no user's home folder: write the whole path") from error
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
-    return share
+def _as_json(report: ExportReport, out: Path, costs: list[Sensitivity]) -> dict[str, Any]:
+    """The same as is shown; ``int8_report`` is empty where none was asked for."""
+    manifest = report.bundle.manifest
+    return {
+        "folder": str(out),
+        "name": manifest.name,
+        "route": report.route,
+        "route_reason": report.route_reason,
+        "seconds": report.seconds,
+        "variants": {name: asdict(variant) for name, variant in manifest.variants.items()},
+        "not_compared": list(report.not_run),
+        "int8_report": [asdict(layer) for layer in costs],
+    }
 
 
 def _show(report: ExportReport, out: Path) -> None:
     style = Style(sys.stdout)
-    write(parity_table(list(report.bundle.manifest.variants.values()), style))
+    write(variants_table(list(report.bundle.manifest.variants.values()), style))
     write()
     write(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s.")
     if report.not_run:

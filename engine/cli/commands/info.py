@@ -9,9 +9,12 @@ from dataclasses import asdict
 from fastspan.bundle.choose_variant import choose_variant
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.source import open_bundle
 from fastspan.bundle.variants import Variant
-from fastspan.cli.parity_table import parity_table
+from fastspan.cli.arguments import bundle_argument, json_option
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, megabytes, table, write, write_json
+from fastspan.cli.variants_table import variants_table
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import cpu_features
 from fastspan.runtime.providers import provider_kind
@@ -24,17 +27,20 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the arguments of ``fastspan info``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan info`` shares with other commands."""
+    return [bundle_argument(), json_option()]
+
+
+def add_arguments(_parser: ArgumentParser) -> None:
+    """Declare none: it shares all its arguments."""
 
 
 def run(arguments: Namespace) -> int:
     """Show the manifest, what ``auto`` would choose from it here, and whether a profile holds."""
     from fastspan.cli.diagnosis import auto_provider, profile_state
 
-    bundle = Bundle.open(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, None)
     auto = auto_provider()
     chosen, reason = None, auto.reason
     if auto.provider is not None:
@@ -83,7 +89,7 @@ def _show(bundle: Bundle, auto: str, profile: str) -> None:
     rows = [row for variant in manifest.variants.values() for row in _graph_rows(variant)]
     write(table(header, rows, style))
     write()
-    write(parity_table(list(manifest.variants.values()), style))
+    write(variants_table(list(manifest.variants.values()), style))
 
 
 def _threshold(manifest: Manifest) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from fastspan.cli.arguments import add_load_options, positive
+from fastspan.cli.arguments import bundle_argument, load_arguments, load_options, positive
+from fastspan.cli.parsing import CommandParser
 
 NAME = "serve"
 HELP = "answer questions over HTTP"
@@ -15,16 +16,19 @@ EXAMPLES = (
 )
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan serve`` shares with other commands."""
+    return [bundle_argument(), *load_options()]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan serve``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle's folder, or a hub id")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every one (default: 127.0.0.1)"
     )
     parser.add_argument(
         "--port", type=_port, default=8080, metavar="N", help="port to listen on; 0 is any (default: 8080)"
     )
-    add_load_options(parser)
     parser.add_argument(
         "--optimize-for",
         choices=("throughput", "latency"),
@@ -66,11 +70,7 @@ def run(arguments: Namespace) -> int:
     )
     with (
         QuestionAnswerer.load(
-            arguments.bundle,
-            variant=arguments.variant,
-            provider=arguments.provider,
-            threads=arguments.threads,
-            optimize_for=arguments.optimize_for,
+            arguments.bundle, optimize_for=arguments.optimize_for, **load_arguments(arguments)
         ) as qa,
         listen(arguments.host, arguments.port) as listening,
     ):

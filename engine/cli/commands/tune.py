@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from fastspan.cli.arguments import number
+from fastspan.cli.arguments import bundle_argument, copy_option, json_option, number, variant_option
+from fastspan.cli.copied_bundle import copied, own_bundle
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, table, write, write_json
 
 if TYPE_CHECKING:
@@ -21,9 +23,14 @@ EXAMPLES = (
 )
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan tune`` shares with other commands."""
+    tuned = variant_option("auto", "the precision to tune", "the one that auto takes on this CPU")
+    return [bundle_argument(), tuned, copy_option("the profile beside it"), json_option()]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan tune``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
     parser.add_argument(
         "--seconds",
         type=_seconds,
@@ -31,20 +38,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="about how long to measure (default: 45)",
     )
-    parser.add_argument(
-        "--variant",
-        choices=("auto", "fp32", "fp16", "int8"),
-        default="auto",
-        help="the precision to tune (default: auto, the one that auto takes on this CPU)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: Namespace) -> int:
     """Measure, write the profile, and show what was tried."""
     from fastspan.tuning.search import tune
 
-    tuning = tune(arguments.bundle, variant=arguments.variant, seconds=arguments.seconds, say=_say)
+    bundle = own_bundle(arguments.bundle, arguments.copy_to)
+    if arguments.copy_to is not None:
+        bundle = copied(bundle, arguments.copy_to)
+    tuning = tune(bundle.folder, variant=arguments.variant, seconds=arguments.seconds, say=_say)
     if arguments.json:
         write_json(tuning.to_dict(), indent=2)
     else:
@@ -74,10 +77,6 @@ def _show(tuning: Tuning) -> None:
     write(labelled("throughput", [_settings(tuning.tuned.throughput)]))
     for name, other in tuning.other_variants.items():
         write(labelled(name, [_comparison(tuning.variant, name, other)]))
-    cores = tuning.profile.machine.cores
-    if tuning.load is not None and tuning.load > cores / 2:
-        busy = f"the machine was busy (load {tuning.load:.1f} on {cores} cores): measure again when it is not"
-        write(style.bad(labelled("doubtful", [busy])))
     if tuning.left_out:
         write(
             labelled("left out", [f"{tuning.left_out} of what could be tried, for want of time: --seconds"])

@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from fastspan.bundle.folder import Bundle
-from fastspan.cli.arguments import positive
-from fastspan.cli.commands.against_pytorch import add_comparison_options, compare, refuse_comparison_options
+from fastspan.bundle.source import open_bundle
+from fastspan.cli.arguments import bundle_argument, json_option, threads_option
+from fastspan.cli.commands.against_pytorch import (
+    add_comparison_options,
+    compare,
+    comparison_parents,
+    refuse_comparison_options,
+)
 from fastspan.cli.extras import extra
-from fastspan.cli.terminal import Style, megabytes, table, write
+from fastspan.cli.parsing import CommandParser
+from fastspan.cli.terminal import Style, megabytes, table, write, write_json
 from fastspan.errors import ParityError
 
 if TYPE_CHECKING:
@@ -26,15 +34,13 @@ EXAMPLES = (
 )
 
 
+def parents() -> list[CommandParser]:
+    """Return the parsers of the arguments that ``fastspan verify`` shares with other commands."""
+    return [bundle_argument(), json_option(), threads_option(), *comparison_parents()]
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of ``fastspan verify``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that fastspan export wrote")
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="threads to compute with (default: the cores this process may use)",
-    )
     add_comparison_options(parser)
 
 
@@ -45,9 +51,9 @@ def run(arguments: Namespace) -> int:
         ParityError: A variant misses its gate, and its loss was not accepted when it was exported.
     """
     if arguments.against is not None:
-        return compare(arguments)
+        return compare(arguments, open_bundle(arguments.bundle, None))
     refuse_comparison_options(arguments)
-    bundle = Bundle.open(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, None)
     with extra("export", NAME):
         from fastspan.export.progress import progress_on
         from fastspan.export.verification.checks import verify_bundle
@@ -59,7 +65,10 @@ def run(arguments: Namespace) -> int:
         for name, variant in bundle.manifest.variants.items()
         if variant.parity is not None and variant.parity.accepted_loss
     }
-    _show(bundle, checks, accepted)
+    if arguments.json:
+        write_json(_as_json(bundle, checks, accepted), indent=2)
+    else:
+        _show(bundle, checks, accepted)
     missed = [check for check in checks if not check.passed and check.variant not in accepted]
     if missed:
         raise ParityError(
@@ -68,6 +77,27 @@ def run(arguments: Namespace) -> int:
             "another variant."
         )
     return 0
+
+
+def _as_json(bundle: Bundle, checks: Sequence[GraphCheck], accepted: set[str]) -> dict[str, Any]:
+    """The same as ``_show`` shows; ``comparison`` is null where nothing was compared."""
+    return {
+        "folder": str(bundle.folder),
+        "passed": all(check.passed or check.variant in accepted for check in checks),
+        "files": len(bundle.manifest.files),
+        "bytes": sum(record.bytes for record in bundle.manifest.files.values()),
+        "graphs": [
+            {
+                "variant": check.variant,
+                "file": check.graph.file,
+                "runs_here": check.runs_here,
+                "passed": check.passed,
+                "loss_accepted": check.variant in accepted,
+                "comparison": None if check.comparison is None else asdict(check.comparison),
+            }
+            for check in checks
+        ],
+    }
 
 
 def _show(bundle: Bundle, checks: Sequence[GraphCheck], accepted: set[str]) -> None:

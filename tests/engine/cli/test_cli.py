@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import __version__
+from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
 from fastspan.cli.terminal import Style, one_line, table, write_json
@@ -82,12 +83,59 @@ class TestAnswer:
         assert out.startswith("no answer in the text")
         assert "closest: " in out
 
-    def test_an_empty_text_has_no_score_which_is_null_in_json(self, tiny_bundle, capsys, monkeypatch):
-        pipe_text(monkeypatch, b"")
+    def test_a_text_without_a_span_has_no_score_which_is_null_in_json(self, tiny_bundle, capsys, monkeypatch):
+        pipe_text(monkeypatch, "\u200d".encode())
         assert main(["answer", "who?", "--bundle", str(tiny_bundle), "--json"]) == 0
         found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         assert found["answer"] is None
         assert found["best_span_score"] is None
+
+    @pytest.mark.parametrize("data", [b"", b" \n\t", b"\xef\xbb\xbf"])
+    def test_no_text_is_an_error(self, data, tiny_bundle, tmp_path, capsys, monkeypatch):
+        pipe_text(monkeypatch, data)
+        assert main(["answer", "who?", "--bundle", str(tiny_bundle), "--json"]) == 1
+        assert "standard input holds no text" in capsys.readouterr().err
+        empty = tmp_path / "empty.txt"
+        empty.write_bytes(data)
+        assert main(["answer", "who?", str(empty), "--bundle", str(tiny_bundle)]) == 1
+        assert "empty.txt holds no text" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["QUESTION", "FILE", "--json", *("--bundle", "BUNDLE")],
+            ["QUESTION", "--json", "FILE", *("--bundle", "BUNDLE")],
+            ["QUESTION", *("--bundle", "BUNDLE"), "FILE", "--json"],
+            ["--json", *("--bundle", "BUNDLE"), "QUESTION", "FILE"],
+            ["--json", "--bundle=BUNDLE", "--", "QUESTION", "FILE"],
+        ],
+    )
+    def test_the_file_may_stand_anywhere(self, words, tiny_bundle, context, capsys):
+        places = {"QUESTION": "who?", "FILE": context, "BUNDLE": str(tiny_bundle)}
+        given = [re.sub("[A-Z]+", lambda found: places[found[0]], word) for word in words]
+        assert main(["answer", *given]) == 0
+        assert json.loads(capsys.readouterr().out)["question"] == "who?"
+
+    def test_a_question_may_begin_with_a_hyphen(self, tiny_bundle, context, capsys):
+        options = ["--bundle", str(tiny_bundle), "--json"]
+        for question in ("-5 or 5?", "--json", "-h", "-"):
+            assert main(["answer", *options, "--", question, context]) == 0
+            assert json.loads(capsys.readouterr().out)["question"] == question
+
+    @pytest.mark.parametrize("threshold", ["-1e9", "-inf", "-1E+9", "-.5e3", "-1000"])
+    def test_a_negative_threshold_of_any_form_needs_no_equals_sign(self, ask, threshold):
+        assert json.loads(ask("--json", "--no-answer-threshold", threshold))["answer"] is None
+
+    def test_the_longest_answer_can_be_chosen(self, ask):
+        options = ("--json", "--top-k", "20", "--no-answer-threshold", ALWAYS)
+        longest = max(answer["text"].count(" ") for answer in json.loads(ask(*options))["answers"])
+        assert longest > 0
+        short = json.loads(ask(*options, "--max-answer-length", "1"))["answers"]
+        assert all(" " not in answer["text"] for answer in short)
+
+    def test_json_holds_no_half_of_a_surrogate_pair(self, tiny_bundle, context, capsys):
+        assert main(["answer", "who \udcff?", context, "--bundle", str(tiny_bundle), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["question"] == "who \\udcff?"
 
     def test_line_ends_and_a_byte_order_mark_do_not_shift_offsets(self, tiny_bundle, capsys, monkeypatch):
         pipe_text(monkeypatch, b"\xef\xbb\xbf" + CONTEXT.replace(". ", ".\r\n").encode())
@@ -155,6 +203,14 @@ class TestErrors:
             ["answer", "who?", "--no-answer-threshold", "nan"],
             ["export", "somewhere"],
             ["export", "somewhere", "--out", "out", "--variants", "fp32,int4"],
+            ["export", "somewhere", "--out", "/"],
+            ["export", "somewhere", "--out", ""],
+            ["export", "somewhere", "--out", "/tmp/../.."],
+            ["answer", "who?", "file", "another"],
+            ["answer", "who?", "--top-k", "9" * 5000],
+            ["calibrate", "owner/name", "--data", "questions.json"],
+            ["tune", "owner/name"],
+            ["completion", "fish"],
         ],
     )
     def test_wrong_usage_ends_with_2(self, words, capsys):
@@ -203,6 +259,13 @@ class TestBundles:
         assert main(["verify", out]) == 0
         verified = capsys.readouterr().out
         assert "byte for byte as exported" in verified
+        assert main(["verify", out, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["passed"]
+        accepted = {graph["variant"]: graph["loss_accepted"] for graph in found["graphs"]}
+        assert accepted == {"fp32": False, "int8": True}
+        assert found["graphs"][0]["comparison"] is None
+        assert found["graphs"][1]["comparison"]["equal_answers"] == 1
         assert re.search(r"onnx/model.onnx +– +– +runs; the reference", verified)
         assert re.search(r"onnx/model_cpu.onnx +\S+ +100.0% +passed", verified)
 
@@ -210,6 +273,16 @@ class TestBundles:
         found = json.loads(capsys.readouterr().out)
         assert set(found["variants"]) == {"fp32", "int8"}
         assert found["auto"]["provider"].endswith("ExecutionProvider")
+
+    def test_export_as_json(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
+        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+        out = tmp_path / "bundle"
+        assert main(["export", str(tiny_checkpoint), "--out", str(out), "--variants", "fp32", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["folder"], found["route"]) == (str(out), "native")
+        assert found["variants"]["fp32"]["bytes"] > 0
+        assert found["int8_report"] == []
 
     def test_a_missing_calibration_file_is_told(self, tiny_checkpoint, tmp_path, capsys):
         words = ["export", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
@@ -305,6 +378,110 @@ class TestProgress:
             with shown.bar("running", 3) as step:
                 step()
         assert stream.getvalue() == "reading\nrunning (3)\n"
+
+
+class TestHubIds:
+    """A hub id is taken wherever a folder is."""
+
+    @pytest.fixture(autouse=True)
+    def hub(self, monkeypatch, tiny_bundle):
+        """A hub that holds the tiny bundle under one id, as its cache would."""
+
+        def fetched(hub_id: str, revision: str | None) -> Path:
+            assert (hub_id, revision) == ("owner/tiny-qa", None)
+            return tiny_bundle
+
+        monkeypatch.setattr("fastspan.bundle.source._from_hub", fetched)
+
+    @pytest.mark.parametrize("command", ["info", "verify"])
+    def test_what_only_reads_reads_it(self, command, capsys, monkeypatch):
+        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
+        assert main([command, "owner/tiny-qa", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["folder"].endswith("tiny-qa")
+
+    def test_what_writes_wants_to_know_where_to(self, capsys, tmp_path, monkeypatch):
+        with pytest.raises(SystemExit) as ended:
+            main(["tune", "owner/tiny-qa"])
+        assert ended.value.code == 2
+        assert "--copy-to FOLDER" in capsys.readouterr().err
+        monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+        copy = tmp_path / "copy"
+        words = ["tune", "owner/tiny-qa", "--variant", "fp32", "--seconds", "0.01"]
+        assert main([*words, "--copy-to", str(copy)]) == 0
+        assert (tmp_path / "copy.tuned.json").is_file()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "copy.tuned.json"]
+
+
+class TestOutputs:
+    """Where nothing can be written, the work does not begin."""
+
+    @pytest.fixture(autouse=True)
+    def no_work(self, monkeypatch):
+        def began(*_: object, **__: object) -> None:
+            pytest.fail("worked in vain")
+
+        monkeypatch.setattr("fastspan.answerer.QuestionAnswerer.load", began)
+        parity = pytest.importorskip("fastspan.benchmarks.parity.report")
+        monkeypatch.setattr(parity, "compare_with_pytorch", began)
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("mine")
+        return path
+
+    def commands(self, bundle: Path, out: Path) -> list[list[str]]:
+        return [
+            ["calibrate", str(bundle), "--data", "questions.json", "--out", str(out)],
+            ["verify", str(bundle), "--against", "pytorch", "--out", str(out)],
+            ["eval", str(bundle), "--predictions", str(out / "answers.json")],
+        ]
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_a_file_in_place_of_the_folder(self, number, tiny_bundle, file, capsys):
+        assert main(self.commands(tiny_bundle, file)[number]) == 1
+        assert f"{file}" in capsys.readouterr().err
+        assert file.read_text() == "mine"
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_a_folder_that_refuses(self, number, tiny_bundle, tmp_path, capsys, monkeypatch):
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "touch", refuse)
+        assert main(self.commands(tiny_bundle, tmp_path)[number]) == 1
+        assert "cannot be written (Permission denied)" in capsys.readouterr().err
+
+    def test_predictions_into_a_missing_folder(self, tiny_bundle, tmp_path, capsys):
+        out = tmp_path / "missing" / "answers.json"
+        assert main(["eval", str(tiny_bundle), "--predictions", str(out)]) == 1
+        assert f"there is no folder {out.parent}" in capsys.readouterr().err
+        assert main(["eval", str(tiny_bundle), "--predictions", str(tmp_path)]) == 1
+        assert "it is a folder" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("shell", ["bash", "zsh"])
+    def test_prints_a_script_that_knows_every_command(self, shell, capsys):
+        pytest.importorskip("shtab")
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        for module in modules():
+            assert module.NAME in script
+        assert "--no-answer-threshold" in script
+
+    def test_without_shtab_it_says_what_to_install(self, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "shtab", None)
+        assert main(["completion", "bash"]) == 1
+        err = capsys.readouterr().err
+        assert "pip install 'fastspan[completion]'" in err
+        assert err.count("\n") == 1
+
+    def test_the_names_to_complete_are_shtabs(self):
+        shtab = pytest.importorskip("shtab")
+        for ours, theirs in ((FILES, shtab.FILE), (FOLDERS, shtab.DIRECTORY)):
+            assert ours == {shell: theirs[shell] for shell in ("bash", "zsh")}
 
 
 class TestHelp:
