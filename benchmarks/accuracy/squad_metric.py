@@ -22,7 +22,7 @@ from fastspan.benchmarks.accuracy.thresholds import sweep_threshold
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.errors import DataError
 
-__all__ = ["BestThresholds", "best_thresholds", "normalize_answer", "per_question", "score"]
+__all__ = ["BestThresholds", "best_thresholds", "per_question", "score"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -46,11 +46,6 @@ class BestThresholds:
     exact_threshold: float
     f1: float
     f1_threshold: float
-
-
-def normalize_answer(text: str) -> str:
-    """Return ``text`` in lower case, without ASCII punctuation, articles and superfluous white space."""
-    return " ".join(_words(text))
 
 
 def per_question(
@@ -159,6 +154,7 @@ def best_thresholds(
 
 
 def _words(text: str) -> list[str]:
+    """The words that are compared: in lower case, without ASCII punctuation and articles."""
     return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
 
 

@@ -91,8 +91,8 @@ class ReliabilityBin:
     """The predictions whose confidence lies between ``low`` and ``high``.
 
     Attributes:
-        low: Lower bound, in [0, 1]; of a bin of equal mass, its least confidence.
-        high: Upper bound, in [0, 1]; of a bin of equal mass, its greatest confidence.
+        low: Lower bound, in [0, 1].
+        high: Upper bound, in [0, 1].
         count: How many predictions it holds, at least one.
         confidence: Their mean confidence.
         accuracy: The share of them that is right.
@@ -162,16 +162,14 @@ def fit_confidence(margins: ArrayLike, exact: ArrayLike, unanswerable: ArrayLike
 
 
 def reliability_bins(
-    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, equal_mass: bool = False
+    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15
 ) -> tuple[ReliabilityBin, ...]:
     """Group predictions by their confidence.
 
     Args:
         confidence: The probability of being right, in [0, 1]. *Shape:* ``(predictions,)``.
         correct: Whether the prediction is right, 0 or 1. *Shape:* ``(predictions,)``.
-        bins: How many groups.
-        equal_mass: Groups of (nearly) equal size, equal confidences together, instead of groups of equal
-            width.
+        bins: How many groups, of equal width.
 
     Returns:
         The groups that hold a prediction, by rising confidence.
@@ -185,22 +183,15 @@ def reliability_bins(
         raise DataError("A confidence must be between 0 and 1, and what is correct must be 0 or 1.")
     if bins < 1:
         raise InputError(f"bins must be at least 1, not {bins!r}.")
-    if equal_mass:
-        # By rank, the middle one for equal confidences: they stay together and move no other bin's bounds.
-        ranked = np.sort(confidences)
-        ranks = np.searchsorted(ranked, confidences) + np.searchsorted(ranked, confidences, side="right")
-        member = ranks * bins // (2 * ranked.size)
-    else:
-        edges = np.linspace(0.0, 1.0, bins + 1)
-        member = np.minimum(np.searchsorted(edges, confidences, side="right") - 1, bins - 1)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    member = np.minimum(np.searchsorted(edges, confidences, side="right") - 1, bins - 1)
     groups = []
     for n in np.unique(member):
         inside = confidences[member == n]
-        bounds = (inside.min(), inside.max()) if equal_mass else (edges[n], edges[n + 1])
         groups.append(
             ReliabilityBin(
-                low=float(bounds[0]),
-                high=float(bounds[1]),
+                low=float(edges[n]),
+                high=float(edges[n + 1]),
                 count=inside.size,
                 confidence=float(inside.mean()),
                 accuracy=float(hits[member == n].mean()),
@@ -209,9 +200,7 @@ def reliability_bins(
     return tuple(groups)
 
 
-def expected_calibration_error(
-    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, equal_mass: bool = False
-) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
     """Return the mean distance, over predictions, between a bin's confidence and its accuracy; in [0, 1].
 
     Guo et al., "On Calibration of Modern Neural Networks" (2017), equation 3. A perfect confidence does not
@@ -221,13 +210,12 @@ def expected_calibration_error(
         confidence: See :func:`reliability_bins`.
         correct: See :func:`reliability_bins`.
         bins: See :func:`reliability_bins`.
-        equal_mass: See :func:`reliability_bins`.
 
     Raises:
         DataError: As for :func:`reliability_bins`.
         InputError: As for :func:`reliability_bins`.
     """
-    groups = reliability_bins(confidence, correct, bins=bins, equal_mass=equal_mass)
+    groups = reliability_bins(confidence, correct, bins=bins)
     total = sum(group.count for group in groups)
     return sum(group.count / total * abs(group.confidence - group.accuracy) for group in groups)
 

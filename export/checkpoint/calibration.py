@@ -70,7 +70,15 @@ class _Reader:
             document,
             "",
             needed=("no_answer_threshold", "fitted_on"),
-            allowed=("variant", "confidence", "reported_on", "target_precision", "held_out", "reliability"),
+            allowed=(
+                "variant",
+                "confidence",
+                "reported_on",
+                "target_precision",
+                "held_out",
+                "stored",
+                "reliability",
+            ),
         )
         if "variant" in found and found["variant"] not in get_args(VariantName):
             self._refuse("variant", f"one of {', '.join(get_args(VariantName))}", found["variant"])
@@ -87,7 +95,18 @@ class _Reader:
                 fitted_on=fitted_on,
                 ece=ece,
             )
-        return Calibration(NoAnswer(threshold=threshold, fitted_on=fitted_on), confidence)
+        # What `fastspan calibrate` found worse than before it did not store, and it is not taken here either.
+        parts = ("no_answer_threshold", "confidence")
+        stored = self._object(found["stored"], "stored", needed=parts) if "stored" in found else {}
+        for name, value in stored.items():
+            if not isinstance(value, bool):
+                self._refuse(f"stored.{name}", "true or false", value)
+        return Calibration(
+            NoAnswer(threshold=threshold, fitted_on=fitted_on)
+            if stored.get("no_answer_threshold", True)
+            else NoAnswer(),
+            confidence if stored.get("confidence", True) else None,
+        )
 
     def _reported(self, found: dict[str, Any]) -> tuple[int | None, float | None]:
         """How many held-out questions the first report is about, and its calibration error."""

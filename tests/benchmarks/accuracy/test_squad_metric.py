@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastspan.benchmarks.accuracy.squad_metric import best_thresholds, normalize_answer, per_question, score
+from fastspan.benchmarks.accuracy.squad_metric import best_thresholds, per_question, score
 from fastspan.benchmarks.questions.squad_files import Question, read_squad
 from fastspan.errors import DataError
 from support.paths import ROOT
@@ -72,7 +72,10 @@ def test_agrees_with_an_independent_implementation(seed):
 )
 def test_normalization(text, normal):
     # Punctuation goes before the articles, so "A.N." is one; and only ASCII's punctuation goes.
-    assert normalize_answer(text) == normal
+    exact, _ = per_question([question("q", f"{normal} end")], {"q": f"{text} end"})
+    assert exact.tolist() == [1.0]
+    for other in (f"{normal} x end", f"{normal}x end"):
+        assert per_question([question("q", other)], {"q": f"{text} end"})[0].tolist() == [0.0]
 
 
 @pytest.mark.parametrize(

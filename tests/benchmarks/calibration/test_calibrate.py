@@ -191,6 +191,8 @@ def test_the_command_updates_the_manifest_and_draws(bundle: Path, tmp_path: Path
     assert figures["held_out"]["after"]["ece"] == manifest.confidence.ece
     assert figures["variant"] == "fp32"
     assert figures["stored"] == {"no_answer_threshold": True, "confidence": True}
+    from_file = read_calibration(CheckpointFolder.open(out))
+    assert (from_file.no_answer, from_file.confidence) == (manifest.no_answer, manifest.confidence)
     # Fitting again begins from the scores, and is compared with what the manifest says by now.
     assert main([*command, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)

@@ -173,32 +173,18 @@ def test_bins_of_equal_width():
     assert len(reliability_bins([0.11, 0.12], [0, 1], bins=10)) == 1
 
 
-def test_bins_of_equal_mass():
-    confidence = np.concatenate((np.linspace(0.50, 0.59, 10), np.linspace(0.9, 0.99, 10)))
-    bins = reliability_bins(confidence, np.ones(20), bins=4, equal_mass=True)
-    assert [b.count for b in bins] == [5, 5, 5, 5]
-    assert (bins[0].low, bins[-1].high) == (0.5, 0.99)
-    (only,) = reliability_bins([0.7] * 6, [1, 0, 1, 0, 1, 0], equal_mass=True)
-    assert (only.count, only.low, only.high, only.accuracy) == (6, 0.7, 0.7, 0.5)
-
-
 def test_expected_calibration_error_by_hand():
     confidence, correct = [0.2, 0.2, 0.9, 0.9, 0.9], [0, 1, 1, 1, 0]
     by_hand = 2 / 5 * abs(0.2 - 0.5) + 3 / 5 * abs(0.9 - 2 / 3)
     assert expected_calibration_error(confidence, correct) == pytest.approx(by_hand)
-    assert expected_calibration_error(confidence, correct, equal_mass=True, bins=2) == pytest.approx(by_hand)
     assert expected_calibration_error([1.0, 0.0], [1, 0]) == 0.0
     assert expected_calibration_error([1.0, 0.0], [0, 1]) == 1.0
 
 
-@pytest.mark.parametrize("equal_mass", [False, True])
-def test_chance_alone_gives_some_calibration_error(equal_mass):
+def test_chance_alone_gives_some_calibration_error():
     generator = np.random.default_rng(1)
     confidence = generator.uniform(0.3, 0.9, size=1000)
-    errors = [
-        expected_calibration_error(confidence, generator.random(1000) < confidence, equal_mass=equal_mass)
-        for _ in range(50)
-    ]
+    errors = [expected_calibration_error(confidence, generator.random(1000) < confidence) for _ in range(50)]
     assert 0.02 < np.mean(errors) < 0.06
 
 

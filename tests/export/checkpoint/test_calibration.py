@@ -121,6 +121,18 @@ def test_what_is_no_object_is_refused(tmp_path, data, named):
         read(tmp_path, data)
 
 
+@pytest.mark.parametrize("threshold", [True, False])
+@pytest.mark.parametrize("confidence", [True, False])
+def test_what_was_found_worse_than_before_is_not_taken(tmp_path, threshold, confidence):
+    stored = {"no_answer_threshold": threshold, "confidence": confidence}
+    found = read(tmp_path, changed("stored", stored))
+    whole = read(tmp_path, WHOLE)
+    assert found.no_answer == (whole.no_answer if threshold else NoAnswer())
+    assert found.confidence == (whole.confidence if confidence else None)
+    with pytest.raises(CheckpointError, match=r"stored\.confidence"):
+        read(tmp_path, changed("stored", {**stored, "confidence": 1}))
+
+
 def test_export_puts_it_into_the_manifest(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
     monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
