@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(table)
     with QuestionAnswerer.load(folder) as qa:
         info = qa.info()
-        console.print(f"\nAnswering with {info.variant} on {info.providers[0]}: {info.reason}\n")
+        console.print(f"\n{info.reason} Answering on {info.providers[0]}.\n")
         for (question, context), prediction in zip(_QUESTIONS, qa.answer_many(_QUESTIONS), strict=True):
             _show(console, question, context, prediction)
 

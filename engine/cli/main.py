@@ -65,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in modules():
+        # A parent too: its own options stand before those it shares, and join their groups.
+        own = CommandParser(add_help=False, allow_abbrev=False)
+        module.add_arguments(own)
         command = commands.add_parser(
             module.NAME,
             help=module.HELP,
@@ -72,9 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
             epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
-            parents=module.parents(),
+            parents=[own, *module.parents()],
         )
-        module.add_arguments(command)
         # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.
         command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
         command.set_defaults(run=module.run, usage_error=command.error)

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -91,8 +93,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) ->
 
 
 def labelled(label: str, lines: Sequence[str], width: int = 14) -> str:
-    """A label with its lines to the right of it, aligned."""
-    first, *rest = lines or ("–",)
+    """A label with its lines to the right of it, aligned; on a terminal, wrapped to its width."""
+    shown = list(lines) or ["–"]
+    if sys.stdout.isatty():
+        room = max(40, shutil.get_terminal_size().columns - width)
+        shown = [part for line in shown for part in textwrap.wrap(line, room, break_on_hyphens=False)]
+    first, *rest = shown
     return "\n".join([f"{label.ljust(width)}{first}", *(" " * width + line for line in rest)])
 
 

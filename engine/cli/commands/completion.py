@@ -9,7 +9,7 @@ from fastspan.cli.terminal import write
 from fastspan.errors import MissingDependency
 
 NAME = "completion"
-HELP = "print the script that lets a shell complete fastspan's commands and options"
+HELP = "print a script with which a shell completes commands and options"
 EXAMPLES = (
     "fastspan completion bash > ~/.local/share/bash-completion/completions/fastspan",
     "fastspan completion zsh > ~/.zfunc/_fastspan",

@@ -98,5 +98,5 @@ def _auto(found: Diagnosis) -> list[str]:
         return ["nothing: ONNX Runtime is not usable"]
     return [
         f"{found.auto.provider}: {found.auto.reason}",
-        f"{found.auto_variant or 'no variant'}: {found.auto_variant_reason}",
+        found.auto_variant_reason if found.auto_variant else f"no variant: {found.auto_variant_reason}",
     ]

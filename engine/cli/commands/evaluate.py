@@ -23,7 +23,7 @@ from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import write, write_json
 
 NAME = "eval"
-HELP = "measure a bundle's exact match and F1 on a SQuAD file"
+HELP = "measure a bundle's exact match and F1 on questions with known answers"
 EXAMPLES = (
     "fastspan eval models/exported/minilm-l6-squad2",
     "fastspan eval models/exported/minilm-l6-squad2 --data questions.json --variant int8 --json",

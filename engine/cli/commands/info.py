@@ -55,11 +55,12 @@ def run(arguments: Namespace) -> int:
         shown = {"folder": str(bundle.folder), **asdict(bundle.manifest), "auto": here}
         write_json({**shown, "profile": profile_state(bundle)}, indent=2)
     else:
-        _show(bundle, f"{chosen} on {auto.provider}: {reason}" if chosen else reason, profile_state(bundle))
+        told = [reason, f"It runs on {auto.provider}."] if chosen else [reason]
+        _show(bundle, told, profile_state(bundle))
     return 0
 
 
-def _show(bundle: Bundle, auto: str, profile: str) -> None:
+def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
     style = Style(sys.stdout)
     manifest = bundle.manifest
     source, model = manifest.source, manifest.model
@@ -82,7 +83,7 @@ def _show(bundle: Bundle, auto: str, profile: str) -> None:
     )
     write(labelled("no answer", [_threshold(manifest)]))
     write(labelled("confidence", [_confidence(manifest)]))
-    write(labelled("auto here", [auto]))
+    write(labelled("auto here", auto))
     write(labelled("profile", [profile]))
     write()
     header = ("variant", "graph", "target", "layout", "made for")

@@ -72,15 +72,14 @@ def _show(tuning: Tuning) -> None:
     header = ("for", "tried", "ms a question", "before", "change", "turns", "")
     write(table(header, [_row(trial) for trial in tuning.trials], style))
     write()
-    write(labelled("variant", [f"{tuning.variant}: {tuning.reason}"]))
+    write(labelled("variant", [tuning.reason]))
     write(labelled("latency", [_settings(tuning.tuned.latency)]))
     write(labelled("throughput", [_settings(tuning.tuned.throughput)]))
     for name, other in tuning.other_variants.items():
         write(labelled(name, [_comparison(tuning.variant, name, other)]))
     if tuning.left_out:
-        write(
-            labelled("left out", [f"{tuning.left_out} of what could be tried, for want of time: --seconds"])
-        )
+        changes = "change was" if tuning.left_out == 1 else "changes were"
+        write(labelled("left out", [f"{tuning.left_out} {changes} not tried: --seconds gives more time"]))
     write(labelled("written", [f"{tuning.file}; the next load uses it"]))
 
 

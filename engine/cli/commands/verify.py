@@ -20,6 +20,7 @@ from fastspan.cli.commands.against_pytorch import (
 from fastspan.cli.extras import extra
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, megabytes, table, write, write_json
+from fastspan.cli.variants_table import COLUMNS
 from fastspan.errors import ParityError
 
 if TYPE_CHECKING:
@@ -106,19 +107,22 @@ def _show(bundle: Bundle, checks: Sequence[GraphCheck], accepted: set[str]) -> N
     size = megabytes(sum(record.bytes for record in files.values()))
     write(f"{len(files)} files, {size}: {style.good('byte for byte as exported')}")
     write()
-    header = ("variant", "graph", "largest Δ logit", "equal answers", "verdict")
+    header = ("variant", "graph", "Δ logit", "equal", "verdict")
     write(table(header, [_row(check, accepted) for check in checks], style))
     compared = [check.comparison for check in checks if check.comparison is not None]
     if compared:
         write()
         questions = f"{compared[0].questions} questions ({compared[0].windows} windows)"
         write(f"Compared with the bundle's fp32 graph on {questions}, on the CPU.")
+        write(COLUMNS)
+    if not all(check.runs_here for check in checks):
+        write("Not run: this CPU is not what these graphs are made for.")
 
 
 def _row(check: GraphCheck, accepted: set[str]) -> tuple[str, ...]:
     found = check.comparison
     if found is None:
-        verdict = "runs; the reference" if check.runs_here else "not run: this CPU is not its target"
+        verdict = "runs; the reference" if check.runs_here else "not run"
         return (check.variant, check.graph.file, "–", "–", verdict)
     verdict = "passed"
     if not check.passed:
