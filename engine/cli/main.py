@@ -36,17 +36,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: Wrong usage, ``--help`` or ``--version``, as argparse has it.
     """
-    _let_output_pass()
+    _settle_streams()
     # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         code = _run(build_parser().parse_args(argv))
-        sys.stdout.flush()
     except BrokenPipeError:
         _close_output()
         return 0
     except KeyboardInterrupt:
         return 130
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_output()
+    except OSError as error:
+        _close_output()
+        if code == 0:
+            sys.stderr.write(f"fastspan: error: standard output cannot be written: {error.strerror}\n")
+        return 1
     return code
 
 
@@ -103,14 +111,17 @@ def _misused(arguments: argparse.Namespace, message: str) -> NoReturn:
     raise AssertionError("argparse's error() does not return")
 
 
-def _let_output_pass() -> None:
-    """Write what the terminal's encoding lacks as an escape, instead of failing on it."""
+def _settle_streams() -> None:
+    """Write what the terminal's encoding lacks as an escape, and to a stream that was closed nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _close_output() -> None:
-    """Nobody reads any more: what is left in the buffer goes nowhere, quietly, when the interpreter ends."""
+    """Let what is left in the buffer go nowhere: nobody reads it, or there is no room for it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

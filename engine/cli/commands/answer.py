@@ -103,7 +103,7 @@ def _read(file: str) -> str:
     Line ends stay as they are, so that offsets are those of the file; a byte order mark is left out.
     """
     if file == "-":
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("there is no text: name a FILE, or pipe the text to standard input")
         data, place = sys.stdin.buffer.read(), "standard input"
     else:

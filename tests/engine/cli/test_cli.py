@@ -240,6 +240,28 @@ class TestErrors:
             os.close(writing)
         assert (done.returncode, done.stderr) == (0, "")
 
+    @pytest.mark.parametrize(
+        ("words", "closed", "code"),
+        [
+            ("info BUNDLE", ">&-", 0),
+            ("info BUNDLE --json", "2>&-", 0),
+            ("info nowhere", "2>&-", 1),
+            ("answer who? --bundle BUNDLE", "<&-", 2),
+            ("info BUNDLE", "> /dev/full", 1),
+            ("info BUNDLE --json", "> /dev/full", 1),
+        ],
+    )
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")
+    def test_streams_that_are_closed_or_full(self, words, closed, code, tiny_bundle):
+        line = f"{sys.executable} -m fastspan {words.replace('BUNDLE', str(tiny_bundle))} {closed}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        if "full" in closed:
+            assert done.stderr.startswith("fastspan: error: ")
+            assert "No space left" in done.stderr
+
 
 class TestBundles:
     def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
