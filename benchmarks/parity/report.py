@@ -64,6 +64,8 @@ def compare_with_pytorch(
         MissingDependency: PyTorch is not installed.
         ProviderError: The provider cannot run a variant.
     """
+    # Also fetches what a bundle from the hub holds here in part only.
+    bundle.verify_all()
     cores = threads or usable_cores()
     names = _chosen(bundle, variants, resolve_provider(provider))
     source = find_checkpoint(bundle, checkpoint)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import __version__
+from fastspan.bundle.folder import Bundle
 from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
@@ -407,13 +408,14 @@ class TestHubIds:
 
     @pytest.fixture(autouse=True)
     def hub(self, monkeypatch, tiny_bundle):
-        """A hub that holds the tiny bundle under one id, as its cache would."""
+        """A hub that holds the tiny bundle under one id."""
 
-        def fetched(hub_id: str, revision: str | None) -> Path:
-            assert (hub_id, revision) == ("owner/tiny-qa", None)
-            return tiny_bundle
+        def opened(source: str, revision: str | None) -> Bundle:
+            assert (source, revision) == ("owner/tiny-qa", None)
+            return Bundle.open(tiny_bundle)
 
-        monkeypatch.setattr("fastspan.bundle.source._from_hub", fetched)
+        for module in ("commands.info", "commands.verify", "copied_bundle"):
+            monkeypatch.setattr(f"fastspan.cli.{module}.open_bundle", opened)
 
     @pytest.mark.parametrize("command", ["info", "verify"])
     def test_what_only_reads_reads_it(self, command, capsys, monkeypatch):
