@@ -90,7 +90,9 @@ def run(arguments: Namespace) -> int:
             raise MissingDependency("--out draws plots with matplotlib: pip install 'fastspan[bench]'.")
         ready_folder(arguments.out)
     data = open_data(arguments.data, arguments.limit)
-    with QuestionAnswerer.load(bundle.folder, optimize_for="throughput", **load_arguments(arguments)) as qa:
+    with QuestionAnswerer.load(
+        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
+    ) as qa:
         variant = qa.info().variant
         with progress_on(sys.stderr) as progress, progress.bar("answering", len(data.questions)) as step:
             outcomes = ask(qa, data.questions, step=step)
