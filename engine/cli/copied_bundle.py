@@ -28,13 +28,11 @@ def own_bundle(source: str, copy_to: Path | None) -> Bundle:
     """
     if copy_to is not None and os.path.lexists(copy_to):
         raise BundleError(f"{copy_to} is there already: give --copy-to the name of a new folder.")
-    if copy_to is None and not Path(source).exists():
-        bundle_id = source.count("/") == 1
-        if bundle_id:
-            raise UsageError(
-                f"{source} is not a folder here. If it is a hub id, say with --copy-to FOLDER where a copy "
-                "can be written to"
-            )
+    if copy_to is None and source.count("/") == 1 and not os.path.lexists(source):
+        raise UsageError(
+            f"{source} is not a folder here. If it is a hub id, say with --copy-to FOLDER where a copy can be "
+            "written to"
+        )
     return open_bundle(source, None)
 
 
@@ -48,6 +46,9 @@ def copied(bundle: Bundle, folder: Path) -> Bundle:
     workshop = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         for path in (*bundle.manifest.files, MANIFEST):
+            # What every answer rests on was verified; a model card may be missing.
+            if not (bundle.folder / path).is_file():
+                continue
             target = workshop / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.folder / path, target)
