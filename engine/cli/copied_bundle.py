@@ -30,8 +30,8 @@ def own_bundle(source: str, copy_to: Path | None) -> Bundle:
         raise BundleError(f"{copy_to} is there already: give --copy-to the name of a new folder.")
     if copy_to is None and source.count("/") == 1 and not os.path.lexists(source):
         raise UsageError(
-            f"{source} is not a folder here. If it is a hub id, say with --copy-to FOLDER where a copy can be "
-            "written to"
+            f"{source} is not a folder here. If it is a hub id, say with --copy-to FOLDER where a copy can "
+            "be written to"
         )
     return open_bundle(source, None)
 

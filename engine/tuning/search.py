@@ -36,7 +36,7 @@ from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, 
 from fastspan.tuning.paired_timing import duel
 from fastspan.tuning.sample_texts import Texts, questions_of
 
-__all__ = ["OtherVariant", "Trial", "Tuning", "tune"]
+__all__ = ["OtherVariant", "Trial", "Tuning", "refuse_busy_machine", "tune"]
 
 # About the mean of SQuAD's windows, and how they spread about it.
 _TYPICAL_TOKENS = 160
@@ -144,7 +144,7 @@ def tune(
     options = LoadOptions(variant=variant, provider="cpu", profile=False)
     loaded = load_bundle(Path(bundle), None, options)
     refuse_unwritable(loaded.bundle.folder)
-    _refuse_busy_machine()
+    refuse_busy_machine()
     search = _Search(loaded, seconds, say)
     tuned = search.run()
     chosen = loaded.choice.variant.name
@@ -167,7 +167,12 @@ def tune(
     )
 
 
-def _refuse_busy_machine() -> None:
+def refuse_busy_machine() -> None:
+    """Refuse to measure where the machine has other work to do.
+
+    Raises:
+        Overloaded: In the last minute, more than half of the cores were wanted; where the system tells.
+    """
     if not hasattr(os, "getloadavg"):
         return
     load, cores = os.getloadavg()[0], usable_cores()

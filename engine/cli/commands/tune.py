@@ -42,10 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Measure, write the profile, and show what was tried."""
-    from fastspan.tuning.search import tune
+    from fastspan.tuning.search import refuse_busy_machine, tune
 
     bundle = own_bundle(arguments.bundle, arguments.copy_to)
     if arguments.copy_to is not None:
+        refuse_busy_machine()
         bundle = copied(bundle, arguments.copy_to)
     tuning = tune(bundle.folder, variant=arguments.variant, seconds=arguments.seconds, say=_say)
     if arguments.json:

@@ -184,6 +184,9 @@ def test_a_busy_machine_measures_and_stores_nothing(
     assert main(["tune", str(folder)]) == 1
     assert "busy (load 2.1 on 4 cores)" in capsys.readouterr().err
     assert not profile_path(folder).exists()
+    copy = folder.with_name("copy")
+    assert main(["tune", str(folder), "--copy-to", str(copy)]) == 1
+    assert not copy.exists()
 
 
 def test_a_copy_is_tuned_and_the_bundle_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
