@@ -38,7 +38,7 @@ __all__ = ["Calibrated", "Held", "Present", "calibrate", "store"]
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What a bundle decides with before it is calibrated.
+    """The threshold and curves that a bundle has before it is calibrated.
 
     Attributes:
         threshold: Its no-answer threshold.

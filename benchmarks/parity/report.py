@@ -59,7 +59,7 @@ def compare_with_pytorch(
 
     Raises:
         BundleError: The bundle is damaged or lacks a variant.
-        CheckpointError: The checkpoint cannot be had, or is not the one that was exported.
+        CheckpointError: The checkpoint is not found, or is not the one that was exported.
         DataError: A question cannot be asked; the message names it.
         MissingDependency: PyTorch is not installed.
         ProviderError: The provider cannot run a variant.

@@ -63,7 +63,7 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
             taken at the manifest's commit, any other at its main branch.
 
     Raises:
-        CheckpointError: It cannot be had, or it is another one than was exported.
+        CheckpointError: It is not found, or it is not the one that was exported.
         MissingDependency: PyTorch or transformers is not installed.
     """
     if not has_pytorch():
@@ -79,7 +79,7 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
         if checkpoint is not None:
             raise
         raise CheckpointError(
-            f"The bundle was exported from {source.id!r}, which is not here: give its folder as "
+            f"The bundle was exported from {source.id!r}, which was not found: give its folder as "
             f"--checkpoint. ({error})"
         ) from error
     for name, digest in source.sha256.items():

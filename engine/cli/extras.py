@@ -13,7 +13,7 @@ __all__ = ["extra"]
 
 @contextmanager
 def extra(name: str, command: str) -> Iterator[None]:
-    """Around a command's imports: a missing package is told with the extra that brings it.
+    """Wrap a command's imports: the error for a missing package names the extra that brings it.
 
     Args:
         name: The extra, such as ``"export"``.

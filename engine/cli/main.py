@@ -1,6 +1,6 @@
-"""The command line: parser, dispatch, and what becomes of an error.
+"""The command line: the parser, the dispatch, and how errors are shown.
 
-Exit codes: 0 for success, 1 for an error told in one line on standard error, 2 for wrong usage, 130 when
+Exit codes: 0 for success, 1 for an error, which is one line on standard error, 2 for wrong usage, 130 when
 interrupted.
 """
 
@@ -20,7 +20,7 @@ from fastspan.errors import FastSpanError
 
 __all__ = ["build_parser", "main"]
 
-_EXIT_CODES = "exit codes: 0 success, 1 an error told in one line, 2 wrong usage, 130 interrupted"
+_EXIT_CODES = "exit codes: 0 success, 1 an error, 2 wrong usage, 130 interrupted"
 _DEBUG_HELP = "show the traceback of an error"
 
 
