@@ -16,12 +16,14 @@ from typing import NoReturn
 from fastspan import __version__
 from fastspan.cli.commands import UsageError, modules
 from fastspan.cli.parsing import CommandParser
+from fastspan.cli.terminal import one_line
 from fastspan.errors import FastSpanError
 
 __all__ = ["build_parser", "main"]
 
 _EXIT_CODES = "exit codes: 0 success, 1 an error, 2 wrong usage, 130 interrupted"
 _DEBUG_HELP = "show the traceback of an error"
+_LONGEST_MESSAGE = 1500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +103,9 @@ def _run(arguments: argparse.Namespace) -> int:
     except (FastSpanError, OSError) as error:
         if arguments.debug:
             traceback.print_exc()
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = one_line(str(error)).strip() or type(error).__name__
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}…"
         sys.stderr.write(f"fastspan: error: {message}\n")
         return 1
 

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-__all__ = ["Style", "labelled", "megabytes", "one_line", "table", "write", "write_json"]
+__all__ = ["Style", "harmless", "labelled", "megabytes", "one_line", "table", "write", "write_json"]
 
 
 class Style:
@@ -68,13 +68,17 @@ def write_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
     write(json.dumps(_sayable(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
 
 
-def one_line(text: str) -> str:
-    """Squeeze white space, and show control characters, which a terminal would obey, as U+FFFD."""
-    harmless = (
+def harmless(text: str) -> str:
+    """Show control characters, which a terminal would obey, as U+FFFD; white space stays."""
+    return "".join(
         "\ufffd" if unicodedata.category(character) == "Cc" and not character.isspace() else character
         for character in text
     )
-    return re.sub(r"\s+", " ", "".join(harmless))
+
+
+def one_line(text: str) -> str:
+    """Squeeze white space, and show control characters as ``harmless`` does."""
+    return re.sub(r"\s+", " ", harmless(text))
 
 
 def megabytes(size: int) -> str:
@@ -84,17 +88,18 @@ def megabytes(size: int) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:
     """Lay out rows in aligned columns under a header; the last column is not padded."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    shown = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
+        for row in shown
     ]
     return "\n".join([style.strong(lines[0]), *lines[1:]])
 
 
 def labelled(label: str, lines: Sequence[str], width: int = 14) -> str:
     """A label with its lines to the right of it, aligned; on a terminal, wrapped to its width."""
-    shown = list(lines) or ["–"]
+    shown = [one_line(line) for line in lines] or ["–"]
     if sys.stdout.isatty():
         room = max(40, shutil.get_terminal_size().columns - width)
         shown = [part for line in shown for part in textwrap.wrap(line, room, break_on_hyphens=False)]

@@ -13,7 +13,7 @@ from fastspan.bundle.source import open_bundle
 from fastspan.bundle.variants import Variant
 from fastspan.cli.arguments import bundle_argument, json_option
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, megabytes, table, write, write_json
+from fastspan.cli.terminal import Style, labelled, megabytes, one_line, table, write, write_json
 from fastspan.cli.variants_table import variants_table
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import cpu_features
@@ -66,7 +66,7 @@ def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
     source, model = manifest.source, manifest.model
     revision = f" at revision {source.revision}" if source.revision else ""
     total = megabytes(sum(record.bytes for record in manifest.files.values()))
-    write(style.strong(manifest.name))
+    write(style.strong(one_line(manifest.name)))
     write(labelled("folder", [f"{bundle.folder} ({len(manifest.files)} files, {total})"]))
     write(labelled("source", [f"{source.id}{revision}, {source.format}"]))
     write(labelled("exported", [f"by fastspan {manifest.created_with}, format {manifest.format}"]))

@@ -19,7 +19,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
-from fastspan.cli.terminal import Style, one_line, table, write_json
+from fastspan.cli.terminal import Style, labelled, one_line, table, write_json
 from support.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "cli.md"
@@ -185,6 +185,17 @@ class TestErrors:
         err = capsys.readouterr().err
         assert err.startswith("fastspan: error: ")
         assert err.count("\n") == 1
+
+    def test_an_error_is_never_long_and_moves_no_cursor(self, tmp_path, capsys):
+        path = tmp_path / "questions.json"
+        path.write_text(json.dumps({"data": [{"id": "\x1b[2J" + "x" * 10**6, "question": 3}]}))
+        assert main(["eval", str(tmp_path), "--data", str(path)]) == 1
+        err = capsys.readouterr().err
+        assert "\x1b" not in err
+        assert err.count("\n") == 1
+        assert len(err) < 2000
+        assert main(["info", str(tmp_path / "\x1b[2J")]) == 1
+        assert "\ufffd[2J does not exist" in capsys.readouterr().err
 
     @pytest.mark.parametrize("words", [["--debug", "info"], ["info", "--debug"]])
     def test_debug_shows_the_traceback(self, words, tmp_path, capsys):
@@ -378,6 +389,18 @@ class TestOutput:
 
     def test_a_table_is_aligned(self):
         assert table(("a", "b"), [("long", "x")], Style(io.StringIO())) == "a     b\nlong  x"
+        assert table(("a",), [("\x1b[2J",)], Style(io.StringIO())) == "a\n\ufffd[2J"
+
+    def test_on_a_terminal_long_lines_are_wrapped_beside_their_label(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "60")
+        line = " ".join(["word"] * 12)
+        assert labelled("label", [line]) == f"label         {line}"
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        wrapped = labelled("label", [line, "\x1b[2Jmore"]).split("\n")
+        assert len(wrapped) == 3
+        assert all(len(part) <= 60 for part in wrapped)
+        assert wrapped[1].startswith(" " * 14 + "word")
+        assert wrapped[2] == " " * 14 + "\ufffd[2Jmore"
 
 
 class TestProgress:
