@@ -72,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             milliseconds = _median_milliseconds(qa)
             table.add_row(name, _size(variant), *_parity(variant), f"{milliseconds:.1f} ms")
     console.print(table)
+    console.print("Δ logit: the largest difference of a logit; equal: the share of equal answers.")
+    if manifest.confidence is not None:
+        fitted, error = manifest.confidence.fitted_on, manifest.confidence.ece
+        console.print(
+            f"Confidence is calibrated on {fitted.questions:,} questions of {fitted.name}; on "
+            f"{fitted.reported_on_questions:,} others its expected error is {error:.3f}."
+        )
     with QuestionAnswerer.load(folder) as qa:
         info = qa.info()
         console.print(f"\n{info.reason} Answering on {info.providers[0]}.\n")
