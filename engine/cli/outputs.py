@@ -18,9 +18,14 @@ def ready_file(path: Path) -> None:
     Raises:
         InputError: Its folder is missing or cannot be written to, or a folder lies in its place.
     """
-    if not path.parent.is_dir():
+    try:
+        parent, folder = path.parent.is_dir(), path.is_dir()
+    except OSError as error:
+        # Such as a name that is too long.
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from error
+    if not parent:
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}; make it first.")
-    if path.is_dir():
+    if folder:
         raise InputError(f"{path} cannot be written: it is a folder; name a file in it.")
     _probe(path.parent, path)
 

@@ -506,6 +506,10 @@ class TestOutputs:
         assert main(["eval", str(tiny_bundle), "--predictions", str(tmp_path)]) == 1
         assert "it is a folder" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
+        assert main(["eval", str(tiny_bundle), "--predictions", "9" * 5000]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("fastspan: error: 9999")
+        assert len(err) < 2000
 
 
 class TestCompletion:
