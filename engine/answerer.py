@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides
 from fastspan.results import Info, Prediction
 from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
-from fastspan.runtime.deadline import deadline_in
+from fastspan.runtime.deadline import check_deadline, deadline_in
 from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Runs, Workers
 from fastspan.streaming import CHUNK, GPU_CHUNK, Stages, stream
@@ -108,7 +108,8 @@ class QuestionAnswerer:
         deadline = deadline_in(timeout)
         chosen = self._options(options, overrides, "answer")
         loaded = self._loaded
-        pairs = _encode(loaded.encoder, [(question, context)], chosen, None)
+        between = None if deadline is None else lambda: check_deadline(deadline)
+        pairs = _encode(loaded.encoder, [(question, context)], chosen, None, between=between)
         return self._decode(self._run(loaded, pairs, deadline), chosen)[0]
 
     def answer_many(
@@ -233,9 +234,10 @@ def _encode(
     options: AnswerOptions,
     position: int | None,
     last: EncodedPair | None = None,
+    between: Callable[[], None] | None = None,
 ) -> list[EncodedPair]:
     questions, contexts = columns(texts, position)
-    return encoder.encode(questions, contexts, options, position, last)
+    return encoder.encode(questions, contexts, options, position, last, between)
 
 
 def _plan(loaded: LoadedBundle, lengths: list[int]) -> list[list[int]]:

@@ -26,7 +26,8 @@ def columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str]
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
             raise InputError(
-                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}."
+                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}.",
+                index=index,
             )
         check_pair(pair[0], pair[1], index)
         questions.append(pair[0])
@@ -54,7 +55,7 @@ def check_pair(question: object, context: object, index: int | None = None) -> N
     for argument, text in (("question", question), ("context", context)):
         if not isinstance(text, str):
             name = argument_name(argument, index)
-            raise InputError(f"{name} must be a string, not {type(text).__name__}.")
+            raise InputError(f"{name} must be a string, not {type(text).__name__}.", index=index)
     if not str(question).strip():
         name = argument_name("question", index)
-        raise InputError(f"{name} is {'blank' if question else 'empty'}; ask something.")
+        raise InputError(f"{name} is {'blank' if question else 'empty'}; ask something.", index=index)

@@ -30,6 +30,7 @@ from fastspan import (
     LoadOptions,
     Prediction,
     QuestionAnswerer,
+    TooManyWindows,
 )
 from fastspan.loading import LoadedBundle, load_bundle
 from support.tiny_checkpoint import WORDS
@@ -159,7 +160,7 @@ def test_strings_of_numpy_are_strings(qa: QuestionAnswerer) -> None:
         (float("nan"), "x", "question must be a string, not float"),
         ("", "x", "question is empty"),
         (" \t", "x", "question is blank"),
-        ("the " * 400, CONTEXT, "question has 400 tokens"),
+        ("\u200b", "x", "question holds only characters that the tokenizer drops"),
     ],
 )
 def test_an_unusable_text_is_named(qa: QuestionAnswerer, question: Any, context: Any, named: str) -> None:
@@ -182,7 +183,7 @@ def test_an_unusable_text_is_named(qa: QuestionAnswerer, question: Any, context:
         ({"top_k": "3"}, "top_k must be a whole number"),
         ({"max_length": 513}, "max_length is 513, but the model takes windows of at most 512"),
         ({"max_length": 100}, r"overlap \(128\) must be smaller than max_length \(100\)"),
-        ({"max_length": 10, "overlap": 8}, "raise max_length or lower overlap"),
+        ({"max_length": 10, "overlap": 8}, "lower overlap .* or raise max_length"),
     ],
 )
 def test_an_unusable_option_is_named(qa: QuestionAnswerer, options: dict[str, Any], named: str) -> None:
@@ -307,7 +308,7 @@ def iter_into(found: list[Prediction], answers: Iterator[Prediction]) -> list[Pr
         (None, r"pairs\[2\] .* not a NoneType"),
         ((None, CONTEXT), r"questions\[2\] must be a string, not NoneType"),
         ((QUESTION, b"x"), r"contexts\[2\] must be a string, not bytes"),
-        (("the " * 400, CONTEXT), r"questions\[2\] has 400 tokens"),
+        (("\u200b", CONTEXT), r"questions\[2\] holds only characters that the tokenizer drops"),
     ],
 )
 def test_a_pair_that_is_none_is_named(either: QuestionAnswerer, pair: Any, named: str) -> None:
@@ -377,7 +378,42 @@ def test_a_megabyte_of_context(qa: QuestionAnswerer) -> None:
     assert all(context[answer.start : answer.end] == answer.text for answer in prediction.answers)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        (
+            {"max_length": 140},
+            InputError,
+            "that overlap by 128 and advance by at least 18, .*: lower overlap",
+        ),
+        ({"max_length": 384, "max_windows": 2}, TooManyWindows, "context makes 4 windows .*max_windows is 2"),
+    ],
+)
+def test_options_that_would_make_too_many_windows(
+    qa: QuestionAnswerer, options: dict[str, Any], error: Any, named: str
+) -> None:
+    with pytest.raises(error, match=named) as caught:
+        qa.answer(QUESTION, words(900), **options)
+    assert caught.value.index is None
+
+
 # --- Deadlines, failures, the end. ---
+
+
+def test_a_deadline_is_kept_while_a_long_text_is_tokenized(
+    qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = []
+
+    def late_at_the_third(deadline: float | None) -> None:
+        checks.append(deadline)
+        if len(checks) == 3:
+            raise DeadlineExceeded("too late")
+
+    monkeypatch.setattr("fastspan.answerer.check_deadline", late_at_the_third)
+    with pytest.raises(DeadlineExceeded):
+        qa.answer(QUESTION, CONTEXT * 20_000, timeout=3600)
+    assert None not in checks
 
 
 @pytest.mark.parametrize("timeout", [0, -1.5, 1e-9])
