@@ -19,6 +19,8 @@ where an answer may start, and its offsets in the question for offsets in the co
 
 from __future__ import annotations
 
+import heapq
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -181,24 +183,39 @@ def _merge(
     pair: EncodedPair, candidates: Iterable[Sequence[Candidate]], null_score: float, options: AnswerOptions
 ) -> tuple[Answer, ...]:
     """Turn the candidates of a pair's windows, which are read to their end, into answers, one a text."""
-    places: dict[str, tuple[int, int]] = {}
-    scores: dict[str, float] = {}
+    context = pair.context
+    # A window gives hundreds of candidates where top_k is large, and texts are long: what is kept of each are
+    # three numbers. Texts are found by their hash, and compared where they stand.
+    numbers: dict[int, int] = {}
+    starts, ends, scores = array("q"), array("q"), array("d")
     for window, of_window in zip(pair.windows, candidates, strict=True):
         for first, last, score in of_window:
             if not (_is_selectable(first, window) and _is_selectable(last, window)):
                 continue
             start, end = _characters(pair, window, first, last, align_to_words=options.align_to_words)
-            key = pair.context[start:end].lower()
-            places.setdefault(key, (start, end))
-            scores[key] = scores.get(key, 0.0) + score
+            text = context[start:end].lower()
+            key = hash(text)
+            while (number := numbers.setdefault(key, len(scores))) < len(scores):
+                if context[starts[number] : ends[number]].lower() == text:
+                    scores[number] += score
+                    break
+                key += 1
+            else:
+                starts.append(start)
+                ends.append(end)
+                scores.append(score)
     if not any(window.count for window in pair.windows):
         return ()
-    answers = [
-        Answer(pair.context[start:end], start, end, scores[key]) for key, (start, end) in places.items()
-    ]
     if options.handle_impossible_answer:
-        answers.append(Answer("", 0, 0, null_score))
-    return tuple(sorted(answers, key=lambda answer: -answer.score)[: options.top_k])
+        starts.append(0)
+        ends.append(0)
+        scores.append(null_score)
+    # Of equals the first found goes first.
+    best = heapq.nsmallest(options.top_k, range(len(scores)), key=lambda number: -scores[number])
+    return tuple(
+        Answer(context[starts[number] : ends[number]], starts[number], ends[number], scores[number])
+        for number in best
+    )
 
 
 def _is_selectable(position: int, window: Window) -> bool:

@@ -230,6 +230,35 @@ def test_memory_is_bounded_by_the_spans_there_are(decoding):
     assert peak < 2000 * len(pairs[0].windows) * 2000
 
 
+@pytest.mark.parametrize("decoding", ["pipeline", "squad"])
+def test_memory_does_not_grow_with_windows_times_answers_times_length(decoding):
+    few = AnswerOptions(decoding=decoding, overlap=128)
+    many = replace(few, top_k=100, n_best=384, max_answer_length=384)
+    pairs = make_encoder("wordpiece").encode(["Who?"], [" ".join(CORPUS * 180)], few)
+    assert len(pairs[0].windows) > 90
+    logits = random_logits(pairs, 3)
+    decode = decode_squad if decoding == "squad" else predict_pipeline
+    peaks = []
+    for options in (few, many):
+        tracemalloc.start()
+        try:
+            decode(pairs, *logits, options, threshold=0.0)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    # 96 windows × 210 answers × 384 tokens are 7.7 million spans, of some twenty bytes each.
+    assert peaks[1] < peaks[0] + 30e6
+
+
+def test_texts_of_one_hash_stay_apart(monkeypatch):
+    options = AnswerOptions(decoding="pipeline", top_k=40, max_length=64, overlap=8, max_answer_length=3)
+    pairs = make_encoder("wordpiece").encode(["Who?"], [" ".join(CORPUS[:3])], options)
+    logits = random_logits(pairs, 5)
+    expected = decode_pipeline(pairs, *logits, options)
+    monkeypatch.setattr("fastspan.decoding.pipeline.hash", lambda text: len(text) % 3, raising=False)
+    assert decode_pipeline(pairs, *logits, options) == expected
+
+
 # --- What it means --------------------------------------------------------------------------------
 
 
