@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from fastspan.decoding.pipeline import predict_pipeline
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
-from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides
+from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown
 from fastspan.results import Info, Prediction
 from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
 from fastspan.runtime.deadline import check_deadline, deadline_in
 from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Runs, Workers
-from fastspan.streaming import CHUNK, GPU_CHUNK, Stages, stream
+from fastspan.streaming import CHUNK, GPU_CHUNK, OnError, Stages, stream
 from fastspan.text.encoder import EncodedPair, Encoder
 from fastspan.text.inputs import columns
 
@@ -112,25 +112,50 @@ class QuestionAnswerer:
         pairs = _encode(loaded.encoder, [(question, context)], chosen, None, between=between)
         return self._decode(self._run(loaded, pairs, deadline), chosen)[0]
 
+    @overload
     def answer_many(
         self,
         pairs: Iterable[tuple[str, str]],
         *,
+        on_error: Literal["raise"] = "raise",
         options: AnswerOptions | None = None,
         **overrides: Unpack[AnswerOverrides],
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def answer_many(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        on_error: Literal["yield"],
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Prediction | InputError]: ...
+
+    def answer_many(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        on_error: OnError = "raise",
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Prediction] | Iterator[Prediction | InputError]:
         """Answer any number of questions, batched inside, streamed in the order of the input.
 
         Args:
             pairs: Tuples of question and context; a generator of any length is read as answers are taken.
+            on_error: What a pair that cannot be used does. ``"raise"``: it ends the stream. ``"yield"``: its
+                ``InputError`` is yielded in its place, and every other pair is answered.
             options: How to answer; None: the bundle's window with every other default.
             **overrides: Single fields of ``AnswerOptions``.
 
         Yields:
-            One prediction a pair.
+            One prediction a pair; with ``on_error="yield"`` an ``InputError`` for one that cannot be used.
 
         Raises:
-            InputError: A pair is unusable; every pair before it has been answered by then.
+            InputError: A pair is unusable, which its ``index`` tells, or an option is. Every pair before it
+                has been answered by then.
+            Exception: What ``pairs`` raised, if it did; every pair before has been answered by then.
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
@@ -140,6 +165,8 @@ class QuestionAnswerer:
                 "pairs must be tuples of question and context, in a list or generator, "
                 f"not {type(pairs).__name__}."
             )
+        if on_error not in get_args(OnError):
+            raise InputError(f"on_error must be 'raise' or 'yield', not {shown(on_error)}.")
         layout = self._loaded.session.graph.layout
         return stream(
             iter(pairs),
@@ -153,6 +180,7 @@ class QuestionAnswerer:
             chunk=GPU_CHUNK if layout == "packed" else CHUNK,
             # With workers, the next chunk is encoded and queued while the one before it still runs.
             ahead=1 if self._workers is not None else 0,
+            on_error=on_error,
         )
 
     def info(self) -> Info:

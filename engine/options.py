@@ -32,7 +32,7 @@ _LONGEST_SHOWN = 80
 # What a call takes beside its options, for the message that refuses what is neither.
 _OWN_ARGUMENTS = {
     "answer": ("question", "context", "timeout", "options"),
-    "answer_many": ("pairs", "options"),
+    "answer_many": ("pairs", "on_error", "options"),
     "load": ("source", "revision", "options"),
 }
 

@@ -196,7 +196,9 @@ def test_an_unusable_option_is_named(qa: QuestionAnswerer, options: dict[str, An
 
 
 def test_a_name_that_a_call_does_not_take(qa: QuestionAnswerer) -> None:
-    with pytest.raises(InputError, match=r"'timeout' is not an option of answer_many\(\).* pairs, options"):
+    with pytest.raises(
+        InputError, match=r"'timeout' is not an option of answer_many\(\).* pairs, on_error, options"
+    ):
         qa.answer_many([], timeout=3)  # type: ignore[call-arg]
     with pytest.raises(
         InputError, match=r"'time' is not an option of answer\(\).* question, context, timeout"

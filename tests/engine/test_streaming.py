@@ -160,6 +160,55 @@ def test_chunks_end_by_characters() -> None:
     assert chunks([["q", megabyte]] * 3)[0] == [2, 1]
 
 
+# --- Pairs that cannot be used. ---
+
+BAD = {3: ("", "x"), 70: (QUESTION, None), 71: 5, 149: (" ", "x")}
+
+
+def with_bad_ones(count: int = 160) -> list[Any]:
+    return [BAD.get(number, (QUESTION, f"the tower {number}")) for number in range(count)]
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_errors_are_yielded_in_their_places(tiny_bundle: Path, mode: Any) -> None:
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2) as qa:
+        found = list(qa.answer_many(iter(with_bad_ones()), on_error="yield"))
+        assert len(found) == 160
+        wrong = {number: error for number, error in enumerate(found) if isinstance(error, InputError)}
+        assert list(wrong) == list(BAD)
+        assert all(error.index == number for number, error in wrong.items())
+        assert found[72] == qa.answer(QUESTION, "the tower 72")
+        assert next(qa.answer_many([BAD[3]], on_error="yield")).index == 0
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_what_a_generator_raises_comes_after_the_answers_to_what_it_gave(
+    tiny_bundle: Path, mode: Any
+) -> None:
+    def broken() -> Iterator[tuple[str, str]]:
+        for number in range(100):
+            yield QUESTION, f"the tower {number}"
+        raise ConnectionError("the database went away")
+
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2) as qa:
+        for on_error in ("raise", "yield"):
+            found = []
+            with pytest.raises(ConnectionError, match="went away"):
+                for prediction in qa.answer_many(broken(), on_error=on_error):  # type: ignore[call-overload]
+                    found.append(prediction)
+            assert len(found) == 100
+
+
+def test_the_first_bad_pair_says_which_it_was(one_worker: QuestionAnswerer) -> None:
+    found = []
+    with pytest.raises(InputError) as caught:
+        for prediction in one_worker.answer_many(with_bad_ones()[4:]):
+            found.append(prediction)
+    assert caught.value.index == len(found) == 66
+    with pytest.raises(InputError, match="on_error must be 'raise' or 'yield', not 'skip'"):
+        one_worker.answer_many([], on_error="skip")  # type: ignore[call-overload]
+
+
 class Counting:
     """A tokenizer that counts how often it is given a text."""
 
@@ -198,7 +247,7 @@ def test_a_context_shared_by_many_questions_is_tokenized_once(tiny_bundle: Path,
 def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, ahead: asked.append(chunk) or iter(())
+        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, **_: asked.append(chunk) or iter(())
     )
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
         qa.answer_many([])

@@ -64,7 +64,9 @@ def answering(qa: QuestionAnswerer, options: AnswerOptions) -> None:
 def answering_many(qa: QuestionAnswerer) -> None:
     pairs = (("who", context) for context in ("one", "two"))
     assert_type(qa.answer_many(pairs, max_answer_length=None), Iterator[Prediction])
+    assert_type(qa.answer_many([("q", "c")], on_error="yield"), Iterator[Prediction | InputError])
     assert_type(qa.answer_many([("who", "x")]), Iterator[Prediction])
+    assert_type(qa.answer_many([("q", "c")], on_error="yield"), Iterator[Prediction | InputError])
     qa.answer_many(["who", "x"])  # type: ignore[list-item]
 
 
