@@ -13,8 +13,12 @@ Kept as they were, because callers depend on the figures:
 - Where a window has fewer spans of positive score than candidates, spans that score 0 fill the list, even
   ones that end before they start; such an answer is empty, or runs from the context's first character.
 
-One thing differs: the classification token's text, typed by a user inside a question, was taken for a place
+- The first answer may depend on ``top_k``: a larger one adds candidates, and with them parts of scores.
+
+Two things differ. The classification token's text, typed by a user inside a question, was taken for a place
 where an answer may start, and its offsets in the question for offsets in the context. Such spans are dropped.
+And an answer holds whole characters as a reader sees them (``fastspan.text.graphemes``): where the tokenizer
+drops accents, the pipeline cut off the last one.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from fastspan.decoding.top_spans import top_products
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
+from fastspan.text.graphemes import widen_to_graphemes
 
 __all__ = ["decode_pipeline", "predict_pipeline"]
 
@@ -193,6 +198,7 @@ def _merge(
             if not (_is_selectable(first, window) and _is_selectable(last, window)):
                 continue
             start, end = _characters(pair, window, first, last, align_to_words=options.align_to_words)
+            start, end = widen_to_graphemes(context, start, end)
             text = context[start:end].lower()
             key = hash(text)
             while (number := numbers.setdefault(key, len(scores))) < len(scores):

@@ -8,7 +8,8 @@ span by more than the threshold (https://github.com/google-research/bert, ``run_
 
 Where ``run_squad`` joins words with blanks and guesses which part of them the tokens were, the text here is
 the slice of the context from the first token's first character to the last token's last, without white space
-at its ends.
+at its ends, and widened to whole characters as a reader sees them: a tokenizer that drops accents, as BERT's
+does, ends its tokens before them, and ``run_squad`` kept them (``fastspan.text.graphemes``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fastspan.errors import InferenceError
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
+from fastspan.text.graphemes import widen_to_graphemes
 
 __all__ = ["decode_squad"]
 
@@ -191,10 +193,9 @@ def _distinct(
         _, end = pair.token_span(last[flat] + shift)
         text = pair.context[start:end]
         start += len(text) - len(text.lstrip())
-        text = text.strip()
-        end = start + len(text)
-        if text and (start, end) not in found:
-            found[start, end] = Answer(text, start, end, score[flat])
+        start, end = widen_to_graphemes(pair.context, start, start + len(text.strip()))
+        if start < end and (start, end) not in found:
+            found[start, end] = Answer(pair.context[start:end], start, end, score[flat])
             if len(found) == top_k:
                 break
         if rank == k - 1:

@@ -15,6 +15,7 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InferenceError, InputError
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
+from fastspan.text.graphemes import widen_to_graphemes
 from support.offline_tokenizers import CORPUS, FAMILIES
 from support.reference_model import MODEL, long_pairs, real_pairs, reference_logits, reference_tokenizer
 
@@ -107,9 +108,10 @@ def run_squad(features, context, options):
     for score, _, _, _, start, end in sorted(found):
         text = context[start:end]
         start += len(text) - len(text.lstrip())
-        text = text.strip()
-        if text:
-            answers.setdefault((start, start + len(text)), (text, start, start + len(text), float(-score)))
+        # Whole characters, as run_squad kept them: its text is cut from the words of the context.
+        start, end = widen_to_graphemes(context, start, start + len(text.strip()))
+        if start < end:
+            answers.setdefault((start, end), (context[start:end], start, end, float(-score)))
     return list(answers.values())[: options.top_k], float(min(null_scores))
 
 
