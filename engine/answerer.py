@@ -250,8 +250,9 @@ class QuestionAnswerer:
 
     def _decode(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
         starts, ends = runs.logits()
-        decode = decode_squad if options.decoding == "squad" else predict_pipeline
-        return decode(
+        if options.decoding == "pipeline":
+            return predict_pipeline(runs.pairs, starts, ends, options)
+        return decode_squad(
             runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
         )
 

@@ -32,7 +32,6 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.decoding.confidence import Calibration, decision_confidence
 from fastspan.decoding.squad import decode_squad
 from fastspan.decoding.top_spans import top_products
 from fastspan.options import AnswerOptions
@@ -82,38 +81,29 @@ def predict_pipeline(
     start_logits: Sequence[Sequence[Scores]],
     end_logits: Sequence[Sequence[Scores]],
     options: AnswerOptions,
-    *,
-    threshold: float,
-    confidence: Calibration | None = None,
 ) -> list[Prediction]:
     """Return the pipeline's answers as predictions.
 
     ``answers`` is what ``decode_pipeline`` returns; ``answer`` is its first, or None when that has no text.
-    ``null_score`` and ``best_span_score`` are ``decode_squad``'s, and ``confidence`` comes from them and from
-    what was decided here: the pipeline's own scores are no probabilities.
+    ``null_score`` and ``best_span_score`` are ``decode_squad``'s. There is no ``confidence``: what a bundle's
+    calibration was fitted to is whether ``decode_squad``'s answer is right, which may be another span.
 
     Args:
         pairs: As for ``decode_squad``, like the two next.
         start_logits: Per pair, per window.
         end_logits: Per pair, per window.
-        options: As for ``decode_pipeline``; also ``n_best`` and ``no_answer_threshold``.
-        threshold: As for ``decode_squad``; here it only bears upon the confidence.
-        confidence: Calibration of the confidence; see ``fastspan.decoding.confidence``.
+        options: As for ``decode_pipeline``; also ``n_best``.
 
     Raises:
         InferenceError: A logit is NaN or +inf.
     """
     single = replace(options, top_k=1)
-    squad = decode_squad(pairs, start_logits, end_logits, single, threshold=threshold)
-    if options.no_answer_threshold is not None:
-        threshold = options.no_answer_threshold
+    squad = decode_squad(pairs, start_logits, end_logits, single, threshold=0.0)
     found = decode_pipeline(pairs, start_logits, end_logits, options)
-    predictions = []
-    for prediction, answers in zip(squad, found, strict=True):
-        answer = answers[0] if answers and answers[0].text else None
-        sure = decision_confidence(prediction.margin, threshold, confidence, answered=answer is not None)
-        predictions.append(replace(prediction, answer=answer, answers=answers, confidence=sure))
-    return predictions
+    return [
+        replace(prediction, answer=answers[0] if answers and answers[0].text else None, answers=answers)
+        for prediction, answers in zip(squad, found, strict=True)
+    ]
 
 
 def _probabilities(

@@ -57,7 +57,7 @@ def decode_squad(
         options: ``top_k``, ``n_best`` and ``span_tokens`` are used; ``no_answer_threshold`` goes before
             ``threshold`` unless it is None.
         threshold: "No answer" wins when null score − best span score exceeds it.
-        confidence: Calibration of the confidence; see ``fastspan.decoding.confidence``.
+        confidence: Calibration of the confidence; None: predictions have none.
 
     Returns:
         One prediction a pair.
@@ -78,7 +78,9 @@ def decode_squad(
             Prediction(
                 answer=answers[0] if answered else None,
                 answers=answers,
-                confidence=decision_confidence(null_score - best, threshold, confidence, answered=answered),
+                confidence=None
+                if confidence is None
+                else decision_confidence(null_score - best, threshold, confidence, answered=answered),
                 null_score=null_score,
                 best_span_score=best,
             )

@@ -43,7 +43,7 @@ def answering(qa: QuestionAnswerer, options: AnswerOptions) -> None:
     assert_type(prediction, Prediction)
     assert_type(prediction.answer, Answer | None)
     assert_type(prediction.answers, tuple[Answer, ...])
-    assert_type(prediction.confidence, float)
+    assert_type(prediction.confidence, float | None)
     assert_type(prediction.null_score, float)
     assert_type(prediction.best_span_score, float)
     assert_type(prediction.margin, float)

@@ -234,16 +234,12 @@ def test_no_answer_wins_only_above_the_threshold(threshold, answered):
     assert prediction.margin == -3
     assert (prediction.answer is not None) == answered
     assert [answer.score for answer in prediction.answers] == [3]
-    assert 0.5 <= prediction.confidence <= 1
-    if math.isfinite(threshold):
-        assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-abs(threshold + 3))))
 
 
 def test_the_options_threshold_goes_first():
     options = AnswerOptions(no_answer_threshold=-5.0)
     prediction = decode_one("wordpiece", "the", options, start=[1], end=[1], threshold=0.0)
     assert prediction.answer is None
-    assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-3)))
 
 
 def test_the_null_score_is_the_least_of_the_windows():
@@ -261,6 +257,7 @@ def test_a_calibration_changes_the_confidence_and_decides_nothing():
     answered = decode_one("wordpiece", "the", AnswerOptions(), **given_answer)
     abstained = decode_one("wordpiece", "the", AnswerOptions(), **given_answer, threshold=-9.0)
     assert answered.answer is not None
+    assert decode_one("wordpiece", "the", AnswerOptions(), start=[1], end=[1]).confidence is None
     assert answered.confidence == pytest.approx(1 / (1 + math.exp(4 - 0.5 * 2)))
     assert abstained.answer is None
     assert abstained.confidence == pytest.approx(1 / (1 + math.exp(-1 + 0.25 * 2)))
@@ -288,7 +285,9 @@ def test_a_context_without_text_has_no_answer(family, context):
     assert prediction.answers == ()
     assert prediction.null_score == float(starts[0][0][0] + ends[0][0][0])
     assert prediction.best_span_score == -math.inf
-    assert prediction.confidence == 1
+    assert prediction.confidence is None
+    (sure,) = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0, confidence=CURVES)
+    assert sure.confidence == 1
 
 
 # --- Spans ----------------------------------------------------------------------------------------
@@ -383,7 +382,7 @@ def test_any_string_gives_slices_of_the_context(family, question, context, top_k
         assert answer.text
         assert context[answer.start : answer.end] == answer.text
     assert prediction.answer is None or prediction.answer == prediction.answers[0]
-    assert 0 <= prediction.confidence <= 1
+    assert prediction.confidence is None
     assert math.isfinite(prediction.null_score)
 
 

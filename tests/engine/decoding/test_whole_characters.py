@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fastspan.text.encoder import Encoder
 from fastspan.text.graphemes import is_border
 from support.offline_tokenizers import FAMILIES
 
-DECODERS = {"squad": decode_squad, "pipeline": predict_pipeline}
+DECODERS = {"squad": partial(decode_squad, threshold=0.0), "pipeline": predict_pipeline}
 
 
 def characters_alone() -> Tokenizer:
@@ -50,7 +51,7 @@ def decoded(name, context, first, last, options):
     start, end = (np.full((1, len(window.input_ids)), -9, np.float32) for _ in range(2))
     start[0, window.first + next(i for i, (_, e) in enumerate(spans) if e > first)] = 9
     end[0, window.first + max(i for i, (s, _) in enumerate(spans) if s < last)] = 9
-    return DECODERS[options.decoding]([pair], [start], [end], options, threshold=0.0)[0].answer
+    return DECODERS[options.decoding]([pair], [start], [end], options)[0].answer
 
 
 @pytest.mark.parametrize("decoding", list(DECODERS))
@@ -140,7 +141,7 @@ def test_ends_are_borders_in_any_text(name, decoding, context, seed, align_to_wo
         [[rng.normal(size=len(window.input_ids)).astype(np.float32) for window in pairs[0].windows]]
         for _ in range(2)
     )
-    for answer in DECODERS[decoding](pairs, start, end, options, threshold=0.0)[0].answers:
+    for answer in DECODERS[decoding](pairs, start, end, options)[0].answers:
         assert context[answer.start : answer.end] == answer.text
         if answer.text:
             assert is_border(context, answer.start)
