@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
@@ -17,10 +18,11 @@ from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOv
 from fastspan.results import Info, Prediction
 from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
 from fastspan.runtime.deadline import check_deadline, deadline_in
-from fastspan.runtime.session import Session
-from fastspan.runtime.workers import Runs, Workers
+from fastspan.runtime.session import Logits, Session
+from fastspan.runtime.workers import Queued, Runs, Workers
+from fastspan.stage_times import StageClock
 from fastspan.streaming import CHUNK, GPU_CHUNK, OnError, Stages, stream
-from fastspan.text.encoder import EncodedPair, Encoder
+from fastspan.text.encoder import EncodedPair, Encoder, Window
 from fastspan.text.inputs import columns
 
 if TYPE_CHECKING:
@@ -110,7 +112,11 @@ class QuestionAnswerer:
         loaded = self._loaded
         between = None if deadline is None else lambda: check_deadline(deadline)
         pairs = _encode(loaded.encoder, [(question, context)], chosen, None, between=between)
-        return self._decode(self._run(loaded, pairs, deadline), chosen)[0]
+        groups, batches = _plan(loaded, pairs)
+        clock = StageClock()
+        logits = list(self._started(loaded.session, batches, deadline))
+        clock.lap("run")
+        return self._decode(Runs(pairs, groups, logits), chosen)[0]
 
     @overload
     def answer_many(
@@ -174,7 +180,7 @@ class QuestionAnswerer:
                 encode=lambda texts, position, last: _encode(
                     self._loaded.encoder, texts, chosen, position, last
                 ),
-                start=lambda encoded: self._run(self._loaded, encoded),
+                start=self._start,
                 finish=lambda runs: self._decode(runs, chosen),
             ),
             chunk=GPU_CHUNK if layout == "packed" else CHUNK,
@@ -223,10 +229,6 @@ class QuestionAnswerer:
             raise Closed("This answerer was closed; load the bundle again.")
         return loaded
 
-    @property
-    def _session(self) -> Session:
-        return self._loaded.session
-
     def _options(
         self, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str
     ) -> AnswerOptions:
@@ -234,27 +236,40 @@ class QuestionAnswerer:
             raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
         return (options or self._defaults).override(overrides, call).within(*self._window)
 
-    # The stages after ``_encode``, in the order they run.
+    # The stages: ``_encode``, ``_plan``, the runs, ``_decode``.
 
-    def _run(self, loaded: LoadedBundle, pairs: Sequence[EncodedPair], deadline: float | None = None) -> Runs:
-        """Start the runs of all windows: in threads where that lets work overlap, else at once."""
-        session = loaded.session
-        windows = [window for pair in pairs for window in pair.windows]
-        groups = _plan(loaded, [len(window.input_ids) for window in windows])
-        batches = [[windows[index] for index in group] for group in groups]
+    def _started(
+        self, session: Session, batches: Sequence[Sequence[Window]], deadline: float | None
+    ) -> Iterable[tuple[Logits, Logits]]:
+        """Start runs in threads, where that lets work overlap; else they run as their logits are taken."""
         # Even one batch leaves this thread free to encode, where a GPU runs it.
         on_gpu = session.graph.layout == "packed"
         if self._workers is not None and (on_gpu or len(batches) > 1):
-            return Runs(pairs, groups, self._workers.start(session, batches, deadline))
-        return Runs(pairs, groups, [session.run(batch, deadline=deadline) for batch in batches])
+            return self._workers.start(session, batches, deadline)
+        return map(partial(session.run, deadline=deadline), batches)
+
+    def _start(self, pairs: Sequence[EncodedPair]) -> Runs:
+        """Start the runs of a chunk; those that no thread takes are over when this returns."""
+        loaded = self._loaded
+        groups, batches = _plan(loaded, pairs)
+        clock = StageClock()
+        logits = self._started(loaded.session, batches, None)
+        runs = Runs(pairs, groups, logits if isinstance(logits, Queued) else list(logits))
+        clock.lap("run")
+        return runs
 
     def _decode(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
+        clock = StageClock()
         starts, ends = runs.logits()
+        clock.lap("run")
         if options.decoding == "pipeline":
-            return predict_pipeline(runs.pairs, starts, ends, options)
-        return decode_squad(
-            runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
-        )
+            predictions = predict_pipeline(runs.pairs, starts, ends, options)
+        else:
+            predictions = decode_squad(
+                runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
+            )
+        clock.lap("decode")
+        return predictions
 
 
 def _encode(
@@ -265,18 +280,28 @@ def _encode(
     last: EncodedPair | None = None,
     between: Callable[[], None] | None = None,
 ) -> list[EncodedPair]:
+    clock = StageClock()
     questions, contexts = columns(texts, position)
-    return encoder.encode(questions, contexts, options, position, last, between)
+    pairs = encoder.encode(questions, contexts, options, position, last, between)
+    clock.lap("encode")
+    return pairs
 
 
-def _plan(loaded: LoadedBundle, lengths: list[int]) -> list[list[int]]:
-    """Say which windows share a run."""
+def _plan(loaded: LoadedBundle, pairs: Sequence[EncodedPair]) -> tuple[list[list[int]], list[list[Window]]]:
+    """Say which windows share a run: as indexes into the windows of all pairs in turn, and themselves."""
+    clock = StageClock()
+    windows = [window for pair in pairs for window in pair.windows]
+    lengths = [len(window.input_ids) for window in windows]
     session = loaded.session
     if session.graph.layout == "packed":
-        return plan_packed(lengths, loaded.options.token_budget)
-    if session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
-        return plan_padded(lengths, loaded.options.token_budget)
-    return plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+        groups = plan_packed(lengths, loaded.options.token_budget)
+    elif session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
+        groups = plan_padded(lengths, loaded.options.token_budget)
+    else:
+        groups = plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+    batches = [[windows[index] for index in group] for group in groups]
+    clock.lap("plan")
+    return groups, batches
 
 
 def _describe(loaded: LoadedBundle) -> Info:

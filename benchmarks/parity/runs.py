@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -164,8 +163,7 @@ def run_variant(
     """
     loaded = load_bundle(bundle.folder, None, options)
     recording = _RecordingSession(loaded.session)
-    # It has all that an answerer asks of a session.
-    with QuestionAnswerer(replace(loaded, session=cast(Session, recording))) as answerer:
+    with QuestionAnswerer(replace(loaded, session=recording)) as answerer:
         info = answerer.info()
         outcomes = ask(answerer, questions, step=step)
     logits = [recording.recorded[_key(window)] for pair in pairs for window in pair.windows]
@@ -177,10 +175,19 @@ class _RecordingSession:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.graph, self.settings = session.graph, session.settings
+        self.shared_with_cpu = session.shared_with_cpu
         self.recorded: WindowLogits = {}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """As the session's."""
+        return self._session.providers
+
+    @property
+    def out_of_memory_retries(self) -> int:
+        """As the session's."""
+        return self._session.out_of_memory_retries
 
     def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
         """Run windows as the session does, and keep a copy of each one's logits without its padding."""

@@ -28,7 +28,7 @@ from fastspan.bundle.variants import VariantName
 from fastspan.errors import DataError, FastSpanError, InputError
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import AnswerOptions
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Encoder
 from fastspan.tuning.sample_texts import questions_of
 
@@ -42,7 +42,7 @@ _WORTH_A_ROW = 0.01
 _OTHERS = "others"
 
 
-class _Profiled(Session):
+class _Profiled(OnnxSession):
     """A session that keeps a protocol of its runs until ``protocol`` is read."""
 
     def protocol(self) -> list[dict[str, Any]]:

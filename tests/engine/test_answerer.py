@@ -450,7 +450,7 @@ def test_a_failing_run_names_its_cause_and_the_next_call_works(
             raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(qa._session, "_session", Failing())
+        patch.setattr(qa._loaded.session, "_session", Failing())
         with pytest.raises(
             InferenceError, match=r"failed on 1 windows of up to \d+ tokens: out of memory"
         ) as e:
@@ -470,7 +470,7 @@ def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
     qa = QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2)
     expected = qa.answer(QUESTION, words(900))
     info = qa.info()
-    session = qa._session
+    session = qa._loaded.session
     real, held = session._session, weakref.ref(session)
     entered, free = threading.Event(), threading.Event()
 
@@ -501,10 +501,10 @@ def test_batches_that_memory_was_too_small_for_are_counted_for_the_user(tiny_bun
     with QuestionAnswerer.load(tiny_bundle) as qa:
         before = qa.info()
         assert before.out_of_memory_retries == 0
-        qa._session._retries = 2
+        qa._loaded.session._retries = 2
         assert qa.info().out_of_memory_retries == 2
         assert before.out_of_memory_retries == 0
-        qa._session._retries = 3
+        qa._loaded.session._retries = 3
     assert qa.info().out_of_memory_retries == 3
 
 

@@ -29,8 +29,8 @@ class Gate:
     def __init__(self, qa: QuestionAnswerer) -> None:
         self.began = 0
         self.entered, self.free = threading.Event(), threading.Event()
-        self._real = qa._session._session
-        qa._session._session = self
+        self._real = qa._loaded.session._session
+        qa._loaded.session._session = self
 
     def run(self, *arguments: object) -> Any:
         self.began += 1
@@ -251,6 +251,6 @@ def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path, monkeypatch: pytest
     )
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
         qa.answer_many([])
-        qa._session.graph = type("Packed", (), {"layout": "packed"})()
+        qa._loaded.session.graph = type("Packed", (), {"layout": "packed"})()
         qa.answer_many([])
     assert asked == [64, 256]
