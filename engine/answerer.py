@@ -71,7 +71,9 @@ class QuestionAnswerer:
             source: The folder that ``fastspan export`` wrote, or the hub id of a repository that holds one.
             revision: With a hub id: branch, tag or commit.
             options: How to load it.
-            **overrides: Single fields of ``LoadOptions``, such as ``variant="int8"`` or ``threads=2``.
+            **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
+                ``optimize_for``, ``threads``, ``spinning``, ``token_budget``, ``gpu_memory_limit`` or
+                ``profile``.
 
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.
@@ -99,7 +101,10 @@ class QuestionAnswerer:
             context: The text that may hold the answer, of any length; empty gives no answer.
             timeout: Seconds until the call gives up; None: it never does.
             options: How to answer; None: the bundle's window with every other default.
-            **overrides: Single fields of ``AnswerOptions``, such as ``top_k=3``.
+            **overrides: Single fields of ``AnswerOptions``: ``top_k``, ``max_answer_length``, ``n_best``,
+                ``max_length``, ``overlap``, ``max_windows``, ``max_question_length``, ``decoding``,
+                ``no_answer_threshold``, ``align_to_words``, ``handle_impossible_answer`` or
+                ``truncate_question``.
 
         Raises:
             InputError: An argument is unusable; the message names it.
@@ -153,7 +158,10 @@ class QuestionAnswerer:
             on_error: What a pair that cannot be used does. ``"raise"``: it ends the stream. ``"yield"``: its
                 ``InputError`` is yielded in its place, and every other pair is answered.
             options: How to answer; None: the bundle's window with every other default.
-            **overrides: Single fields of ``AnswerOptions``.
+            **overrides: Single fields of ``AnswerOptions``: ``top_k``, ``max_answer_length``, ``n_best``,
+                ``max_length``, ``overlap``, ``max_windows``, ``max_question_length``, ``decoding``,
+                ``no_answer_threshold``, ``align_to_words``, ``handle_impossible_answer`` or
+                ``truncate_question``.
 
         Yields:
             One prediction a pair; with ``on_error="yield"`` an ``InputError`` for one that cannot be used.

@@ -97,10 +97,7 @@ def encode_questions(bundle: Bundle, questions: Sequence[Question]) -> list[Enco
     Raises:
         DataError: A question cannot be asked; the message names it.
     """
-    manifest = bundle.manifest
-    encoder = Encoder.from_folder(
-        bundle.folder, segment_ids=manifest.model.segment_ids, max_positions=manifest.model.max_positions
-    )
+    encoder = Encoder.of_bundle(bundle)
     options = _options(bundle)
     try:
         return encoder.encode([q.question for q in questions], [q.context for q in questions], options)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from tokenizers import Tokenizer
 
+from fastspan.bundle.folder import Bundle
 from fastspan.errors import BundleError, InputError, TooManyWindows
 from fastspan.options import AnswerOptions
 from fastspan.text.inputs import argument_name, check_pair
@@ -127,6 +128,18 @@ class Encoder:
         except Exception as error:
             raise BundleError(f"{file} cannot be read as a tokenizer: {error}; export it again.") from error
         return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> Encoder:
+        """Load a bundle's tokenizer, for its model.
+
+        Raises:
+            BundleError: The tokenizer is missing, or does not serve.
+        """
+        model = bundle.manifest.model
+        return cls.from_folder(
+            bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
+        )
 
     def encode(
         self,
