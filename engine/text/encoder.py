@@ -32,6 +32,9 @@ from fastspan.text.pieces import PIECE, PieceTokenizer
 
 __all__ = ["EncodedPair", "Encoder", "Window"]
 
+# As tokenizers gives them, or, of a text in pieces, as an array.
+AnyIds = Sequence[int] | Ids
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Neighbouring windows advance by at least this part of a window: else a legal option makes a window a token.
@@ -108,7 +111,11 @@ class Encoder:
             tokenizer.no_truncation()
             tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = read_pair_template(tokenizer)
+        template = self._template = read_pair_template(tokenizer)
+        # As lists: most windows are short, and made of what tokenizers gives as lists.
+        self._before, self._between, self._after = (
+            part.tolist() for part in (template.before, template.between, template.after)
+        )
         self._segment_ids = segment_ids
         self._max_positions = max_positions
         self._pieces: PieceTokenizer | None = None
@@ -187,7 +194,7 @@ class Encoder:
         encodings |= self._tokenize(
             (text for text in dict.fromkeys((*questions, *contexts)) if text not in encodings), between
         )
-        ids = {text: np.array(encoding.ids, np.int64) for text, encoding in encodings.items()}
+        ids = {text: encoding.ids for text, encoding in encodings.items()}
         pairs = []
         for question, context, index in zip(questions, contexts, indexes, strict=True):
             fitted = self._fit(ids[question], len(ids[context]), options, index)
@@ -226,7 +233,7 @@ class Encoder:
             next(rest) if len(text) <= 2 * PIECE else self._pieces.encode(text, between) for text in texts
         ]
 
-    def _fit(self, question: Ids, tokens: int, options: AnswerOptions, index: int | None) -> Ids:
+    def _fit(self, question: AnyIds, tokens: int, options: AnswerOptions, index: int | None) -> AnyIds:
         """Return the question, cut if it must and may be, so that ``tokens`` of the context find room."""
         name, special_tokens = argument_name("question", index), self._template.special_tokens
         if not len(question):
@@ -258,11 +265,11 @@ class Encoder:
         return question[:limit]
 
     def _windows(
-        self, question: Ids, context: Ids, options: AnswerOptions, index: int | None
+        self, question: AnyIds, context: AnyIds, options: AnswerOptions, index: int | None
     ) -> tuple[Window, ...]:
         """Lay out one pair of token ids that is known to fit."""
         template = self._template
-        head = np.concatenate((template.before, question, template.between))
+        head = [*self._before, *question, *self._between]
         first = len(head)
         max_length, overlap = options.window
         room = max_length - first - len(template.after)
@@ -279,15 +286,16 @@ class Encoder:
             )
         ids = np.empty((full, max_length), np.int64)
         ids[:, :first] = head
-        ids[:, first : first + room] = sliding_window_view(context, room)[: full * step : step]
+        tokens = np.asarray(context, np.int64)
+        ids[:, first : first + room] = sliding_window_view(tokens, room)[: full * step : step]
         ids[:, first + room :] = template.after
         types = self._type_ids(first, room)
         windows = [Window(ids[i], types, first, room, i * step) for i in range(full)]
         return (*windows, self._window(head, context[full * step :], full * step))
 
-    def _window(self, head: Ids, context: Ids, origin: int) -> Window:
+    def _window(self, head: AnyIds, context: AnyIds, origin: int) -> Window:
         first, count = len(head), len(context)
-        ids = np.concatenate((head, context, self._template.after))
+        ids = np.array([*head, *context, *self._after], np.int64)
         return Window(ids, self._type_ids(first, count), first, count, origin)
 
     def _type_ids(self, first: int, count: int) -> Ids:

@@ -17,7 +17,7 @@ def columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str]
         first_index: Position of the first pair in the caller's list, for messages; None for a lone pair.
 
     Raises:
-        InputError: One is no pair of strings, or its question is blank; the message names it.
+        InputError: One is no pair; the message names it.
     """
     questions: list[str] = []
     contexts: list[str] = []
@@ -29,7 +29,6 @@ def columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str]
                 f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}.",
                 index=index,
             )
-        check_pair(pair[0], pair[1], index)
         questions.append(pair[0])
         contexts.append(pair[1])
     return questions, contexts
