@@ -183,7 +183,7 @@ class OnnxSession:
         return start, end
 
     def _touching_gpu(self, deadline: float | None = None) -> AbstractContextManager[None]:
-        """What a use of the provider's device is wrapped in."""
+        """The context in which the provider's device is used."""
         return gpu_shared(deadline) if needs_cuda(self.settings.provider) else nullcontext()
 
     def _failure(
@@ -313,8 +313,8 @@ _sessions: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
 def _keep_what_was_inherited() -> None:
     """Let a forked child never destroy the ONNX Runtime sessions it inherited, not even at its exit.
 
-    Their threads did not survive the fork, and a session's destructor would wait for them for ever. One
-    reference more than anyone will ever give back keeps it from being called.
+    Their threads did not survive the fork, and a session's destructor would wait for them for ever. An extra
+    reference, which nobody releases, keeps it from being called.
     """
     for session in _sessions:
         for kept in session._inherited():

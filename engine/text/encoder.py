@@ -194,7 +194,11 @@ class Encoder:
         encodings |= self._tokenize(
             (text for text in dict.fromkeys((*questions, *contexts)) if text not in encodings), between
         )
-        ids = {text: encoding.ids for text, encoding in encodings.items()}
+        # One window is laid out from lists; several are cut from an array, which many questions may share.
+        ids: dict[str, AnyIds] = {
+            text: encoding.ids if len(encoding) <= max_length else np.array(encoding.ids, np.int64)
+            for text, encoding in encodings.items()
+        }
         pairs = []
         for question, context, index in zip(questions, contexts, indexes, strict=True):
             fitted = self._fit(ids[question], len(ids[context]), options, index)

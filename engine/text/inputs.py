@@ -1,4 +1,4 @@
-"""What callers hand over, checked before any work is done."""
+"""Questions and contexts, checked before any work is done."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -498,13 +499,15 @@ def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
 
 
 def test_batches_that_memory_was_too_small_for_are_counted_for_the_user(tiny_bundle):
-    with QuestionAnswerer.load(tiny_bundle) as qa:
+    loaded = load_bundle(tiny_bundle, None, LoadOptions())
+    session = SimpleNamespace(graph=loaded.session.graph, providers=("CPU",), out_of_memory_retries=0)
+    with QuestionAnswerer(replace(loaded, session=session)) as qa:
         before = qa.info()
         assert before.out_of_memory_retries == 0
-        qa._loaded.session._retries = 2
+        session.out_of_memory_retries = 2
         assert qa.info().out_of_memory_retries == 2
         assert before.out_of_memory_retries == 0
-        qa._loaded.session._retries = 3
+        session.out_of_memory_retries = 3
     assert qa.info().out_of_memory_retries == 3
 
 

@@ -205,6 +205,7 @@ class PackedStandIn:
     """A loaded session of another layout, which no session made anew from its graph could stand for."""
 
     out_of_memory_retries = 0
+    shared_with_cpu = ""
 
     def __init__(self, session: OnnxSession) -> None:
         self.graph = replace(session.graph, layout="packed", target="cuda")
