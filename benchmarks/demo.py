@@ -113,11 +113,12 @@ def _parity(variant: Variant) -> tuple[str, str, str]:
 def _show(console: Console, question: str, context: str, prediction: Prediction) -> None:
     words = len(context.split())
     console.print(f"[bold]{question}[/bold]  [dim](from {words} words)[/dim]")
+    sure = "not calibrated" if prediction.confidence is None else f"confidence {prediction.confidence:.2f}"
     if prediction.answer is None:
-        console.print(f"  no answer in the passage  [dim]confidence {prediction.confidence:.2f}[/dim]")
+        console.print(f"  no answer in the passage  [dim]{sure}[/dim]")
     else:
         answer = prediction.answer
-        place = f"characters {answer.start}–{answer.end}, confidence {prediction.confidence:.2f}"
+        place = f"characters {answer.start}–{answer.end}, {sure}"
         console.print(f"  [green]{answer.text}[/green]  [dim]{place}[/dim]")
 
 

@@ -21,6 +21,7 @@ from fastspan.errors import (
     Overloaded,
     ParityError,
     ProviderError,
+    TooManyWindows,
 )
 from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.results import Answer, Info, Prediction
@@ -51,6 +52,7 @@ __all__ = [
     "Prediction",
     "ProviderError",
     "QuestionAnswerer",
+    "TooManyWindows",
     "__version__",
 ]
 

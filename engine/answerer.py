@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from fastspan.decoding.pipeline import predict_pipeline
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
-from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides
+from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown
 from fastspan.results import Info, Prediction
 from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
-from fastspan.runtime.deadline import deadline_in
-from fastspan.runtime.session import Session
-from fastspan.runtime.workers import Runs, Workers
-from fastspan.streaming import CHUNK, GPU_CHUNK, Stages, stream
-from fastspan.text.encoder import EncodedPair, Encoder
+from fastspan.runtime.deadline import check_deadline, deadline_in
+from fastspan.runtime.session import Logits, Session
+from fastspan.runtime.workers import Queued, Runs, Workers
+from fastspan.stage_times import StageClock
+from fastspan.streaming import CHUNK, GPU_CHUNK, OnError, Stages, stream
+from fastspan.text.encoder import EncodedPair, Encoder, Window
 from fastspan.text.inputs import columns
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ class QuestionAnswerer:
             source: The folder that ``fastspan export`` wrote, or the hub id of a repository that holds one.
             revision: With a hub id: branch, tag or commit.
             options: How to load it.
-            **overrides: Single fields of ``LoadOptions``, such as ``variant="int8"`` or ``threads=2``.
+            **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
+                ``optimize_for``, ``threads``, ``spinning``, ``token_budget``, ``gpu_memory_limit`` or
+                ``profile``.
 
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.
@@ -97,7 +101,10 @@ class QuestionAnswerer:
             context: The text that may hold the answer, of any length; empty gives no answer.
             timeout: Seconds until the call gives up; None: it never does.
             options: How to answer; None: the bundle's window with every other default.
-            **overrides: Single fields of ``AnswerOptions``, such as ``top_k=3``.
+            **overrides: Single fields of ``AnswerOptions``: ``top_k``, ``max_answer_length``, ``n_best``,
+                ``max_length``, ``overlap``, ``max_windows``, ``max_question_length``, ``decoding``,
+                ``no_answer_threshold``, ``align_to_words``, ``handle_impossible_answer`` or
+                ``truncate_question``.
 
         Raises:
             InputError: An argument is unusable; the message names it.
@@ -108,28 +115,61 @@ class QuestionAnswerer:
         deadline = deadline_in(timeout)
         chosen = self._options(options, overrides, "answer")
         loaded = self._loaded
-        pairs = _encode(loaded.encoder, [(question, context)], chosen, None)
-        return self._decode(self._run(loaded, pairs, deadline), chosen)[0]
+        between = None if deadline is None else lambda: check_deadline(deadline)
+        pairs = _encode(loaded.encoder, [(question, context)], chosen, None, between=between)
+        groups, batches = _plan(loaded, pairs)
+        clock = StageClock()
+        logits = list(self._started(loaded.session, batches, deadline))
+        clock.lap("run")
+        return self._decode(Runs(pairs, groups, logits), chosen)[0]
+
+    @overload
+    def answer_many(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        on_error: Literal["raise"] = "raise",
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def answer_many(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        on_error: Literal["yield"],
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Prediction | InputError]: ...
 
     def answer_many(
         self,
         pairs: Iterable[tuple[str, str]],
         *,
+        on_error: OnError = "raise",
         options: AnswerOptions | None = None,
         **overrides: Unpack[AnswerOverrides],
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[Prediction] | Iterator[Prediction | InputError]:
         """Answer any number of questions, batched inside, streamed in the order of the input.
 
         Args:
             pairs: Tuples of question and context; a generator of any length is read as answers are taken.
+            on_error: What a pair that cannot be used does. ``"raise"``: it ends the stream. ``"yield"``: its
+                ``InputError`` is yielded in its place, and every other pair is answered.
             options: How to answer; None: the bundle's window with every other default.
-            **overrides: Single fields of ``AnswerOptions``.
+            **overrides: Single fields of ``AnswerOptions``: ``top_k``, ``max_answer_length``, ``n_best``,
+                ``max_length``, ``overlap``, ``max_windows``, ``max_question_length``, ``decoding``,
+                ``no_answer_threshold``, ``align_to_words``, ``handle_impossible_answer`` or
+                ``truncate_question``.
 
         Yields:
-            One prediction a pair.
+            One prediction a pair; with ``on_error="yield"`` an ``InputError`` for one that cannot be used.
 
         Raises:
-            InputError: A pair is unusable; every pair before it has been answered by then.
+            InputError: A pair is unusable, which its ``index`` tells, or an option is. Every pair before it
+                has been answered by then.
+            Exception: What ``pairs`` raised, if it did; every pair before has been answered by then.
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
@@ -139,6 +179,8 @@ class QuestionAnswerer:
                 "pairs must be tuples of question and context, in a list or generator, "
                 f"not {type(pairs).__name__}."
             )
+        if on_error not in get_args(OnError):
+            raise InputError(f"on_error must be 'raise' or 'yield', not {shown(on_error)}.")
         layout = self._loaded.session.graph.layout
         return stream(
             iter(pairs),
@@ -146,12 +188,13 @@ class QuestionAnswerer:
                 encode=lambda texts, position, last: _encode(
                     self._loaded.encoder, texts, chosen, position, last
                 ),
-                start=lambda encoded: self._run(self._loaded, encoded),
+                start=self._start,
                 finish=lambda runs: self._decode(runs, chosen),
             ),
             chunk=GPU_CHUNK if layout == "packed" else CHUNK,
             # With workers, the next chunk is encoded and queued while the one before it still runs.
             ahead=1 if self._workers is not None else 0,
+            on_error=on_error,
         )
 
     def info(self) -> Info:
@@ -194,10 +237,6 @@ class QuestionAnswerer:
             raise Closed("This answerer was closed; load the bundle again.")
         return loaded
 
-    @property
-    def _session(self) -> Session:
-        return self._loaded.session
-
     def _options(
         self, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str
     ) -> AnswerOptions:
@@ -205,26 +244,40 @@ class QuestionAnswerer:
             raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
         return (options or self._defaults).override(overrides, call).within(*self._window)
 
-    # The stages after ``_encode``, in the order they run.
+    # The stages: ``_encode``, ``_plan``, the runs, ``_decode``.
 
-    def _run(self, loaded: LoadedBundle, pairs: Sequence[EncodedPair], deadline: float | None = None) -> Runs:
-        """Start the runs of all windows: in threads where that lets work overlap, else at once."""
-        session = loaded.session
-        windows = [window for pair in pairs for window in pair.windows]
-        groups = _plan(loaded, [len(window.input_ids) for window in windows])
-        batches = [[windows[index] for index in group] for group in groups]
+    def _started(
+        self, session: Session, batches: Sequence[Sequence[Window]], deadline: float | None
+    ) -> Iterable[tuple[Logits, Logits]]:
+        """Start runs in threads, where that lets work overlap; else they run as their logits are taken."""
         # Even one batch leaves this thread free to encode, where a GPU runs it.
         on_gpu = session.graph.layout == "packed"
         if self._workers is not None and (on_gpu or len(batches) > 1):
-            return Runs(pairs, groups, self._workers.start(session, batches, deadline))
-        return Runs(pairs, groups, [session.run(batch, deadline=deadline) for batch in batches])
+            return self._workers.start(session, batches, deadline)
+        return map(partial(session.run, deadline=deadline), batches)
+
+    def _start(self, pairs: Sequence[EncodedPair]) -> Runs:
+        """Start the runs of a chunk; those that no thread takes are over when this returns."""
+        loaded = self._loaded
+        groups, batches = _plan(loaded, pairs)
+        clock = StageClock()
+        logits = self._started(loaded.session, batches, None)
+        runs = Runs(pairs, groups, logits if isinstance(logits, Queued) else list(logits))
+        clock.lap("run")
+        return runs
 
     def _decode(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
+        clock = StageClock()
         starts, ends = runs.logits()
-        decode = decode_squad if options.decoding == "squad" else predict_pipeline
-        return decode(
-            runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
-        )
+        clock.lap("run")
+        if options.decoding == "pipeline":
+            predictions = predict_pipeline(runs.pairs, starts, ends, options)
+        else:
+            predictions = decode_squad(
+                runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
+            )
+        clock.lap("decode")
+        return predictions
 
 
 def _encode(
@@ -233,19 +286,30 @@ def _encode(
     options: AnswerOptions,
     position: int | None,
     last: EncodedPair | None = None,
+    between: Callable[[], None] | None = None,
 ) -> list[EncodedPair]:
+    clock = StageClock()
     questions, contexts = columns(texts, position)
-    return encoder.encode(questions, contexts, options, position, last)
+    pairs = encoder.encode(questions, contexts, options, position, last, between)
+    clock.lap("encode")
+    return pairs
 
 
-def _plan(loaded: LoadedBundle, lengths: list[int]) -> list[list[int]]:
-    """Say which windows share a run."""
+def _plan(loaded: LoadedBundle, pairs: Sequence[EncodedPair]) -> tuple[list[list[int]], list[list[Window]]]:
+    """Say which windows share a run: as indexes into the windows of all pairs in turn, and themselves."""
+    clock = StageClock()
+    windows = [window for pair in pairs for window in pair.windows]
+    lengths = [len(window.input_ids) for window in windows]
     session = loaded.session
     if session.graph.layout == "packed":
-        return plan_packed(lengths, loaded.options.token_budget)
-    if session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
-        return plan_padded(lengths, loaded.options.token_budget)
-    return plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+        groups = plan_packed(lengths, loaded.options.token_budget)
+    elif session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
+        groups = plan_padded(lengths, loaded.options.token_budget)
+    else:
+        groups = plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+    batches = [[windows[index] for index in group] for group in groups]
+    clock.lap("plan")
+    return groups, batches
 
 
 def _describe(loaded: LoadedBundle) -> Info:

@@ -2,6 +2,7 @@
 
     FastSpanError
     ├── InputError            a question, context or option the caller can mend
+    │   └── TooManyWindows    a context makes more windows than max_windows
     ├── CheckpointError       a checkpoint that cannot be read or exported
     ├── DataError             an evaluation file that is not what it claims to be
     ├── ParityError           an exported graph that disagrees with its reference
@@ -36,6 +37,7 @@ __all__ = [
     "Overloaded",
     "ParityError",
     "ProviderError",
+    "TooManyWindows",
 ]
 
 
@@ -44,7 +46,23 @@ class FastSpanError(Exception):
 
 
 class InputError(FastSpanError, ValueError):
-    """A question, a context or an option is not usable; the message names the argument."""
+    """A question, a context or an option is not usable; the message names the argument.
+
+    Args:
+        message: What was wrong and how to mend it.
+        index: Position of the pair among those of ``answer_many``, from 0; None where there is but one.
+
+    Attributes:
+        index: As given.
+    """
+
+    def __init__(self, message: str = "", *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class TooManyWindows(InputError):
+    """A context makes more windows beside its question than ``max_windows`` allows."""
 
 
 class CheckpointError(FastSpanError):

@@ -17,7 +17,7 @@ from fastspan.options import LoadOptions
 from fastspan.runtime.batching import SHORT_BATCH_TOKENS
 from fastspan.runtime.provider_options import default_options, make_cache_folders
 from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolve_provider
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
 __all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
@@ -194,7 +194,7 @@ def _session(
         from fastspan.runtime.cuda.session import CudaSession  # a CPU never needs it
 
         return CudaSession(bundle.folder, graph, chosen)
-    return Session(bundle.folder, graph, chosen)
+    return OnnxSession(bundle.folder, graph, chosen)
 
 
 def _padding_id(bundle: Bundle) -> int:

@@ -32,7 +32,7 @@ _LONGEST_SHOWN = 80
 # What a call takes beside its options, for the message that refuses what is neither.
 _OWN_ARGUMENTS = {
     "answer": ("question", "context", "timeout", "options"),
-    "answer_many": ("pairs", "options"),
+    "answer_many": ("pairs", "on_error", "options"),
     "load": ("source", "revision", "options"),
 }
 
@@ -102,6 +102,8 @@ class AnswerOverrides(TypedDict, total=False):
     n_best: int
     max_length: int | None
     overlap: int | None
+    max_windows: int | None
+    max_question_length: int | None
     decoding: Decoding
     no_answer_threshold: float | None
     align_to_words: bool
@@ -120,14 +122,18 @@ class AnswerOptions:
         n_best: ``squad`` decoding: a span starts at one of the window's ``n_best`` best start
             tokens and ends at one of its ``n_best`` best end tokens, as in ``run_squad``.
         max_length: Longest window, in tokens, question and special tokens included. None: the bundle's.
-        overlap: Context tokens that two neighbouring windows share. None: the bundle's.
+        overlap: Context tokens that two neighbouring windows share. None: the bundle's. Beside the question,
+            windows must advance by at least an eighth of ``max_length``.
+        max_windows: Most windows that one question and context may make. None: any number.
+        max_question_length: Longest question, in tokens; of a longer one only so many are asked. None: what
+            the decoding's reference does, 64 for ``squad``; ``pipeline`` cuts none.
         decoding: ``"squad"`` (run_squad's post-processing) or ``"pipeline"`` (what the
             question-answering pipeline of transformers 4.57 returned).
         no_answer_threshold: ``squad`` decoding: no answer when ``null_score -
             best_span_score`` exceeds it. None: the threshold stored in the bundle.
         align_to_words: ``pipeline`` decoding: widen answers to whole words.
         handle_impossible_answer: ``pipeline`` decoding: let "no answer" compete with the spans.
-        truncate_question: Cut a question that leaves no room for the context, instead of
+        truncate_question: Cut a question that leaves its context too little room even so, instead of
             refusing it.
     """
 
@@ -136,6 +142,8 @@ class AnswerOptions:
     n_best: int = 20
     max_length: int | None = None
     overlap: int | None = None
+    max_windows: int | None = None
+    max_question_length: int | None = None
     decoding: Decoding = "squad"
     no_answer_threshold: float | None = None
     align_to_words: bool = True
@@ -145,9 +153,9 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         for name in ("top_k", "n_best"):
             _whole(name, getattr(self, name), 1)
-        for name, least in (("max_answer_length", 1), ("max_length", 1), ("overlap", 0)):
+        for name in ("max_answer_length", "max_length", "overlap", "max_windows", "max_question_length"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), least)
+                _whole(name, getattr(self, name), 0 if name == "overlap" else 1)
         if self.max_length is not None and self.overlap is not None:
             _check_window(self.max_length, self.overlap)
         _one_of("decoding", self.decoding, get_args(Decoding))
@@ -165,6 +173,13 @@ class AnswerOptions:
         if self.max_answer_length is not None:
             return self.max_answer_length
         return 30 if self.decoding == "squad" else 15
+
+    @property
+    def question_tokens(self) -> int | None:
+        """Longest question in tokens, the decoding's own limit filled in; None: none is cut."""
+        if self.max_question_length is not None:
+            return self.max_question_length
+        return 64 if self.decoding == "squad" else None
 
     @property
     def window(self) -> tuple[int, int]:

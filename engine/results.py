@@ -37,9 +37,9 @@ class Prediction:
         answers: The ``top_k`` best spans, distinct, best first. Filled even when ``answer``
             is None, so that a caller can apply a threshold of its own; empty when the
             context holds no span at all.
-        confidence: The probability, in [0, 1], that ``answer`` (or its absence) is right:
-            calibrated when the bundle holds a calibration, else the logistic function of
-            the distance between the margin and the threshold.
+        confidence: The calibrated probability, in [0, 1], that ``answer`` (or its absence) is right.
+            None where the bundle holds no calibration (``fastspan calibrate`` makes one), and with
+            ``pipeline`` decoding, whose answers no calibration was fitted to.
         null_score: The score of "no answer": the minimum over windows of the start logit
             plus the end logit of the classification token (BERT's ``run_squad``).
         best_span_score: Start logit plus end logit of the best span; ``-inf`` without one.
@@ -47,7 +47,7 @@ class Prediction:
 
     answer: Answer | None
     answers: tuple[Answer, ...]
-    confidence: float
+    confidence: float | None
     null_score: float
     best_span_score: float
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fastspan.errors import InputError
 from fastspan.results import Prediction
 from fastspan.runtime.workers import Runs
 from fastspan.text.encoder import EncodedPair
 
-__all__ = ["CHUNK", "GPU_CHUNK", "Stages", "stream"]
+__all__ = ["CHUNK", "GPU_CHUNK", "OnError", "Stages", "stream"]
 
 Texts = Sequence[tuple[str, str]]
+
+OnError = Literal["raise", "yield"]
+"""What ``answer_many`` does with a pair that cannot be used."""
 
 CHUNK = 64
 """Pairs that are encoded, run and decoded together on a CPU: enough for the tokenizer's threads and for
@@ -43,8 +47,8 @@ class Stages:
 
 
 def stream(
-    pairs: Iterator[tuple[str, str]], stages: Stages, *, chunk: int, ahead: int
-) -> Iterator[Prediction]:
+    pairs: Iterator[tuple[str, str]], stages: Stages, *, chunk: int, ahead: int, on_error: OnError = "raise"
+) -> Iterator[Prediction | InputError]:
     """Answer pairs in their order, reading no more of them than the answers that are taken need.
 
     Args:
@@ -53,36 +57,60 @@ def stream(
         chunk: Most pairs in a chunk.
         ahead: How many chunks are encoded and started while an earlier one still runs. Once the iterator is
             closed or dropped, those of their runs that have not begun never do.
+        on_error: ``"raise"``: the first pair that cannot be used ends the stream. ``"yield"``: its error
+            takes the place of its prediction, and the others are answered.
 
     Raises:
         InputError: A pair is unusable; every pair before it has been answered by then.
+        Exception: What ``pairs`` raised; every pair before has been answered by then.
     """
-    started: deque[Runs] = deque()
+    started: deque[_Chunk] = deque()
     position = 0
     last: EncodedPair | None = None
-    fault: InputError | None = None
+    end: Exception | None = None
     try:
-        while fault is None and (texts := _next_chunk(pairs, chunk)):
-            try:
-                encoded = stages.encode(texts, position, last)
-            except InputError:
-                encoded, fault = _before_the_fault(texts, stages, position, last)
+        while end is None:
+            texts, end = _next_chunk(pairs, chunk)
+            if not texts:
+                break
+            encoded = _encode(texts, stages, position, last, on_error)
             position += len(texts)
-            if encoded:
-                last = encoded[-1]
-                started.append(stages.start(encoded))
+            if on_error == "raise" and isinstance(bad := encoded[-1], InputError):
+                end = bad
+                encoded.pop()
+            good = [pair for pair in encoded if not isinstance(pair, InputError)]
+            last = good[-1] if good else last
+            started.append(_Chunk(encoded, stages.start(good) if good else None))
             while len(started) > ahead:
-                yield from stages.finish(started.popleft())
+                yield from _finish(started.popleft(), stages)
         while started:
-            yield from stages.finish(started.popleft())
+            yield from _finish(started.popleft(), stages)
     finally:
-        for runs in started:
-            runs.cancel()
-    if fault is not None:
-        raise fault
+        for waiting in started:
+            if waiting.runs is not None:
+                waiting.runs.cancel()
+    if end is not None:
+        raise end
 
 
-def _next_chunk(pairs: Iterator[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk under way: its pairs, an error for each that is unusable, and the runs of the others."""
+
+    pairs: Sequence[EncodedPair | InputError]
+    runs: Runs | None
+
+
+def _finish(chunk: _Chunk, stages: Stages) -> Iterator[Prediction | InputError]:
+    predictions = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
+    for pair in chunk.pairs:
+        yield pair if isinstance(pair, InputError) else next(predictions)
+
+
+def _next_chunk(
+    pairs: Iterator[tuple[str, str]], most: int
+) -> tuple[list[tuple[str, str]], Exception | None]:
+    """Return the next pairs, and what their iterator raised instead of one more."""
     chunk: list[tuple[str, str]] = []
     characters = 0
     while len(chunk) < most and characters < _CHUNK_CHARACTERS:
@@ -90,21 +118,30 @@ def _next_chunk(pairs: Iterator[tuple[str, str]], most: int) -> list[tuple[str, 
             pair = next(pairs)
         except StopIteration:
             break
+        except Exception as error:  # noqa: BLE001 - raised again once what came before is answered
+            return chunk, error
         chunk.append(pair)
         # What is no pair of strings is refused when it is encoded.
         if isinstance(pair, tuple | list):
             characters += sum(len(text) for text in pair if isinstance(text, str))
-    return chunk
+    return chunk, None
 
 
-def _before_the_fault(
-    texts: Texts, stages: Stages, position: int, last: EncodedPair | None
-) -> tuple[list[EncodedPair], InputError | None]:
-    """The pairs before the first that cannot be used, and what is wrong with that one."""
-    good: list[EncodedPair] = []
+def _encode(
+    texts: Texts, stages: Stages, position: int, last: EncodedPair | None, on_error: OnError
+) -> list[EncodedPair | InputError]:
+    """Encode a chunk; an error stands in the place of a pair that cannot be used, and may be the last."""
+    try:
+        return [*stages.encode(texts, position, last)]
+    except InputError:
+        found: list[EncodedPair | InputError] = []
     for index, pair in enumerate(texts, position):
         try:
-            good += stages.encode([pair], index, good[-1] if good else last)
+            (encoded,) = stages.encode([pair], index, last)
+            found.append(encoded)
+            last = encoded
         except InputError as error:
-            return good, error
-    return good, None
+            found.append(error)
+            if on_error == "raise":
+                break
+    return found

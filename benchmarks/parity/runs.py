@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -98,10 +97,7 @@ def encode_questions(bundle: Bundle, questions: Sequence[Question]) -> list[Enco
     Raises:
         DataError: A question cannot be asked; the message names it.
     """
-    manifest = bundle.manifest
-    encoder = Encoder.from_folder(
-        bundle.folder, segment_ids=manifest.model.segment_ids, max_positions=manifest.model.max_positions
-    )
+    encoder = Encoder.of_bundle(bundle)
     options = _options(bundle)
     try:
         return encoder.encode([q.question for q in questions], [q.context for q in questions], options)
@@ -164,8 +160,7 @@ def run_variant(
     """
     loaded = load_bundle(bundle.folder, None, options)
     recording = _RecordingSession(loaded.session)
-    # It has all that an answerer asks of a session.
-    with QuestionAnswerer(replace(loaded, session=cast(Session, recording))) as answerer:
+    with QuestionAnswerer(replace(loaded, session=recording)) as answerer:
         info = answerer.info()
         outcomes = ask(answerer, questions, step=step)
     logits = [recording.recorded[_key(window)] for pair in pairs for window in pair.windows]
@@ -177,10 +172,19 @@ class _RecordingSession:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.graph, self.settings = session.graph, session.settings
+        self.shared_with_cpu = session.shared_with_cpu
         self.recorded: WindowLogits = {}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """As the session's."""
+        return self._session.providers
+
+    @property
+    def out_of_memory_retries(self) -> int:
+        """As the session's."""
+        return self._session.out_of_memory_retries
 
     def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
         """Run windows as the session does, and keep a copy of each one's logits without its padding."""

@@ -96,10 +96,8 @@ def load(job: Job) -> OpenVinoPeer:
     import openvino
 
     precision, throughput = job.options["precision"], job.options["optimize_for"] == "throughput"
-    manifest = Bundle.open(job.bundle).manifest
-    encoder = Encoder.from_folder(
-        job.bundle, segment_ids=manifest.model.segment_ids, max_positions=manifest.model.max_positions
-    )
+    bundle = Bundle.open(job.bundle)
+    encoder = Encoder.of_bundle(bundle)
     core = openvino.Core()
     if precision == "int8":
         model = core.read_model(_quantized(job, encoder))
@@ -121,7 +119,7 @@ def load(job: Job) -> OpenVinoPeer:
         "threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
     }
     queue = openvino.AsyncInferQueue(compiled) if throughput else None
-    return OpenVinoPeer(encoder, compiled, queue, manifest.no_answer.threshold, description)
+    return OpenVinoPeer(encoder, compiled, queue, bundle.manifest.no_answer.threshold, description)
 
 
 def _feeds(window: Window, inputs: set[str]) -> dict[str, NDArray[np.int64]]:

@@ -255,12 +255,7 @@ class SuiteRun:
         self, model: SpeedModel, data: EvaluationSet
     ) -> tuple[list[Workload], Workload, list[Question]]:
         """All workloads to measure a model with, the one to score it with, and the latter's questions."""
-        manifest = Bundle.open(model.bundle).manifest
-        encoder = Encoder.from_folder(
-            model.bundle,
-            segment_ids=manifest.model.segment_ids,
-            max_positions=manifest.model.max_positions,
-        )
+        encoder = Encoder.of_bundle(Bundle.open(model.bundle))
         timed, asked = (
             spread(data.questions, quick if self._options.quick else full)
             for quick, full in (_QUESTIONS[model.name], _SCORED)

@@ -19,7 +19,7 @@ from fastspan.benchmarks.speed_report.tables import three_digits
 
 __all__ = ["STAGES", "cost", "parts", "peaks", "stages", "start_up"]
 
-STAGES = ("encode", "plan", "run", "decode", "objects", "other")
+STAGES = ("encode", "plan", "run", "decode", "other")
 """What FastSpan says its time goes to, in the order of a run."""
 
 
@@ -34,8 +34,7 @@ def stages(section: Section) -> Iterator[Block]:
     yield Heading(section.level, section.title("Where FastSpan's time goes"))
     yield Paragraph(
         "Milliseconds of a run by stage: text to windows (encode), windows to batches (plan), ONNX Runtime "
-        "(run), the search for spans (decode), and making answers of them (objects). In latency mode only: "
-        "where runs overlap, stages do not add up to what passes on a clock. Measured after the timed "
+        "(run), and logits to answers (decode). In latency mode, where no runs overlap. Measured after the timed "
         "rounds, so on a machine that is never equally fast for long the sum may differ from the summary's "
         "median: the shares are what counts."
     )

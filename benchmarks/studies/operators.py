@@ -28,7 +28,7 @@ from fastspan.bundle.variants import VariantName
 from fastspan.errors import DataError, FastSpanError, InputError
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import AnswerOptions
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Encoder
 from fastspan.tuning.sample_texts import questions_of
 
@@ -42,7 +42,7 @@ _WORTH_A_ROW = 0.01
 _OTHERS = "others"
 
 
-class _Profiled(Session):
+class _Profiled(OnnxSession):
     """A session that keeps a protocol of its runs until ``protocol`` is read."""
 
     def protocol(self) -> list[dict[str, Any]]:
@@ -84,10 +84,7 @@ def profiled(folder: Path, variant: VariantName, length: int, *, runs: int, thre
     graph = bundle.manifest.variants[variant].graph_for("cpu")
     settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
     session = _Profiled(bundle.folder, graph, settings)
-    model, max_length = bundle.manifest.model, bundle.manifest.max_length
-    encoder = Encoder.from_folder(
-        bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
-    )
+    encoder, max_length = Encoder.of_bundle(bundle), bundle.manifest.max_length
     ((question, context),) = questions_of(encoder, [length], max_length)
     (pair,) = encoder.encode([question], [context], AnswerOptions(max_length=max_length, overlap=0))
     for _ in range(2 * runs):

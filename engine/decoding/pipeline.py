@@ -13,12 +13,18 @@ Kept as they were, because callers depend on the figures:
 - Where a window has fewer spans of positive score than candidates, spans that score 0 fill the list, even
   ones that end before they start; such an answer is empty, or runs from the context's first character.
 
-One thing differs: the classification token's text, typed by a user inside a question, was taken for a place
+- The first answer may depend on ``top_k``: a larger one adds candidates, and with them parts of scores.
+
+Two things differ. The classification token's text, typed by a user inside a question, was taken for a place
 where an answer may start, and its offsets in the question for offsets in the context. Such spans are dropped.
+And an answer holds whole characters as a reader sees them (``fastspan.text.graphemes``): where the tokenizer
+drops accents, the pipeline cut off the last one.
 """
 
 from __future__ import annotations
 
+import heapq
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -26,12 +32,12 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.decoding.confidence import Calibration, decision_confidence
 from fastspan.decoding.squad import decode_squad
 from fastspan.decoding.top_spans import top_products
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
+from fastspan.text.graphemes import widen_to_graphemes
 
 __all__ = ["decode_pipeline", "predict_pipeline"]
 
@@ -75,38 +81,29 @@ def predict_pipeline(
     start_logits: Sequence[Sequence[Scores]],
     end_logits: Sequence[Sequence[Scores]],
     options: AnswerOptions,
-    *,
-    threshold: float,
-    confidence: Calibration | None = None,
 ) -> list[Prediction]:
     """Return the pipeline's answers as predictions.
 
     ``answers`` is what ``decode_pipeline`` returns; ``answer`` is its first, or None when that has no text.
-    ``null_score`` and ``best_span_score`` are ``decode_squad``'s, and ``confidence`` comes from them and from
-    what was decided here: the pipeline's own scores are no probabilities.
+    ``null_score`` and ``best_span_score`` are ``decode_squad``'s. There is no ``confidence``: what a bundle's
+    calibration was fitted to is whether ``decode_squad``'s answer is right, which may be another span.
 
     Args:
         pairs: As for ``decode_squad``, like the two next.
         start_logits: Per pair, per window.
         end_logits: Per pair, per window.
-        options: As for ``decode_pipeline``; also ``n_best`` and ``no_answer_threshold``.
-        threshold: As for ``decode_squad``; here it only bears upon the confidence.
-        confidence: Calibration of the confidence; see ``fastspan.decoding.confidence``.
+        options: As for ``decode_pipeline``; also ``n_best``.
 
     Raises:
         InferenceError: A logit is NaN or +inf.
     """
     single = replace(options, top_k=1)
-    squad = decode_squad(pairs, start_logits, end_logits, single, threshold=threshold)
-    if options.no_answer_threshold is not None:
-        threshold = options.no_answer_threshold
+    squad = decode_squad(pairs, start_logits, end_logits, single, threshold=0.0)
     found = decode_pipeline(pairs, start_logits, end_logits, options)
-    predictions = []
-    for prediction, answers in zip(squad, found, strict=True):
-        answer = answers[0] if answers and answers[0].text else None
-        sure = decision_confidence(prediction.margin, threshold, confidence, answered=answer is not None)
-        predictions.append(replace(prediction, answer=answer, answers=answers, confidence=sure))
-    return predictions
+    return [
+        replace(prediction, answer=answers[0] if answers and answers[0].text else None, answers=answers)
+        for prediction, answers in zip(squad, found, strict=True)
+    ]
 
 
 def _probabilities(
@@ -181,24 +178,40 @@ def _merge(
     pair: EncodedPair, candidates: Iterable[Sequence[Candidate]], null_score: float, options: AnswerOptions
 ) -> tuple[Answer, ...]:
     """Turn the candidates of a pair's windows, which are read to their end, into answers, one a text."""
-    places: dict[str, tuple[int, int]] = {}
-    scores: dict[str, float] = {}
+    context = pair.context
+    # A window gives hundreds of candidates where top_k is large, and texts are long: what is kept of each are
+    # three numbers. Texts are found by their hash, and compared where they stand.
+    numbers: dict[int, int] = {}
+    starts, ends, scores = array("q"), array("q"), array("d")
     for window, of_window in zip(pair.windows, candidates, strict=True):
         for first, last, score in of_window:
             if not (_is_selectable(first, window) and _is_selectable(last, window)):
                 continue
             start, end = _characters(pair, window, first, last, align_to_words=options.align_to_words)
-            key = pair.context[start:end].lower()
-            places.setdefault(key, (start, end))
-            scores[key] = scores.get(key, 0.0) + score
+            start, end = widen_to_graphemes(context, start, end)
+            text = context[start:end].lower()
+            key = hash(text)
+            while (number := numbers.setdefault(key, len(scores))) < len(scores):
+                if context[starts[number] : ends[number]].lower() == text:
+                    scores[number] += score
+                    break
+                key += 1
+            else:
+                starts.append(start)
+                ends.append(end)
+                scores.append(score)
     if not any(window.count for window in pair.windows):
         return ()
-    answers = [
-        Answer(pair.context[start:end], start, end, scores[key]) for key, (start, end) in places.items()
-    ]
     if options.handle_impossible_answer:
-        answers.append(Answer("", 0, 0, null_score))
-    return tuple(sorted(answers, key=lambda answer: -answer.score)[: options.top_k])
+        starts.append(0)
+        ends.append(0)
+        scores.append(null_score)
+    # Of equals the first found goes first.
+    best = heapq.nsmallest(options.top_k, range(len(scores)), key=lambda number: -scores[number])
+    return tuple(
+        Answer(context[starts[number] : ends[number]], starts[number], ends[number], scores[number])
+        for number in best
+    )
 
 
 def _is_selectable(position: int, window: Window) -> bool:

@@ -8,13 +8,15 @@ span by more than the threshold (https://github.com/google-research/bert, ``run_
 
 Where ``run_squad`` joins words with blanks and guesses which part of them the tokens were, the text here is
 the slice of the context from the first token's first character to the last token's last, without white space
-at its ends.
+at its ends, and widened to whole characters as a reader sees them: a tokenizer that drops accents, as BERT's
+does, ends its tokens before them, and ``run_squad`` kept them (``fastspan.text.graphemes``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, chain, islice
 
 import numpy as np
@@ -26,6 +28,7 @@ from fastspan.errors import InferenceError
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
+from fastspan.text.graphemes import widen_to_graphemes
 
 __all__ = ["decode_squad"]
 
@@ -55,7 +58,7 @@ def decode_squad(
         options: ``top_k``, ``n_best`` and ``span_tokens`` are used; ``no_answer_threshold`` goes before
             ``threshold`` unless it is None.
         threshold: "No answer" wins when null score − best span score exceeds it.
-        confidence: Calibration of the confidence; see ``fastspan.decoding.confidence``.
+        confidence: Calibration of the confidence; None: predictions have none.
 
     Returns:
         One prediction a pair.
@@ -65,23 +68,94 @@ def decode_squad(
     """
     if options.no_answer_threshold is not None:
         threshold = options.no_answer_threshold
-    logits, candidates = _stack(pairs, start_logits, end_logits, options.n_best)
-    null_scores = iter((logits[0, :, 0] + logits[1, :, 0]).tolist())
+    if len(pairs) == 1 and len(pairs[0].windows) == 1:
+        null, answers = _decode_window(pairs[0], start_logits[0][0], end_logits[0][0], options)
+        outcomes = [(null, answers)]
+    else:
+        outcomes = _decode_windows(pairs, start_logits, end_logits, options)
     predictions = []
-    for pair, answers in zip(pairs, _best_answers(pairs, candidates, options), strict=True):
-        null_score = min(islice(null_scores, len(pair.windows)))
+    for null_score, answers in outcomes:
         best = answers[0].score if answers else -math.inf
         answered = bool(answers) and not null_score - best > threshold
         predictions.append(
             Prediction(
                 answer=answers[0] if answered else None,
                 answers=answers,
-                confidence=decision_confidence(null_score - best, threshold, confidence, answered=answered),
+                confidence=None
+                if confidence is None
+                else decision_confidence(null_score - best, threshold, confidence, answered=answered),
                 null_score=null_score,
                 best_span_score=best,
             )
         )
     return predictions
+
+
+def _decode_window(
+    pair: EncodedPair, starts: Scores, ends: Scores, options: AnswerOptions
+) -> tuple[float, tuple[Answer, ...]]:
+    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, at half the cost.
+
+    On so few numbers most of numpy's time goes into being called. One window has ``n_best`` squared spans at
+    most, which one table holds; where several windows share the work, bands are cheaper.
+    """
+    _check_finite(starts.max())
+    _check_finite(ends.max())
+    (window,) = pair.windows
+    first, behind = window.first, window.first + window.count
+    firsts, lasts = (
+        np.array(sorted(place for place in best if first <= place < behind), np.intp)
+        for best in (np.argsort(-side, kind="stable")[: options.n_best].tolist() for side in (starts, ends))
+    )
+    null_score = float(starts[0] + ends[0])
+    if not len(firsts) or not len(lasts):
+        return null_score, ()
+    with np.errstate(over="ignore"):
+        table = starts[firsts][:, None] + ends[lasts]
+    # As unsigned numbers, lengths below 0 are beyond every limit.
+    table[(lasts - firsts[:, None]).view(np.uintp) >= options.span_tokens] = _NOTHING
+    scores = table.ravel()
+    # Starts and ends ascend, so that of equal scores the first is the one to take.
+    order = [int(scores.argmax())] if options.top_k == 1 else np.argsort(-scores, kind="stable").tolist()
+    found: dict[tuple[int, int], Answer] = {}
+    shift = window.origin - window.first
+    for place in order:
+        score = float(scores[place])
+        if score == -math.inf:
+            break
+        row, column = divmod(place, len(lasts))
+        span = _characters(pair, int(firsts[row]) + shift, int(lasts[column]) + shift)
+        if span is not None and span not in found:
+            found[span] = Answer(pair.context[slice(*span)], *span, score)
+            if len(found) == options.top_k:
+                return null_score, tuple(found.values())
+    if options.top_k == 1 and not found and scores.max() > _NOTHING:
+        # The best span covers no characters: the next ones may.
+        return null_score, _decode_window(pair, starts, ends, replace(options, top_k=2))[1][:1]
+    return null_score, tuple(found.values())
+
+
+def _decode_windows(
+    pairs: Sequence[EncodedPair],
+    start_logits: Sequence[Sequence[Scores]],
+    end_logits: Sequence[Sequence[Scores]],
+    options: AnswerOptions,
+) -> list[tuple[float, tuple[Answer, ...]]]:
+    """Return null score and answers of every pair."""
+    logits, candidates = _stack(pairs, start_logits, end_logits, options.n_best)
+    null_scores = iter((logits[0, :, 0] + logits[1, :, 0]).tolist())
+    return [
+        (min(islice(null_scores, len(pair.windows))), answers)
+        for pair, answers in zip(pairs, _best_answers(pairs, candidates, options), strict=True)
+    ]
+
+
+def _check_finite(highest: float) -> None:
+    if not highest < np.inf:
+        raise InferenceError(
+            "The model returned a logit that is not a number, or infinite; if it runs in float16, "
+            "load the bundle with variant='fp32'."
+        )
 
 
 def _stack(
@@ -103,11 +177,7 @@ def _stack(
     for table, given in zip(logits, (start_logits, end_logits), strict=True):
         for row, length, scores in zip(table, lengths, chain.from_iterable(given), strict=True):
             row[:length] = scores
-    if not logits.max(initial=0) < np.inf:
-        raise InferenceError(
-            "The model returned a logit that is not a number, or infinite; if it runs in float16, "
-            "load the bundle with variant='fp32'."
-        )
+    _check_finite(logits.max(initial=0))
     for may_answer, window in zip(allowed, windows, strict=True):
         may_answer[window.first : window.first + window.count] = True
     chosen = best_positions(logits.reshape(-1, longest), n_best).reshape(logits.shape)
@@ -187,16 +257,20 @@ def _distinct(
         number, rank = divmod(flat, k)
         window = pair.windows[number]
         shift = window.origin - window.first
-        start, _ = pair.token_span(first[flat] + shift)
-        _, end = pair.token_span(last[flat] + shift)
-        text = pair.context[start:end]
-        start += len(text) - len(text.lstrip())
-        text = text.strip()
-        end = start + len(text)
-        if text and (start, end) not in found:
-            found[start, end] = Answer(text, start, end, score[flat])
+        span = _characters(pair, first[flat] + shift, last[flat] + shift)
+        if span is not None and span not in found:
+            found[span] = Answer(pair.context[slice(*span)], *span, score[flat])
             if len(found) == top_k:
                 break
         if rank == k - 1:
             return tuple(found.values()), False
     return tuple(found.values()), True
+
+
+def _characters(pair: EncodedPair, first: int, last: int) -> tuple[int, int] | None:
+    """Return the code points that two tokens of the context and all between cover; None: only blanks."""
+    start, end = pair.token_span(first)[0], pair.token_span(last)[1]
+    text = pair.context[start:end]
+    start += len(text) - len(text.lstrip())
+    start, end = widen_to_graphemes(pair.context, start, start + len(text.strip()))
+    return (start, end) if start < end else None

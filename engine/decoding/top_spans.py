@@ -22,6 +22,10 @@ Mask = NDArray[np.bool_]
 Indexes = NDArray[np.intp]
 Combine = Callable[[Any, Any], Any]
 
+# Spans that are looked at together. They take some twenty bytes each: windows × k × longest answer of them
+# would be gigabytes.
+_SPANS_AT_ONCE = 2**18
+
 
 def top_spans(
     start_logits: Scores,
@@ -92,6 +96,14 @@ def _top(
     """Search with any ``combine`` that never falls as an operand rises; ``nothing`` is its lowest value."""
     windows, length = start.shape
     band = min(max_answer_length, length)
+    at_once = max(1, _SPANS_AT_ONCE // max(1, min(k, length) * band))
+    if windows > at_once:
+        parts = [
+            _top(start[at : at + at_once], end[at : at + at_once], combine, nothing, k, max_answer_length)
+            for at in range(0, windows, at_once)
+        ]
+        firsts, lasts, bests = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return firsts, lasts, bests
     padded = np.full((windows, length + band - 1), nothing)
     padded[:, :length] = end
     rows = _columns_of_best(combine(start, _sliding_maximum(padded, band)), min(k, length))

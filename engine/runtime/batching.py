@@ -1,9 +1,9 @@
 """Windows to batches: which windows run together. Pure planning.
 
-On a CPU a batch is no faster than its windows one after the other (``docs/performance.md``), padding is pure
-loss, and a dynamic int8 scale taken over a batch makes an answer depend on its company. So windows of equal
-length share a run only while they are short, and never in int8. On a GPU windows are sorted by length and
-packed under a token budget.
+On a CPU a batch is no faster than its windows one after the other (``docs/performance.md``), and padding is
+wasted work. A dynamic int8 scale is taken over a batch, so that an answer would depend on the other windows
+in it. So windows of equal length share a run only while they are short, and never in int8. On a GPU windows
+are sorted by length and packed under a token budget.
 """
 
 from __future__ import annotations

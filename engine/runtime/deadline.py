@@ -12,10 +12,23 @@ from fastspan.errors import DeadlineExceeded, InputError
 from fastspan.options import is_number, shown
 from fastspan.runtime.providers import import_onnxruntime
 
-__all__ = ["TOO_LATE", "deadline_in", "terminated_at"]
+__all__ = ["TOO_LATE", "check_deadline", "deadline_in", "terminated_at"]
 
 TOO_LATE = "The deadline passed before the model had run: allow more time, or ask for fewer or shorter texts."
-"""What a caller is told."""
+"""The message of ``DeadlineExceeded``."""
+
+
+def check_deadline(deadline: float | None) -> None:
+    """Refuse to go on once a deadline has passed.
+
+    Args:
+        deadline: On ``time.monotonic``'s clock; None: there is none.
+
+    Raises:
+        DeadlineExceeded: It has passed.
+    """
+    if deadline is not None and time.monotonic() >= deadline:
+        raise DeadlineExceeded(TOO_LATE)
 
 
 @contextmanager
@@ -28,15 +41,14 @@ def terminated_at(deadline: float) -> Iterator[Any]:
     Raises:
         DeadlineExceeded: It has passed already.
     """
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise DeadlineExceeded(TOO_LATE)
+    check_deadline(deadline)
     run_options = import_onnxruntime().RunOptions()
 
     def terminate() -> None:
         """Ask ONNX Runtime to give up the run that has these options."""
         run_options.terminate = True
 
+    left = max(0.0, deadline - time.monotonic())
     timer = threading.Timer(min(left, threading.TIMEOUT_MAX), terminate)
     timer.daemon = True
     timer.start()

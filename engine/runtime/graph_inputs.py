@@ -66,7 +66,7 @@ def pad(
     """
     if len(windows) == 1:
         ids, types = windows[0].input_ids[None], windows[0].type_ids[None]
-        mask = np.ones_like(ids)
+        mask = np.ones_like(ids) if "attention_mask" in inputs else ids
     else:
         shape = (len(windows), max(len(window.input_ids) for window in windows))
         ids = np.full(shape, padding_id, np.int64)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from fastspan.runtime.graph_inputs import pad
 from fastspan.runtime.providers import import_onnxruntime, needs_cuda, needs_tensorrt
 from fastspan.text.encoder import Window
 
-__all__ = ["OUTPUTS", "Logits", "Session", "SessionSettings"]
+__all__ = ["OUTPUTS", "Logits", "OnnxSession", "Session", "SessionSettings"]
 
 Logits = NDArray[np.float32]
 
@@ -77,7 +77,32 @@ class _OutOfMemory(InferenceError):
     """A run did not fit into memory."""
 
 
-class Session:
+class Session(Protocol):
+    """What runs windows: what an answerer asks of a session.
+
+    Attributes:
+        graph: The graph that runs.
+        settings: How it is run.
+        shared_with_cpu: A sentence where the provider left operators to the CPU, else empty.
+    """
+
+    graph: Graph
+    settings: SessionSettings
+    shared_with_cpu: str
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Full names of the providers the session runs on, the first one first."""
+
+    @property
+    def out_of_memory_retries(self) -> int:
+        """How many batches did not fit into memory and were run again in halves."""
+
+    def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[Logits, Logits]:
+        """Run windows as one batch; see ``OnnxSession.run``."""
+
+
+class OnnxSession:
     """A loaded graph. Safe to run from many threads at once, and in a forked child.
 
     Args:
@@ -158,7 +183,7 @@ class Session:
         return start, end
 
     def _touching_gpu(self, deadline: float | None = None) -> AbstractContextManager[None]:
-        """What a use of the provider's device is wrapped in."""
+        """The context in which the provider's device is used."""
         return gpu_shared(deadline) if needs_cuda(self.settings.provider) else nullcontext()
 
     def _failure(
@@ -282,14 +307,14 @@ def _one_below_the_other(halves: Sequence[Logits]) -> Logits:
     return np.concatenate([np.pad(half, ((0, 0), (0, width - half.shape[1]))) for half in halves])
 
 
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_sessions: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
 
 
 def _keep_what_was_inherited() -> None:
     """Let a forked child never destroy the ONNX Runtime sessions it inherited, not even at its exit.
 
-    Their threads did not survive the fork, and a session's destructor would wait for them for ever. One
-    reference more than anyone will ever give back keeps it from being called.
+    Their threads did not survive the fork, and a session's destructor would wait for them for ever. An extra
+    reference, which nobody releases, keeps it from being called.
     """
     for session in _sessions:
         for kept in session._inherited():

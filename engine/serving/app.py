@@ -22,11 +22,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import fastspan
-from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InputError, Overloaded
+from fastspan.errors import (
+    Closed,
+    DeadlineExceeded,
+    FastSpanError,
+    InputError,
+    Overloaded,
+    TooManyWindows,
+)
 from fastspan.serving.protocols.hugging_face import answer_as_hugging_face
 from fastspan.serving.protocols.native import answer_natively
 from fastspan.serving.protocols.request_body import Answerer, BodyProtocol, MalformedBodyError
-from fastspan.serving.window_limit import LimitedAnswerer, TooManyWindowsError
+from fastspan.serving.window_limit import LimitedAnswerer
 
 __all__ = ["Limits", "Service"]
 
@@ -70,7 +77,7 @@ _STATUS: tuple[tuple[type[FastSpanError], int, str], ...] = (
     (MalformedBodyError, 400, "not_json"),
     (BodyTimeoutError, 408, "body_timeout"),
     (PayloadTooLargeError, 413, "too_large"),
-    (TooManyWindowsError, 413, "too_many_windows"),
+    (TooManyWindows, 413, "too_many_windows"),
     (InputError, 422, "invalid"),
     (Overloaded, 429, "overloaded"),
     (Closed, 503, "unavailable"),
@@ -85,9 +92,6 @@ class Service:
     Args:
         answerer: A ``QuestionAnswerer``; whoever loaded it closes it, after the service.
         limits: What the service takes on.
-
-    Raises:
-        BundleError: The answerer's bundle has no tokenizer any more.
 
     Attributes:
         app: The application. When its lifespan ends, the service is closed.

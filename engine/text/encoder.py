@@ -12,8 +12,9 @@ window's first token as part of that token.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,22 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from tokenizers import Tokenizer
 
-from fastspan.errors import BundleError, InputError
+from fastspan.bundle.folder import Bundle
+from fastspan.errors import BundleError, InputError, TooManyWindows
 from fastspan.options import AnswerOptions
 from fastspan.text.inputs import argument_name, check_pair
 from fastspan.text.pair_template import Ids, read_pair_template
+from fastspan.text.pieces import PIECE, PieceTokenizer
 
 __all__ = ["EncodedPair", "Encoder", "Window"]
 
+# As tokenizers gives them, or, of a text in pieces, as an array.
+AnyIds = Sequence[int] | Ids
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Neighbouring windows advance by at least this part of a window: else a legal option makes a window a token.
+_LEAST_STEP = 1 / 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +68,8 @@ class EncodedPair:
         context: The context as the caller gave it.
         windows: Its windows in order, never empty. A context without tokens (empty, white space) has one
             window without context tokens, so that even then the model says what "no answer" scores.
-        context_encoding: The ``tokenizers.Encoding`` of the context alone, without special tokens.
+        context_encoding: The ``tokenizers.Encoding`` of the context alone, without special tokens; of a long
+            context, its pieces' encodings joined.
         cls_id: Id of the special token that opens every window, None where the tokenizer opens with none.
     """
 
@@ -101,9 +111,14 @@ class Encoder:
             tokenizer.no_truncation()
             tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = read_pair_template(tokenizer)
+        template = self._template = read_pair_template(tokenizer)
+        # As lists: most windows are short, and made of what tokenizers gives as lists.
+        self._before, self._between, self._after = (
+            part.tolist() for part in (template.before, template.between, template.after)
+        )
         self._segment_ids = segment_ids
         self._max_positions = max_positions
+        self._pieces: PieceTokenizer | None = None
 
     @classmethod
     def from_folder(cls, path: str | Path, *, segment_ids: bool, max_positions: int) -> Encoder:
@@ -121,6 +136,18 @@ class Encoder:
             raise BundleError(f"{file} cannot be read as a tokenizer: {error}; export it again.") from error
         return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
 
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> Encoder:
+        """Load a bundle's tokenizer, for its model.
+
+        Raises:
+            BundleError: The tokenizer is missing, or does not serve.
+        """
+        model = bundle.manifest.model
+        return cls.from_folder(
+            bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
+        )
+
     def encode(
         self,
         questions: Sequence[str],
@@ -128,20 +155,25 @@ class Encoder:
         options: AnswerOptions,
         first_index: int | None = None,
         known: EncodedPair | None = None,
+        between: Callable[[], None] | None = None,
     ) -> list[EncodedPair]:
         """Encode pairs; each distinct string is tokenized once.
 
         Args:
             questions: One question a pair.
             contexts: One context a pair; may be empty strings.
-            options: ``max_length``, ``overlap`` and ``truncate_question`` are used.
+            options: ``max_length``, ``overlap``, ``max_windows``, ``max_question_length``, the decoding's own
+                limit where that is None, and ``truncate_question`` are used.
             first_index: Position of the first pair in the caller's list, for messages. None: a lone pair is
                 called ``question`` and ``context``, several are counted from 0.
             known: A pair encoded before, whose context need not be tokenized again.
+            between: Called before the texts, and every few pieces of a long text, are tokenized; what it
+                raises ends the work.
 
         Raises:
-            InputError: A text is unusable (see ``check_pair``), a question leaves no room for its context,
-                ``max_length`` is more than the model takes, or ``overlap`` is not smaller than it.
+            InputError: A text is unusable (see ``check_pair``), a question leaves its context too little
+                room, ``max_length`` is more than the model takes, or ``overlap`` is not smaller than it.
+            TooManyWindows: A pair makes more than ``max_windows``.
         """
         max_length, _ = options.window
         if len(questions) != len(contexts):
@@ -160,63 +192,88 @@ class Encoder:
             check_pair(question, context, index)
         encodings = {} if known is None else {known.context: known.context_encoding}
         encodings |= self._tokenize(
-            text for text in dict.fromkeys((*questions, *contexts)) if text not in encodings
+            (text for text in dict.fromkeys((*questions, *contexts)) if text not in encodings), between
         )
-        ids = {text: np.array(encoding.ids, np.int64) for text, encoding in encodings.items()}
+        # One window is laid out from lists; several are cut from an array, which many questions may share.
+        ids: dict[str, AnyIds] = {
+            text: encoding.ids if len(encoding) <= max_length else np.array(encoding.ids, np.int64)
+            for text, encoding in encodings.items()
+        }
         pairs = []
         for question, context, index in zip(questions, contexts, indexes, strict=True):
             fitted = self._fit(ids[question], len(ids[context]), options, index)
-            windows = self._windows(fitted, ids[context], options)
+            windows = self._windows(fitted, ids[context], options, index)
             pairs.append(EncodedPair(context, windows, encodings[context], self._template.cls_id))
         return pairs
 
-    def _tokenize(self, texts: Iterable[str]) -> dict[str, Any]:
+    def _tokenize(self, texts: Iterable[str], between: Callable[[], None] | None) -> dict[str, Any]:
         """Return the encoding of every text, without special tokens."""
         distinct = list(texts)
         try:
-            encodings = self._encode_batches(distinct)
+            encodings = self._encode_texts(distinct, between)
         except (TypeError, UnicodeEncodeError):
             # Rust strings hold no lone surrogates. One code point replaces one, so offsets still fit.
             mended = [_LONE_SURROGATE.sub("\ufffd", text) for text in distinct]
             if mended == distinct:
                 raise
-            encodings = self._encode_batches(mended)
+            encodings = self._encode_texts(mended, between)
         return dict(zip(distinct, encodings, strict=True))
 
-    def _encode_batches(self, texts: list[str]) -> list[Any]:
+    def _encode_texts(self, texts: list[str], between: Callable[[], None] | None) -> list[Any]:
         # encode_batch, unlike encode, releases the interpreter lock. Waking its threads costs more than they
         # save on the two texts of a lone pair, one of which is far longer than the other.
-        batches = [texts] if len(texts) > 2 else [[text] for text in texts]
+        short = [text for text in texts if len(text) <= 2 * PIECE]
+        batches = [short] if len(short) > 2 else [[text] for text in short]
         encode_batch = self._tokenizer.encode_batch
-        return [encoding for batch in batches for encoding in encode_batch(batch, add_special_tokens=False)]
+        if between is not None:
+            between()
+        found = [encoding for batch in batches for encoding in encode_batch(batch, add_special_tokens=False)]
+        if len(short) == len(texts):
+            return found
+        if self._pieces is None:
+            self._pieces = PieceTokenizer(self._tokenizer)
+        rest = iter(found)
+        return [
+            next(rest) if len(text) <= 2 * PIECE else self._pieces.encode(text, between) for text in texts
+        ]
 
-    def _fit(self, question: Ids, count: int, options: AnswerOptions, index: int | None) -> Ids:
-        """Return the question, cut if it must and may be, so that ``count`` context tokens find room."""
+    def _fit(self, question: AnyIds, tokens: int, options: AnswerOptions, index: int | None) -> AnyIds:
+        """Return the question, cut if it must and may be, so that ``tokens`` of the context find room."""
         name, special_tokens = argument_name("question", index), self._template.special_tokens
         if not len(question):
-            raise InputError(f"{name} holds only characters that the tokenizer drops; ask something.")
-        # Either the whole context fits, or neighbouring windows must advance by at least one token.
+            raise InputError(
+                f"{name} holds only characters that the tokenizer drops; ask something.", index=index
+            )
+        question = question[: options.question_tokens]
+        # Either the whole context fits, or neighbouring windows must advance by enough.
         max_length, overlap = options.window
-        limit = max_length - special_tokens - max(1, min(count, overlap + 1))
+        step = math.ceil(max_length * _LEAST_STEP)
+        limit = max_length - special_tokens - max(1, min(tokens, overlap + step))
         if len(question) <= limit:
             return question
         windows = f"windows of {max_length} tokens that overlap by {overlap}"
+        why = f"{windows} and advance by at least {step}, an eighth of their length"
         if limit < 1:
             raise InputError(
-                f"No question fits into {windows} and hold {special_tokens} special tokens; "
-                "raise max_length or lower overlap."
+                f"No question fits into {why}, beside {special_tokens} special tokens: "
+                f"lower overlap (max_length // 2 is plenty) or raise max_length.",
+                index=index,
             )
         if not options.truncate_question:
             raise InputError(
-                f"{name} has {len(question)} tokens; at most {limit} leave its context room in {windows}; "
-                "shorten it, raise max_length, lower overlap, or set truncate_question=True."
+                f"{name} takes {len(question)} tokens; at most {limit} leave its context room in {why}: set "
+                f"max_question_length={limit} or truncate_question=True to ask only its first tokens, lower "
+                "overlap, raise max_length, or shorten it.",
+                index=index,
             )
         return question[:limit]
 
-    def _windows(self, question: Ids, context: Ids, options: AnswerOptions) -> tuple[Window, ...]:
+    def _windows(
+        self, question: AnyIds, context: AnyIds, options: AnswerOptions, index: int | None
+    ) -> tuple[Window, ...]:
         """Lay out one pair of token ids that is known to fit."""
         template = self._template
-        head = np.concatenate((template.before, question, template.between))
+        head = [*self._before, *question, *self._between]
         first = len(head)
         max_length, overlap = options.window
         room = max_length - first - len(template.after)
@@ -224,17 +281,25 @@ class Encoder:
             return (self._window(head, context, 0),)
         step = room - overlap
         full = -(-(len(context) - room) // step)
+        if options.max_windows is not None and full + 1 > options.max_windows:
+            raise TooManyWindows(
+                f"{argument_name('context', index)} makes {full + 1:,} windows beside its question, and "
+                f"max_windows is {options.max_windows:,}: split the context, shorten the question, lower "
+                "overlap, or raise max_length or max_windows.",
+                index=index,
+            )
         ids = np.empty((full, max_length), np.int64)
         ids[:, :first] = head
-        ids[:, first : first + room] = sliding_window_view(context, room)[: full * step : step]
+        tokens = np.asarray(context, np.int64)
+        ids[:, first : first + room] = sliding_window_view(tokens, room)[: full * step : step]
         ids[:, first + room :] = template.after
         types = self._type_ids(first, room)
         windows = [Window(ids[i], types, first, room, i * step) for i in range(full)]
         return (*windows, self._window(head, context[full * step :], full * step))
 
-    def _window(self, head: Ids, context: Ids, origin: int) -> Window:
+    def _window(self, head: AnyIds, context: AnyIds, origin: int) -> Window:
         first, count = len(head), len(context)
-        ids = np.concatenate((head, context, self._template.after))
+        ids = np.array([*head, *context, *self._after], np.int64)
         return Window(ids, self._type_ids(first, count), first, count, origin)
 
     def _type_ids(self, first: int, count: int) -> Ids:

@@ -1,4 +1,4 @@
-"""What callers hand over, checked before any work is done."""
+"""Questions and contexts, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str]
         first_index: Position of the first pair in the caller's list, for messages; None for a lone pair.
 
     Raises:
-        InputError: One is no pair of strings, or its question is blank; the message names it.
+        InputError: One is no pair; the message names it.
     """
     questions: list[str] = []
     contexts: list[str] = []
@@ -26,9 +26,9 @@ def columns(texts: Sequence[object], first_index: int | None) -> tuple[list[str]
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
             raise InputError(
-                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}."
+                f"pairs[{index}] must be a tuple of question and context, not a {type(pair).__name__}{size}.",
+                index=index,
             )
-        check_pair(pair[0], pair[1], index)
         questions.append(pair[0])
         contexts.append(pair[1])
     return questions, contexts
@@ -54,7 +54,7 @@ def check_pair(question: object, context: object, index: int | None = None) -> N
     for argument, text in (("question", question), ("context", context)):
         if not isinstance(text, str):
             name = argument_name(argument, index)
-            raise InputError(f"{name} must be a string, not {type(text).__name__}.")
+            raise InputError(f"{name} must be a string, not {type(text).__name__}.", index=index)
     if not str(question).strip():
         name = argument_name("question", index)
-        raise InputError(f"{name} is {'blank' if question else 'empty'}; ask something.")
+        raise InputError(f"{name} is {'blank' if question else 'empty'}; ask something.", index=index)

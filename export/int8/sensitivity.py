@@ -27,7 +27,7 @@ from fastspan.export.progress import Progress
 from fastspan.export.verification.comparison import Logits, compare, logits_of
 from fastspan.export.verification.questions import encode
 from fastspan.machine.cpu import usable_cores
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.encoder import Encoder as TextEncoder
 
@@ -129,7 +129,7 @@ def _run(
         ir_version=model.ir_version,
     )
     settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
-    return logits_of(Session(folder, graph, settings), pairs, lambda: None)
+    return logits_of(OnnxSession(folder, graph, settings), pairs, lambda: None)
 
 
 def _sensitivity(

@@ -17,7 +17,7 @@ from fastspan.export.verification.comparison import GATES, Comparison, Logits, c
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.machine.cpu import usable_cores
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import EncodedPair, Encoder
 
 __all__ = ["GraphCheck", "measure", "misses", "not_run_here", "parity_of", "verify_bundle"]
@@ -212,7 +212,7 @@ class _Runner:
         )
 
     def __call__(self, graph: Graph) -> Logits:
-        session = Session(self._folder, graph, self._settings)
+        session = OnnxSession(self._folder, graph, self._settings)
         with self._progress.bar(f"running {graph.file}", self.windows) as step:
             return logits_of(session, self._pairs, step)
 

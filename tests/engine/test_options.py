@@ -22,6 +22,8 @@ UNUSABLE: dict[str, list[Any]] = {
     "n_best": [0, *NO_NUMBER],
     "max_length": [0, HUGE, -HUGE, *(value for value in NO_NUMBER if value is not None)],
     "overlap": [-1, *(value for value in NO_NUMBER if value is not None)],
+    "max_windows": [0, -1, HUGE, *(value for value in NO_NUMBER if value is not None)],
+    "max_question_length": [0, -3, HUGE, *(value for value in NO_NUMBER if value is not None)],
     "decoding": ["SQuAD", "", None, 1, ["squad"], np.array(["squad", "pipeline"])],
     "no_answer_threshold": ["0", True, float("nan"), [0.0], 10**400, HUGE],
     "align_to_words": [0, 1, "yes", None],
@@ -118,6 +120,12 @@ def test_a_window_left_open_is_the_one_it_is_put_into() -> None:
 def test_the_longest_answer_is_what_the_reference_allows(decoding: Any, tokens: int) -> None:
     assert AnswerOptions(decoding=decoding).span_tokens == tokens
     assert AnswerOptions(decoding=decoding, max_answer_length=7).span_tokens == 7
+
+
+@pytest.mark.parametrize(("decoding", "tokens"), [("squad", 64), ("pipeline", None)])
+def test_the_longest_question_is_what_the_reference_asks(decoding: Any, tokens: int | None) -> None:
+    assert AnswerOptions(decoding=decoding).question_tokens == tokens
+    assert AnswerOptions(decoding=decoding, max_question_length=7).question_tokens == 7
 
 
 @pytest.mark.parametrize("options", [AnswerOptions(), LoadOptions()])

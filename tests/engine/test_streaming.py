@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from fastspan import DeadlineExceeded, InputError, QuestionAnswerer
+from fastspan import DeadlineExceeded, InputError, LoadOptions, QuestionAnswerer
 from fastspan.errors import Closed
+from fastspan.loading import load_bundle
+from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Queued, Runs, Workers
 from fastspan.streaming import Stages, stream
 from fastspan.text.encoder import EncodedPair
@@ -24,19 +27,30 @@ LONG = "the norse leader rollo built the stone tower by the river " * 200
 
 
 class Gate:
-    """Stands before a session's runs until it is opened, and counts those that began."""
+    """A session that stands before another one's runs until it is opened, and counts those that began."""
 
-    def __init__(self, qa: QuestionAnswerer) -> None:
+    providers, out_of_memory_retries, shared_with_cpu = ("Gate",), 0, ""
+
+    def __init__(self, session: Session) -> None:
+        self.graph, self.settings = session.graph, session.settings
         self.began = 0
         self.entered, self.free = threading.Event(), threading.Event()
-        self._real = qa._session._session
-        qa._session._session = self
+        self._real = session
 
-    def run(self, *arguments: object) -> Any:
+    def run(self, windows: Any, *, deadline: float | None = None) -> Any:
         self.began += 1
         self.entered.set()
         self.free.wait(60)
-        return self._real.run(*arguments)
+        return self._real.run(windows, deadline=deadline)
+
+
+@pytest.fixture
+def gated(tiny_bundle: Path) -> Iterator[tuple[QuestionAnswerer, Gate]]:
+    options = LoadOptions(variant="fp32", optimize_for="throughput", threads=1, profile=False)
+    loaded = load_bundle(tiny_bundle, None, options)
+    gate = Gate(loaded.session)
+    with QuestionAnswerer(replace(loaded, session=gate)) as qa:
+        yield qa, gate
 
 
 @pytest.fixture
@@ -47,8 +61,8 @@ def one_worker(tiny_bundle: Path) -> Iterator[QuestionAnswerer]:
         yield qa
 
 
-def test_a_deadline_is_kept_while_work_waits_for_a_thread(one_worker: QuestionAnswerer) -> None:
-    gate = Gate(one_worker)
+def test_a_deadline_is_kept_while_work_waits_for_a_thread(gated: tuple[QuestionAnswerer, Gate]) -> None:
+    one_worker, gate = gated
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(one_worker.answer, QUESTION, LONG)
         try:
@@ -73,8 +87,8 @@ def test_a_wait_without_end(one_worker: QuestionAnswerer, timeout: float) -> Non
     assert one_worker.answer(QUESTION, LONG, timeout=timeout) == one_worker.answer(QUESTION, LONG)
 
 
-def test_a_stream_that_is_dropped_leaves_no_work_behind(one_worker: QuestionAnswerer) -> None:
-    gate = Gate(one_worker)
+def test_a_stream_that_is_dropped_leaves_no_work_behind(gated: tuple[QuestionAnswerer, Gate]) -> None:
+    one_worker, gate = gated
     gate.free.set()
     answers = one_worker.answer_many([(QUESTION, LONG)] * 400)
     next(answers)
@@ -160,6 +174,55 @@ def test_chunks_end_by_characters() -> None:
     assert chunks([["q", megabyte]] * 3)[0] == [2, 1]
 
 
+# --- Pairs that cannot be used. ---
+
+BAD = {3: ("", "x"), 70: (QUESTION, None), 71: 5, 149: (" ", "x")}
+
+
+def with_bad_ones(count: int = 160) -> list[Any]:
+    return [BAD.get(number, (QUESTION, f"the tower {number}")) for number in range(count)]
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_errors_are_yielded_in_their_places(tiny_bundle: Path, mode: Any) -> None:
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2) as qa:
+        found = list(qa.answer_many(iter(with_bad_ones()), on_error="yield"))
+        assert len(found) == 160
+        wrong = {number: error for number, error in enumerate(found) if isinstance(error, InputError)}
+        assert list(wrong) == list(BAD)
+        assert all(error.index == number for number, error in wrong.items())
+        assert found[72] == qa.answer(QUESTION, "the tower 72")
+        assert next(qa.answer_many([BAD[3]], on_error="yield")).index == 0
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_what_a_generator_raises_comes_after_the_answers_to_what_it_gave(
+    tiny_bundle: Path, mode: Any
+) -> None:
+    def broken() -> Iterator[tuple[str, str]]:
+        for number in range(100):
+            yield QUESTION, f"the tower {number}"
+        raise ConnectionError("the database went away")
+
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2) as qa:
+        for on_error in ("raise", "yield"):
+            found = []
+            with pytest.raises(ConnectionError, match="went away"):
+                for prediction in qa.answer_many(broken(), on_error=on_error):  # type: ignore[call-overload]
+                    found.append(prediction)
+            assert len(found) == 100
+
+
+def test_the_first_bad_pair_says_which_it_was(one_worker: QuestionAnswerer) -> None:
+    found = []
+    with pytest.raises(InputError) as caught:
+        for prediction in one_worker.answer_many(with_bad_ones()[4:]):
+            found.append(prediction)
+    assert caught.value.index == len(found) == 66
+    with pytest.raises(InputError, match="on_error must be 'raise' or 'yield', not 'skip'"):
+        one_worker.answer_many([], on_error="skip")  # type: ignore[call-overload]
+
+
 class Counting:
     """A tokenizer that counts how often it is given a text."""
 
@@ -198,10 +261,13 @@ def test_a_context_shared_by_many_questions_is_tokenized_once(tiny_bundle: Path,
 def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, ahead: asked.append(chunk) or iter(())
+        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, **_: asked.append(chunk) or iter(())
     )
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
         qa.answer_many([])
-        qa._session.graph = type("Packed", (), {"layout": "packed"})()
+    packed = load_bundle(tiny_bundle, None, LoadOptions(variant="fp32"))
+    gate = Gate(packed.session)
+    gate.graph = replace(gate.graph, layout="packed", target="cuda")
+    with QuestionAnswerer(replace(packed, session=gate)) as qa:
         qa.answer_many([])
     assert asked == [64, 256]

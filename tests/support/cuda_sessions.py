@@ -9,7 +9,7 @@ import numpy as np
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.cuda.session import CudaSession
 from fastspan.runtime.provider_options import default_options
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
 from support.fake_runtime import CUDA, logits
 
@@ -55,7 +55,7 @@ def windows(*lengths: int) -> list[Window]:
     ]
 
 
-def check(session: Session, asked: list[Window]) -> None:
+def check(session: OnnxSession, asked: list[Window]) -> None:
     found = session.run(asked)
     for side, rows in enumerate(found):
         assert rows.shape == (len(asked), max(len(window.input_ids) for window in asked))

@@ -43,7 +43,7 @@ def answering(qa: QuestionAnswerer, options: AnswerOptions) -> None:
     assert_type(prediction, Prediction)
     assert_type(prediction.answer, Answer | None)
     assert_type(prediction.answers, tuple[Answer, ...])
-    assert_type(prediction.confidence, float)
+    assert_type(prediction.confidence, float | None)
     assert_type(prediction.null_score, float)
     assert_type(prediction.best_span_score, float)
     assert_type(prediction.margin, float)
@@ -64,7 +64,9 @@ def answering(qa: QuestionAnswerer, options: AnswerOptions) -> None:
 def answering_many(qa: QuestionAnswerer) -> None:
     pairs = (("who", context) for context in ("one", "two"))
     assert_type(qa.answer_many(pairs, max_answer_length=None), Iterator[Prediction])
+    assert_type(qa.answer_many([("q", "c")], on_error="yield"), Iterator[Prediction | InputError])
     assert_type(qa.answer_many([("who", "x")]), Iterator[Prediction])
+    assert_type(qa.answer_many([("q", "c")], on_error="yield"), Iterator[Prediction | InputError])
     qa.answer_many(["who", "x"])  # type: ignore[list-item]
 
 

@@ -125,7 +125,7 @@ def _read(file: str) -> str:
 
 def _show(prediction: Prediction, context: str, info: Info) -> None:
     style = Style(sys.stdout)
-    confidence = f"confidence {_percent(prediction)}{'' if info.calibrated else ' (not calibrated)'}"
+    confidence = _confidence(prediction, info)
     if prediction.answer is None:
         write(f"{style.strong('no answer in the text')}  {style.faint(confidence)}")
         if prediction.answers:
@@ -139,10 +139,12 @@ def _show(prediction: Prediction, context: str, info: Info) -> None:
         write(f"{rank}. {one_line(answer.text)}  {style.faint(_place(answer))}")
 
 
-def _percent(prediction: Prediction) -> str:
+def _confidence(prediction: Prediction, info: Info) -> str:
     """The confidence in whole percent, which rounding makes neither certain nor impossible."""
+    if prediction.confidence is None:
+        return "no confidence (pipeline decoding)" if info.calibrated else "no confidence (not calibrated)"
     percent = round(100 * prediction.confidence)
-    return {0: "<1%", 100: ">99%"}.get(percent, f"{percent}%")
+    return "confidence " + {0: "<1%", 100: ">99%"}.get(percent, f"{percent}%")
 
 
 def _place(answer: Answer) -> str:

@@ -29,7 +29,7 @@ from fastspan.runtime.deadline import TOO_LATE, terminated_at
 from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.graph_inputs import bucket_for, bucket_lengths, pack
 from fastspan.runtime.providers import import_onnxruntime
-from fastspan.runtime.session import OUTPUTS, Logits, Session, SessionSettings
+from fastspan.runtime.session import OUTPUTS, Logits, OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
 
 __all__ = ["CudaSession"]
@@ -38,7 +38,7 @@ __all__ = ["CudaSession"]
 _UNCAPTURED = -1
 
 
-class CudaSession(Session):
+class CudaSession(OnnxSession):
     """A loaded packed graph on a GPU. Safe to run from many threads at once, but not in a forked child.
 
     Args:

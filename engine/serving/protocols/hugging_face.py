@@ -25,6 +25,7 @@ PIPELINE_NAMES = {
     "doc_stride": "overlap",
     "max_answer_len": "max_answer_length",
     "max_seq_len": "max_length",
+    "max_question_len": "max_question_length",
     "handle_impossible_answer": "handle_impossible_answer",
     "align_to_words": "align_to_words",
 }
@@ -35,7 +36,8 @@ def answer_as_hugging_face(answerer: Answerer, body: bytes) -> dict[str, Any] | 
     """Answer ``{"inputs": {"question": …, "context": …}, "parameters": {…}}`` with ``pipeline`` decoding.
 
     Parameters that are missing or null have the pipeline's defaults: ``top_k`` 1, ``max_answer_len`` 15,
-    ``max_seq_len`` the bundle's window, ``doc_stride`` the smaller of half of that and 128.
+    ``max_seq_len`` the bundle's window, ``doc_stride`` the smaller of half of that and 128; no question is
+    cut.
 
     Returns:
         ``{"score", "start", "end", "answer"}``: for ``top_k`` 1 one such object, else always a list, best

@@ -28,7 +28,7 @@ from fastspan.export.verification.comparison import logits_of
 from fastspan.export.verification.pytorch_reference import has_pytorch
 from fastspan.loading import load_bundle
 from fastspan.options import LoadOptions
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from support.tiny_questions import answered, each_question, question, squad_document, write_squad
 
 needs_pytorch = pytest.mark.skipif(not has_pytorch(), reason="needs torch and transformers")
@@ -207,8 +207,9 @@ class PackedStandIn:
     """A loaded session of another layout, which no session made anew from its graph could stand for."""
 
     out_of_memory_retries = 0
+    shared_with_cpu = ""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OnnxSession) -> None:
         self.graph = replace(session.graph, layout="packed", target="cuda")
         self.settings, self.providers = session.settings, ("MadeUpExecutionProvider",)
         self._session, self.runs = session, []
@@ -236,7 +237,7 @@ def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: 
     def made_anew(*_):
         raise AssertionError("a second session was made")
 
-    monkeypatch.setattr(Session, "__init__", made_anew)
+    monkeypatch.setattr(OnnxSession, "__init__", made_anew)
     run = run_variant(bundle, options, questions, pairs, step=lambda: None)
     assert max(stand_in.runs) > 1
     assert sum(stand_in.runs) >= len(
@@ -306,7 +307,7 @@ def test_the_logits_are_those_the_engine_ran(tiny_bundle: Path, tmp_path: Path):
     assert run.graph in bundle.files_for(bundle.manifest.variants["fp32"].graph_for("cpu"))
     settings = SessionSettings(provider="CPUExecutionProvider", threads=1, spinning=False)
     graph = bundle.manifest.variants["fp32"].graph_for("cpu")
-    expected = logits_of(Session(tiny_bundle, graph, settings), pairs, lambda: None)
+    expected = logits_of(OnnxSession(tiny_bundle, graph, settings), pairs, lambda: None)
     assert len(run.logits) == len(expected) == sum(len(pair.windows) for pair in pairs)
     for one, other in zip(run.logits, expected, strict=True):
         for found, wanted in zip(one, other, strict=True):

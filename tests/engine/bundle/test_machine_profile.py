@@ -66,9 +66,9 @@ def loaded(folder: Path, **options: Any) -> tuple[RunSettings, str]:
         qa.answer(QUESTION, CONTEXT)
         assert qa.info().profile == qa._loaded.profile
         assert qa.info().threads == qa._loaded.settings.threads * qa._loaded.settings.workers
-        assert qa._session.settings.threads == qa._loaded.settings.threads
-        assert qa._session.settings.spinning == qa._loaded.settings.spinning
-        assert qa._session.settings.block_base == qa._loaded.settings.block_base
+        assert qa._loaded.session.settings.threads == qa._loaded.settings.threads
+        assert qa._loaded.session.settings.spinning == qa._loaded.settings.spinning
+        assert qa._loaded.session.settings.block_base == qa._loaded.settings.block_base
         return qa._loaded.settings, qa._loaded.profile
 
 

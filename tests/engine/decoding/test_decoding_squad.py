@@ -15,6 +15,7 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InferenceError, InputError
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
+from fastspan.text.graphemes import widen_to_graphemes
 from support.offline_tokenizers import CORPUS, FAMILIES
 from support.reference_model import MODEL, long_pairs, real_pairs, reference_logits, reference_tokenizer
 
@@ -107,9 +108,10 @@ def run_squad(features, context, options):
     for score, _, _, _, start, end in sorted(found):
         text = context[start:end]
         start += len(text) - len(text.lstrip())
-        text = text.strip()
-        if text:
-            answers.setdefault((start, start + len(text)), (text, start, start + len(text), float(-score)))
+        # Whole characters, as run_squad kept them: its text is cut from the words of the context.
+        start, end = widen_to_graphemes(context, start, start + len(text.strip()))
+        if start < end:
+            answers.setdefault((start, end), (context[start:end], start, end, float(-score)))
     return list(answers.values())[: options.top_k], float(min(null_scores))
 
 
@@ -232,16 +234,12 @@ def test_no_answer_wins_only_above_the_threshold(threshold, answered):
     assert prediction.margin == -3
     assert (prediction.answer is not None) == answered
     assert [answer.score for answer in prediction.answers] == [3]
-    assert 0.5 <= prediction.confidence <= 1
-    if math.isfinite(threshold):
-        assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-abs(threshold + 3))))
 
 
 def test_the_options_threshold_goes_first():
     options = AnswerOptions(no_answer_threshold=-5.0)
     prediction = decode_one("wordpiece", "the", options, start=[1], end=[1], threshold=0.0)
     assert prediction.answer is None
-    assert prediction.confidence == pytest.approx(1 / (1 + math.exp(-3)))
 
 
 def test_the_null_score_is_the_least_of_the_windows():
@@ -259,6 +257,7 @@ def test_a_calibration_changes_the_confidence_and_decides_nothing():
     answered = decode_one("wordpiece", "the", AnswerOptions(), **given_answer)
     abstained = decode_one("wordpiece", "the", AnswerOptions(), **given_answer, threshold=-9.0)
     assert answered.answer is not None
+    assert decode_one("wordpiece", "the", AnswerOptions(), start=[1], end=[1]).confidence is None
     assert answered.confidence == pytest.approx(1 / (1 + math.exp(4 - 0.5 * 2)))
     assert abstained.answer is None
     assert abstained.confidence == pytest.approx(1 / (1 + math.exp(-1 + 0.25 * 2)))
@@ -286,7 +285,9 @@ def test_a_context_without_text_has_no_answer(family, context):
     assert prediction.answers == ()
     assert prediction.null_score == float(starts[0][0][0] + ends[0][0][0])
     assert prediction.best_span_score == -math.inf
-    assert prediction.confidence == 1
+    assert prediction.confidence is None
+    (sure,) = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0, confidence=CURVES)
+    assert sure.confidence == 1
 
 
 # --- Spans ----------------------------------------------------------------------------------------
@@ -381,7 +382,7 @@ def test_any_string_gives_slices_of_the_context(family, question, context, top_k
         assert answer.text
         assert context[answer.start : answer.end] == answer.text
     assert prediction.answer is None or prediction.answer == prediction.answers[0]
-    assert 0 <= prediction.confidence <= 1
+    assert prediction.confidence is None
     assert math.isfinite(prediction.null_score)
 
 

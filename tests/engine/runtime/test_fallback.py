@@ -10,17 +10,17 @@ import pytest
 
 from fastspan import InferenceError, ProviderError, QuestionAnswerer
 from fastspan.bundle.variants import Graph
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from support.fake_runtime import CPU, CUDA, FakeRuntime
 
 OPENVINO, AZURE = "OpenVINOExecutionProvider", "AzureExecutionProvider"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-Opened = Callable[..., Session]
+Opened = Callable[..., OnnxSession]
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
-    def open_with(runtime: FakeRuntime, provider: str = OPENVINO, layout: str = "padded") -> Session:
+    def open_with(runtime: FakeRuntime, provider: str = OPENVINO, layout: str = "padded") -> OnnxSession:
         monkeypatch.setattr("fastspan.runtime.session.import_onnxruntime", lambda: runtime)
         graph = Graph(
             file="model.onnx",
@@ -31,7 +31,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
             ir_version=8,
         )
         settings = SessionSettings(provider=provider, threads=1, spinning=False)
-        return Session(Path("bundle"), graph, settings)
+        return OnnxSession(Path("bundle"), graph, settings)
 
     return open_with
 

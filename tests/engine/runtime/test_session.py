@@ -15,7 +15,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import Graph
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import LoadOptions
-from fastspan.runtime.session import Session, SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
 from support.tiny_checkpoint import WORDS
 
@@ -51,7 +51,7 @@ def test_a_padded_graph_masks_its_padding(tiny_bundle: Path) -> None:
     interchange = bundle.manifest.variants["fp32"].graph_for("other")
     assert interchange.layout == "padded"
     settings = SessionSettings(provider="CPUExecutionProvider", threads=2, spinning=False)
-    session = Session(tiny_bundle, interchange, settings)
+    session = OnnxSession(tiny_bundle, interchange, settings)
     tiny = loaded(tiny_bundle)
     mixed = [windows(tiny, 1, length)[0] for length in (384, 20, 77)]
     together = session.run(mixed)
@@ -77,7 +77,7 @@ def test_a_graph_that_does_not_load(tiny_bundle: Path, tmp_path: Path) -> None:
     graph = Graph(file="broken.onnx", target="any", layout="exact", inputs=("x",), opset=17, ir_version=8)
     settings = SessionSettings(provider="CPUExecutionProvider", threads=1, spinning=False)
     with pytest.raises(InferenceError, match=r"cannot load .*broken\.onnx on CPUExecutionProvider"):
-        Session(tmp_path, graph, settings)
+        OnnxSession(tmp_path, graph, settings)
 
 
 @pytest.mark.stress

@@ -33,7 +33,7 @@ from fastspan.serving.app import _STATUS  # noqa: E402
 from fastspan.serving.protocols.hugging_face import PIPELINE_NAMES, answer_as_hugging_face  # noqa: E402
 from fastspan.serving.protocols.native import answer_natively  # noqa: E402
 from fastspan.serving.server import _Server  # noqa: E402
-from fastspan.serving.window_limit import LimitedAnswerer, TooManyWindowsError, window_count  # noqa: E402
+from fastspan.serving.window_limit import LimitedAnswerer  # noqa: E402
 
 QUESTION = "who built the stone bridge?"
 CONTEXT = "the norman leader rollo built the stone bridge in the year of snow. the river was blue."
@@ -222,10 +222,10 @@ def test_inference_client_works_against_it(port: int, qa: QuestionAnswerer, monk
 
 
 def test_unknown_parameters_are_named(port: int) -> None:
-    body = {"inputs": PAIR, "parameters": {"top_k": 1, "topk": 2, "max_question_len": 64}}
+    body = {"inputs": PAIR, "parameters": {"top_k": 1, "topk": 2, "padding": "longest"}}
     sentence = refused(port, "/", body, 422, "invalid")
     assert "'topk'" in sentence
-    assert "'max_question_len'" in sentence
+    assert "'padding'" in sentence
     assert "'options'" in refused(port, "/", {"inputs": PAIR, "options": {}}, 422, "invalid")
 
 
@@ -407,65 +407,36 @@ def test_more_than_the_limit_is_429_at_once(qa: QuestionAnswerer) -> None:
         assert ask(port, "POST", "/", {"inputs": PAIR})[0] == 200
 
 
-def test_a_question_that_leaves_little_room_is_413_before_its_windows_are_made(qa: QuestionAnswerer) -> None:
-    held = Held(qa)
-    held.may_answer.set()
-    with serving(Service(held, Limits(windows=50))) as port:  # type: ignore[arg-type]
-        # One token of room beyond the overlap: a window a token, gigabytes of them, if they were made.
-        question = " ".join(["snow"] * (384 - 3 - 129))
-        body = {"question": question, "context": "the river was blue " * 80_000}
+def test_a_context_of_too_many_windows_is_413_before_they_are_made(qa: QuestionAnswerer) -> None:
+    with serving(Service(qa, Limits(windows=50))) as port:
+        body = {"question": QUESTION, "context": "the river was blue " * 80_000}
         sentence = refused(port, "/answer", body, 413, "too_many_windows")
-        assert re.search(r"makes \d{3},\d{3} windows beside this question, and the limit is 50", sentence)
-        assert "lower overlap, raise max_length, or start the service with a higher --max-windows" in sentence
+        assert re.search(r"makes 1,\d{3} windows beside its question, and max_windows is 50", sentence)
+        assert "lower overlap, or raise max_length" in sentence
+        assert "--max-windows" in sentence
         sentence = refused(port, "/", {"inputs": body}, 413, "too_many_windows")
-        assert "lower doc_stride, raise max_seq_len" in sentence
-        assert not held.begun.acquire(blocking=False)
-        assert ask(port, "POST", "/answer", {"question": question, "context": CONTEXT})[0] == 200
+        assert "lower doc_stride, or raise max_seq_len" in sentence
+        assert ask(port, "POST", "/answer", {**PAIR, "max_windows": 100})[0] == 200
+        body = {"question": QUESTION, "context": LONG_CONTEXT * 3, "max_windows": 2}
+        assert "max_windows is 2" in refused(port, "/answer", body, 413, "too_many_windows")
 
 
 def test_a_question_too_long_for_its_window_is_still_the_answerers_to_refuse(qa: QuestionAnswerer) -> None:
     with serving(Service(qa, Limits(windows=1))) as port:
-        body = {"question": "snow " * 300, "context": LONG_CONTEXT}
-        assert "at most 252 leave its context room" in refused(port, "/answer", body, 422, "invalid")
+        body = {"question": "snow " * 300, "context": "river " * 400, "max_question_length": 300}
+        assert "at most 205 leave its context room" in refused(port, "/answer", body, 422, "invalid")
+        body = {"inputs": {"question": "snow " * 300, "context": "river " * 400}}
+        assert "set max_question_len=205" in refused(port, "/", body, 422, "invalid")
         body = {**PAIR, "context": LONG_CONTEXT, "max_length": 100_000}
         assert "the model takes windows of at most" in refused(port, "/answer", body, 422, "invalid")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    question=st.integers(1, 60),
-    context=st.text(st.sampled_from("snow é東ﷺ\ud800 .")) | st.integers(0, 400).map("river ".__mul__),
-    max_length=st.integers(10, 48),
-    overlap=st.integers(0, 30),
-    truncate_question=st.booleans(),
-)
-def test_windows_are_counted_as_they_are_made(
-    qa: QuestionAnswerer, question: int, context: str, max_length: int, overlap: int, truncate_question: bool
-) -> None:
-    text = "snow " * question
-    try:
-        options = AnswerOptions(max_length=max_length, overlap=overlap, truncate_question=truncate_question)
-        (pair,) = qa._loaded.encoder.encode([text], [context], options)
-    except InputError:
-        return
-    made = len(pair.windows)
-    one = pair.windows[0]
-    around = len(one.input_ids) - one.count
-    assert window_count(around, len(pair.context_encoding), options) == made
+def test_the_services_limit_holds_whatever_a_request_says(qa: QuestionAnswerer) -> None:
     held = Held(qa)
     held.answer = lambda *texts, options: options  # type: ignore[method-assign]
-    assert LimitedAnswerer(held, made).answer(text, context, options=options) == options  # type: ignore[arg-type]
-    if made > 1:
-        with pytest.raises(TooManyWindowsError, match=f"makes {made:,} windows"):
-            LimitedAnswerer(held, made - 1).answer(text, context, options=options)  # type: ignore[arg-type]
-
-
-def test_ordinary_requests_are_not_tokenized_for_the_limit(
-    qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited = LimitedAnswerer(qa, Limits().windows)
-    monkeypatch.setattr(limited, "_check", lambda *_: pytest.fail("tokenized"))
-    assert limited.answer(QUESTION, LONG_CONTEXT) == qa.answer(QUESTION, LONG_CONTEXT)
+    limited = LimitedAnswerer(held, 7)  # type: ignore[arg-type]
+    found = [limited.answer("q", "c", max_windows=given).max_windows for given in (None, 3, 9)]  # type: ignore[attr-defined]
+    assert found == [7, 3, 7]
 
 
 def test_limits_are_checked() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
-from fastspan.errors import BundleError, InputError
+from fastspan.errors import BundleError, InputError, TooManyWindows
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from fastspan.text.inputs import check_pair
@@ -182,7 +185,9 @@ def question_limit(family, context, options):
     encoder, longest = make_encoder(family), 0
     for words in range(1, options.window[0]):
         try:
-            encoder.encode(["the" + " the" * (words - 1)], [context], options)
+            encoder.encode(
+                ["the" + " the" * (words - 1)], [context], replace(options, max_question_length=999)
+            )
         except InputError:
             return longest
         longest = words
@@ -192,7 +197,7 @@ def question_limit(family, context, options):
 @pytest.mark.parametrize(
     ("context", "limit"),
     [
-        ("the " * 100, 40 - 3 - 8 - 1),  # Several windows: each must advance past the overlap.
+        ("the " * 100, 40 - 3 - 8 - 5),  # Several windows: each must advance by an eighth of 40.
         ("the " * 4, 40 - 3 - 4),  # A context shorter than the overlap only has to fit.
         ("", 40 - 3 - 1),
     ],
@@ -202,7 +207,8 @@ def test_a_question_may_be_as_long_as_the_context_lets_it(context, limit):
     assert question_limit("wordpiece", context, options) == limit
     too_long = "the " * (limit + 1)
     with pytest.raises(
-        InputError, match=f"^question has {limit + 1} tokens; at most {limit} .*truncate_question"
+        InputError,
+        match=f"^question takes {limit + 1} tokens; at most {limit} .*max_question_length={limit} or trunc",
     ):
         make_encoder("wordpiece").encode([too_long], [context], options)
     cut = AnswerOptions(max_length=40, overlap=8, truncate_question=True)
@@ -211,6 +217,54 @@ def test_a_question_may_be_as_long_as_the_context_lets_it(context, limit):
     assert all(len(window.input_ids) <= 40 for window in pair.windows)
     last = pair.windows[-1]
     assert last.origin + last.count == len(pair.context_encoding)
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [({}, 64), ({"decoding": "pipeline"}, 150), ({"max_question_length": 100}, 100)],
+)
+def test_a_question_is_cut_as_the_reference_cuts_it(options, tokens):
+    question = "the " * 150
+    (pair,) = make_encoder("wordpiece").encode([question], ["of " * 300], AnswerOptions(**options))
+    assert pair.windows[0].first == tokens + 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    question=st.integers(1, 500),
+    tokens=st.integers(0, 2000),
+    max_length=st.integers(1, 512),
+    overlap=st.integers(0, 511),
+    most=st.none() | st.integers(1, 500),
+    truncate=st.booleans(),
+)
+def test_no_option_makes_more_than_eight_times_the_windows(
+    question, tokens, max_length, overlap, most, truncate
+):
+    try:
+        options = AnswerOptions(
+            max_length=max_length,
+            overlap=overlap,
+            max_question_length=most,
+            truncate_question=truncate,
+            decoding="pipeline",
+        )
+        (pair,) = make_encoder("wordpiece").encode(["the " * question], ["of " * tokens], options)
+    except InputError as error:
+        assert re.search("overlap|max_length|max_question_length", str(error))
+        return
+    assert len(pair.windows) <= 8 * -(-max(1, tokens) // max_length) + 1
+    assert all(len(window.input_ids) <= max_length for window in pair.windows)
+    if question > 1:
+        with pytest.raises(TooManyWindows) if len(pair.windows) > 1 else nullcontext():
+            make_encoder("wordpiece").encode(
+                ["the " * question],
+                ["of " * tokens],
+                replace(options, max_windows=len(pair.windows) - 1 or 1),
+            )
+        allowed = replace(options, max_windows=len(pair.windows))
+        (again,) = make_encoder("wordpiece").encode(["the " * question], ["of " * tokens], allowed)
+        assert len(again.windows) == len(pair.windows)
 
 
 def test_limits_that_no_question_meets():
@@ -247,8 +301,9 @@ def test_encode_names_the_pair():
         encoder.encode([" "], ["c"], options)
     with pytest.raises(InputError, match=r"^questions\[1\] is blank"):
         encoder.encode(["q", " "], ["c", "c"], options)
-    with pytest.raises(InputError, match=r"^questions\[41\] is blank"):
+    with pytest.raises(InputError, match=r"^questions\[41\] is blank") as caught:
         encoder.encode(["q", " "], ["c", "c"], options, first_index=40)
+    assert caught.value.index == 41
     with pytest.raises(InputError, match=r"^questions\[40\] is blank"):
         encoder.encode([" "], ["c"], options, first_index=40)
     with pytest.raises(InputError, match=r"^question holds only characters that the tokenizer drops"):
@@ -290,11 +345,11 @@ def test_lone_surrogates_count_as_one_code_point(family):
 
 
 def test_another_type_error_of_the_tokenizer_is_not_hidden(monkeypatch):
-    def refuse(texts):
+    def refuse(texts, between):
         raise TypeError("no list of texts")
 
     encoder = make_encoder("wordpiece")
-    monkeypatch.setattr(encoder, "_encode_batches", refuse)
+    monkeypatch.setattr(encoder, "_encode_texts", refuse)
     with pytest.raises(TypeError, match="no list of texts"):
         encoder.encode(["q"], ["c"], AnswerOptions())
 

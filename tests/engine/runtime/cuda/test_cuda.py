@@ -16,7 +16,7 @@ from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.runtime.cuda import session as cuda_session
 from fastspan.runtime.cuda.session import CudaSession
 from fastspan.runtime.graph_inputs import pack
-from fastspan.runtime.session import Session
+from fastspan.runtime.session import OnnxSession
 from fastspan.text.encoder import Window
 
 pytestmark = pytest.mark.gpu
@@ -134,7 +134,7 @@ def test_packed_windows_have_the_logits_they_have_alone(plain: LoadedBundle, win
 
 def test_the_exact_and_the_packed_graph_agree(plain: LoadedBundle, windows: list[Window]) -> None:
     exact = next(graph for graph in plain.choice.variant.graphs if graph.layout == "exact")
-    session = Session(plain.bundle.folder, exact, plain.session.settings)
+    session = OnnxSession(plain.bundle.folder, exact, plain.session.settings)
     assert session.providers[0] == CUDA
     for window in windows:
         found, expected = session.run([window]), plain.session.run([window])

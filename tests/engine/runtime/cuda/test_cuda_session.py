@@ -17,7 +17,7 @@ import pytest
 from fastspan import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.cuda.session import CudaSession
-from fastspan.runtime.session import Session
+from fastspan.runtime.session import OnnxSession
 from support.cuda_sessions import INPUTS, PADDED, check, expected, opened, settings, windows
 from support.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
 
@@ -236,7 +236,7 @@ def test_any_other_error_is_not_tried_again(installed: Installed) -> None:
 
 def test_a_padded_batch_that_does_not_fit_runs_in_halves_too(installed: Installed) -> None:
     runtime = installed(before_run=Cramped(100, NO_MEMORY[0]))
-    session = Session(Path("bundle"), PADDED, settings())
+    session = OnnxSession(Path("bundle"), PADDED, settings())
     asked = windows(10, 30, 50, 5)
     starts, ends = session.run(asked)
     assert session.out_of_memory_retries == 1

@@ -11,7 +11,7 @@ import pytest
 from fastspan import ProviderError
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cuda_libraries import preload_tensorrt, why_tensorrt_fails
-from fastspan.runtime.session import Session
+from fastspan.runtime.session import OnnxSession
 from support.cuda_sessions import PADDED, settings
 from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 
@@ -32,10 +32,10 @@ def test_a_session_on_tensorrt_loads_its_wheel_and_others_do_not(
     wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_the_place_of_onnxruntime(monkeypatch, runs_on=[CUDA, CPU])
-    Session(Path("bundle"), PADDED, settings())
+    OnnxSession(Path("bundle"), PADDED, settings())
     assert "tensorrt_libs" not in sys.modules
     take_the_place_of_onnxruntime(monkeypatch, runs_on=[TENSORRT, CPU])
-    Session(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
+    OnnxSession(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
     assert sys.modules["tensorrt_libs"].loaded
 
 
@@ -63,6 +63,6 @@ def test_a_session_without_it_says_what_is_missing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("fastspan.runtime.session.why_cuda_fails", lambda runtime: None)
     monkeypatch.setattr(cuda_libraries, "_load", lambda file: None)
     with pytest.raises(ProviderError, match=rf"{TENSORRT} was asked for.*nvinfer.*'tensorrt<11'"):
-        Session(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
+        OnnxSession(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
     with pytest.raises(ProviderError, match="a library of its own is missing"):
-        Session(Path("bundle"), PADDED, settings())
+        OnnxSession(Path("bundle"), PADDED, settings())

@@ -16,7 +16,7 @@ import pytest
 
 from fastspan import DeadlineExceeded, ProviderError
 from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
-from fastspan.runtime.session import Session
+from fastspan.runtime.session import OnnxSession
 from support.cuda_sessions import INPUTS, PADDED, check, opened, settings, windows
 from support.fake_runtime import CPU, FakeRuntime, take_the_place_of_onnxruntime
 
@@ -86,7 +86,7 @@ def test_a_capture_waits_for_the_runs_of_other_sessions(installed: Installed, pa
 def test_runs_and_loads_wait_for_a_capture(installed: Installed, pause: Pause) -> None:
     installed(before_run=pause)
     captured, packed = opened(32), opened()
-    padded = Session(Path("bundle"), PADDED, settings())
+    padded = OnnxSession(Path("bundle"), PADDED, settings())
     with ThreadPoolExecutor(5) as pool:
         loading = pool.submit(opened, SLOW)
         assert pause.reached.wait(10)
@@ -111,7 +111,7 @@ def test_busy_sessions_and_loading_ones_get_along(installed: Installed) -> None:
     serving = [opened(64), opened(64), opened()]
     ended = threading.Event()
 
-    def serve(session: Session) -> int:
+    def serve(session: OnnxSession) -> int:
         answered = 0
         while not ended.is_set() or not answered:
             check(session, windows(5 + answered % 60))
@@ -203,7 +203,7 @@ def test_a_cpu_waits_for_no_capture(installed: Installed) -> None:
     on_cpu = replace(settings(), provider=CPU, provider_options={})
     with captured_elsewhere():
         padded = replace(PADDED, inputs=INPUTS[:2])
-        Session(Path("bundle"), padded, on_cpu).run(windows(3), deadline=time.monotonic() + 10)
+        OnnxSession(Path("bundle"), padded, on_cpu).run(windows(3), deadline=time.monotonic() + 10)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
