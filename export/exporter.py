@@ -13,6 +13,7 @@ from typing import Any
 import fastspan
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest, Model, Source
+from fastspan.bundle.onnx_files import check_graphs
 from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import InputError, ParityError
 from fastspan.export.checkpoint.calibration import Calibration, read_calibration
@@ -112,6 +113,7 @@ def export(
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"
         card.write_text(model_card(manifest, _source_card(checkpoint), not_run), encoding="utf-8")
+        check_graphs(draft.folder, manifest.variants)
         progress.stage("publishing")
         bundle = draft.commit(manifest)
     return ExportReport(

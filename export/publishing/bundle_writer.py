@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastspan.bundle.folder import Bundle, files_within, sha256_of
+from fastspan.bundle.folder import Bundle, sha256_of
+from fastspan.bundle.folder_shape import files_within
 from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 from fastspan.errors import BundleError
 from fastspan.export.publishing.file_lock import FileLock
@@ -63,14 +64,14 @@ class Draft:
             whole = _measured(manifest, self.folder)
             with (self.folder / MANIFEST).open("xb") as file:
                 file.write(whole.to_json())
-            Bundle.open(self.folder)
+            draft = Bundle.open(self.folder)
             _sync_tree(self.folder)
             with _lock_beside(self._target):
                 _check_destination(self._target, self._overwrite)
                 _move_into_place(self.folder, self._target)
                 _sync(self._target.parent)
         self._committed = True
-        return Bundle(self._target, whole)
+        return replace(draft, folder=self._target)
 
 
 @contextlib.contextmanager
