@@ -137,13 +137,15 @@ class Encoder:
         """
         try:
             tokenizer = Tokenizer.from_buffer(data)
+            return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
+        except BundleError:
+            raise
         except BaseException as error:
             # What tokenizers does not expect is a panic of Rust's, which is no Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             reason = named(str(error))
             raise BundleError(f"{name} cannot be read as a tokenizer: {reason}; export it again.") from error
-        return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
 
     def encode(
         self,
