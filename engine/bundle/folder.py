@@ -193,10 +193,10 @@ class Bundle:
             record = self._record(path)
             if self._fetch is not None:
                 self._fetch(path, False)
-            try:
-                digest = sha256_of(self.folder / path)
-            except OSError as error:
-                raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+            digest = self._digest(path)
+            if digest != record.sha256 and self._fetch is not None:
+                self._fetch(path, True)
+                digest = self._digest(path)
             if digest != record.sha256:
                 raise self._mismatch(path, f"sha256 {digest}, expected {record.sha256}")
 
@@ -211,6 +211,12 @@ class Bundle:
                 f"{path} is not listed in {self.folder / MANIFEST}: export the checkpoint again."
             )
         return record
+
+    def _digest(self, path: str) -> str:
+        try:
+            return sha256_of(self.folder / path)
+        except OSError as error:
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
 
     def _opened(self, path: str) -> BinaryIO:
         self._record(path)

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastspan.bundle.whole_files import add_file
+
 __all__ = ["COMMIT", "HubSnapshot", "hub_snapshot", "is_intact"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """What names a commit, unlike a branch or tag that may be moved."""
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,5 @@ def is_intact(file: Path) -> bool:
         digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     else:
         return True
-    with blob.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
+    add_file(digest, blob)
     return digest.hexdigest() == blob.name

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_regular", "sha256_of", "write_whole"]
+__all__ = ["add_file", "open_regular", "sha256_of", "write_whole"]
 
 _CHUNK = 1 << 20
 # A pipe that lies where a file should be must not be waited on.
@@ -37,11 +37,20 @@ def sha256_of(path: Path) -> str:
         OSError: The file cannot be read.
     """
     digest = hashlib.sha256()
+    add_file(digest, path)
+    return digest.hexdigest()
+
+
+def add_file(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's content to a digest of ``hashlib``, block by block; other threads run meanwhile.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     chunk = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(chunk):
             digest.update(chunk[:count])
-    return digest.hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:
