@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fastspan.bundle.choose_variant import Choice, choose_variant
-from fastspan.bundle.folder import Bundle
+from fastspan.bundle.folder import Bundle, GraphBytes, state_of
 from fastspan.bundle.machine_profile import RunSettings, find_profile
 from fastspan.bundle.source import open_bundle
+from fastspan.bundle.strict_json import parse_object
 from fastspan.bundle.variants import Graph, ProviderKind, VariantName
-from fastspan.errors import ProviderError
+from fastspan.errors import BundleError, ProviderError
 from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.options import LoadOptions
 from fastspan.runtime.batching import SHORT_BATCH_TOKENS
@@ -21,6 +22,8 @@ from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
 __all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
+
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,10 @@ class LoadedBundle:
 
 
 def load_bundle(source: str | os.PathLike[str], revision: str | None, options: LoadOptions) -> LoadedBundle:
-    """Open a bundle, choose its variant, verify what will be read, and make encoder and session.
+    """Open a bundle, choose its variant, read and verify its files, and make encoder and session.
+
+    Every file is verified as it is read, and only what was verified is used. So a bundle that an export
+    replaces meanwhile is loaded as it was before or as it is after, never a mixture of both.
 
     Raises:
         InputError: ``source`` or ``revision`` is unusable.
@@ -57,20 +63,32 @@ def load_bundle(source: str | os.PathLike[str], revision: str | None, options: L
         ProviderError: The requested execution provider cannot run it.
         MissingDependency: onnxruntime (or, for a hub id, huggingface_hub) is not installed.
     """
-    runtime = import_onnxruntime()
-    bundle = open_bundle(source, revision)
+    version = str(import_onnxruntime().__version__)
+    for _ in range(_TRIES - 1):
+        before = state_of(source)
+        try:
+            return _load_somewhere(open_bundle(source, revision), options, version)
+        except BundleError:
+            # An export that replaced the folder meanwhile left neither bundle whole for this reader.
+            if state_of(source) == before:
+                raise
+    return _load_somewhere(open_bundle(source, revision), options, version)
+
+
+def _load_somewhere(bundle: Bundle, options: LoadOptions, runtime_version: str) -> LoadedBundle:
+    """Load a bundle on the provider that was asked for, or, of ``"auto"``, on one that runs it."""
     provider = resolve_provider(options.provider)
     if options.provider == "auto" and not _has_graph(bundle, options.variant, provider_kind(provider)):
-        loaded = _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
+        loaded = _load(bundle, options, resolve_provider("cpu"), runtime_version)
         reason = f"{loaded.choice.reason} On the CPU, because {options.variant} has no graph for {provider}."
         return replace(loaded, choice=replace(loaded.choice, reason=reason))
     try:
-        return _load(bundle, options, provider, str(runtime.__version__))
+        return _load(bundle, options, provider, runtime_version)
     except ProviderError as error:
         # "auto" asked for nothing in particular: a CUDA build without a GPU still has a CPU.
         if options.provider != "auto" or provider_kind(provider) == "cpu":
             raise
-        loaded = _load(bundle, options, resolve_provider("cpu"), str(runtime.__version__))
+        loaded = _load(bundle, options, resolve_provider("cpu"), runtime_version)
         reason = f"{loaded.choice.reason} On the CPU, because {provider} cannot run: {error}"
         return replace(loaded, choice=replace(loaded.choice, reason=reason))
 
@@ -85,13 +103,21 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
     kind = provider_kind(provider)
     choice = choose_variant(bundle.manifest, options.variant, kind, cpu_features())
     graph = choice.variant.graph_for(kind)
-    bundle.verified(bundle.files_for(graph))
-    settings, profile = _settle(bundle, options, choice.variant.name, kind, runtime_version)
     model = bundle.manifest.model
-    encoder = Encoder.from_folder(
-        bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
+    # All at one moment: what is opened stays whole while the folder is replaced.
+    contents = bundle.read(*bundle.files_for(graph))
+    config = parse_object(contents["config.json"], "config.json")
+    encoder = Encoder.from_json(
+        contents["tokenizer.json"],
+        name=str(bundle.folder / "tokenizer.json"),
+        segment_ids=model.segment_ids,
+        max_positions=model.max_positions,
     )
-    session = _session(bundle, choice.variant.name, graph, provider, options, settings)
+    settings, profile = _settle(bundle, options, choice.variant.name, kind, runtime_version)
+    padding_id = _padding_id(config, model.vocab_size)
+    read = _Reader(bundle, graph, GraphBytes.of(graph, contents))
+    del contents  # or the weights would lie in memory twice
+    session = _session(read, choice.variant.name, provider, options, settings, padding_id)
     if session.shared_with_cpu:
         choice = replace(choice, reason=f"{choice.reason} {session.shared_with_cpu}")
     return LoadedBundle(
@@ -110,7 +136,9 @@ def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:
     """Return the same bundle, verified already, with a session of its own that runs with other settings."""
     provider = loaded.session.settings.provider
     variant = loaded.choice.variant.name
-    session = _session(loaded.bundle, variant, loaded.session.graph, provider, loaded.options, settings)
+    padding_id = loaded.session.settings.padding_id
+    read = _Reader(loaded.bundle, loaded.session.graph)
+    session = _session(read, variant, provider, loaded.options, settings, padding_id)
     return replace(loaded, session=session, settings=settings)
 
 
@@ -162,13 +190,14 @@ def _settle(
 
 
 def _session(
-    bundle: Bundle,
+    read: _Reader,
     variant: VariantName,
-    graph: Graph,
     provider: str,
     options: LoadOptions,
     settings: RunSettings,
+    padding_id: int,
 ) -> Session:
+    bundle, graph = read.bundle, read.graph
     packed = graph.layout == "packed"
     # A replayed run is one launch instead of hundreds, which is what a single window waits for.
     longest = bundle.manifest.max_length if packed and options.optimize_for == "latency" else 0
@@ -187,17 +216,49 @@ def _session(
         threads=settings.threads,
         spinning=settings.spinning,
         block_base=settings.block_base,
-        padding_id=_padding_id(bundle),
+        padding_id=padding_id,
         capture_up_to=longest,
     )
     if packed:
         from fastspan.runtime.cuda.session import CudaSession  # a CPU never needs it
 
-        return CudaSession(bundle.folder, graph, chosen)
-    return OnnxSession(bundle.folder, graph, chosen)
+        return CudaSession(bundle.folder, graph, chosen, read)
+    return OnnxSession(bundle.folder, graph, chosen, read)
 
 
-def _padding_id(bundle: Bundle) -> int:
-    config = json.loads((bundle.folder / "config.json").read_text(encoding="utf-8"))
+class _Reader:
+    """Reads a graph's verified bytes for a session, and once more for each forked child.
+
+    Args:
+        bundle: The bundle.
+        graph: Which of its graphs.
+        first: What was read already, for the first session.
+    """
+
+    def __init__(self, bundle: Bundle, graph: Graph, first: GraphBytes | None = None) -> None:
+        self.bundle = bundle
+        self.graph = graph
+        self._first = first
+        self._process = os.getpid()
+
+    def __call__(self) -> GraphBytes:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        try:
+            return self.bundle.read_graph(self.graph)
+        except BundleError as error:
+            if os.getpid() == self._process:
+                raise
+            raise BundleError(
+                f"{self.bundle.folder} is not what it was when it was loaded, so a forked process cannot use "
+                f"it ({error}): load it again, in the parent before it forks or in the child."
+            ) from error
+
+
+def _padding_id(config: Mapping[str, object], rows: int) -> int:
+    """Return the token id that fills up; masked as it is, any that has an embedding serves."""
     padding_id = config.get("pad_token_id")
-    return padding_id if isinstance(padding_id, int) else 0
+    if isinstance(padding_id, bool) or not isinstance(padding_id, int):
+        return 0
+    return padding_id if 0 <= padding_id < rows else 0

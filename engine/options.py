@@ -27,6 +27,7 @@ _RUN_SQUAD_WINDOW = (384, 128)
 
 
 _LARGEST_WHOLE = 2**63 - 1
+_MOST_THREADS = 1 << 15
 _LONGEST_SHOWN = 80
 
 # What a call takes beside its options, for the message that refuses what is neither.
@@ -54,16 +55,18 @@ def shown(value: object) -> str:
     except ValueError:
         # Python refuses to write out a whole number of thousands of digits.
         return f"a {type(value).__name__} of too many digits"
+    except RecursionError:
+        return f"a {type(value).__name__} that nests too deeply to be shown"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-def _whole(name: str, value: object, least: int) -> None:
+def _whole(name: str, value: object, least: int, most: int = _LARGEST_WHOLE) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{name} must be a whole number, not {type(value).__name__} ({shown(value)}).")
     if value < least:
         raise InputError(f"{name} must be at least {least}, not {shown(value)}.")
-    if value > _LARGEST_WHOLE:
-        raise InputError(f"{name} must be at most {_LARGEST_WHOLE}, not {shown(value)}.")
+    if value > most:
+        raise InputError(f"{name} must be at most {most}, not {shown(value)}.")
 
 
 def _flag(name: str, value: object) -> None:
@@ -282,7 +285,7 @@ class LoadOptions:
                 )
         _one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
         if self.threads is not None:
-            _whole("threads", self.threads, 1)
+            _whole("threads", self.threads, 1, _MOST_THREADS)
         if self.spinning is not None:
             _flag("spinning", self.spinning)
         _whole("token_budget", self.token_budget, 1)

@@ -13,6 +13,7 @@ from typing import Any
 import fastspan
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest, Model, Source
+from fastspan.bundle.onnx_files import check_graphs
 from fastspan.bundle.variants import Variant, VariantName
 from fastspan.errors import InputError, ParityError
 from fastspan.export.checkpoint.calibration import Calibration, read_calibration
@@ -62,7 +63,6 @@ def export(
     variants: Sequence[VariantName] = VARIANTS,
     revision: str | None = None,
     allow_parity_loss: bool = False,
-    overwrite: bool = True,
     int8: Int8Recipe | None = None,
     threads: int | None = None,
 ) -> ExportReport:
@@ -75,7 +75,6 @@ def export(
         variants: Which variants to make; fp32 is always made, being the interchange graph.
         revision: With a hub id: branch, tag or commit.
         allow_parity_loss: Publish variants that miss their gate; the manifest records it.
-        overwrite: Whether a bundle at ``out`` may be replaced.
         int8: How int8 is made; None: the defaults.
         threads: Threads to compute with; None: the cores this process may use.
 
@@ -95,7 +94,7 @@ def export(
     progress.stage("reading the checkpoint")
     checkpoint = read_checkpoint(resolve_source(os.fspath(source), revision))
     calibration = read_calibration(checkpoint.files)
-    with write_bundle(out, overwrite=overwrite) as draft:
+    with write_bundle(out) as draft:
         _copy_texts(checkpoint, draft.folder)
         (draft.folder / "onnx").mkdir()
         manifest, reason = _lower(
@@ -112,8 +111,11 @@ def export(
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"
         card.write_text(model_card(manifest, _source_card(checkpoint), not_run), encoding="utf-8")
+        check_graphs(draft.folder, manifest.variants)
         progress.stage("publishing")
         bundle = draft.commit(manifest)
+        if draft.calibration:
+            progress.stage(draft.calibration)
     return ExportReport(
         bundle=bundle,
         route=manifest.model.route,

@@ -10,7 +10,7 @@ from fastspan.bundle.variants import ProviderKind, Variant, VariantName
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import CpuFeatures
 
-__all__ = ["Choice", "choose_variant"]
+__all__ = ["Choice", "choose_variant", "preferred_variants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def choose_variant(
         variants[requested].graph_for(provider_kind)
         return Choice(variants[requested], f"{requested} was asked for.")
 
-    order, because = _preference(provider_kind, cpu)
+    order, because = preferred_variants(provider_kind, cpu)
     passed_over: list[str] = []
     for name in order:
         fault = _fault(variants.get(name), provider_kind)
@@ -71,8 +71,16 @@ def choose_variant(
     )
 
 
-def _preference(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[Sequence[VariantName], str]:
-    """Return the names, best first, and what makes the first the best."""
+def preferred_variants(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[Sequence[VariantName], str]:
+    """Say which variants ``"auto"`` prefers, whatever a bundle holds.
+
+    Args:
+        provider_kind: Where it will run.
+        cpu: This machine's instruction sets; they count only for ``"cpu"``.
+
+    Returns:
+        The names, best first, and a clause that says what makes the first the best.
+    """
     if provider_kind == "cuda":
         return ("fp16", "fp32", "int8"), "fp16 is the fastest on CUDA"
     if provider_kind == "other":

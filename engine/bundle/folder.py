@@ -2,74 +2,185 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
 
+from fastspan.bundle.folder_shape import Inside, files_within, refuse_other_folders, refuse_pickled
 from fastspan.bundle.manifest import MANIFEST, FileRecord, Manifest
+from fastspan.bundle.onnx_files import check_graph
 from fastspan.bundle.variants import Graph
+from fastspan.bundle.whole_files import open_regular, sha256_of
 from fastspan.errors import BundleError, ChecksumMismatch
 
-__all__ = ["Bundle", "files_within", "read_manifest", "sha256_of"]
+__all__ = ["Bundle", "GraphBytes", "manifest_bytes", "read_manifest", "sha256_of", "state_of"]
 
-_CHUNK = 1 << 20
-_PICKLED = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 _LARGEST_MANIFEST = 16 << 20
 _AGAIN = "copy the bundle again or export it again."
+
+Fetch = Callable[[str, bool], None]
+"""Brings the file of a path, into the folder; with True, anew, because what lies there is damaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphBytes:
+    """A graph as ONNX Runtime takes it, verified.
+
+    Attributes:
+        model: Content of the ONNX file.
+        data: Name of a file of weights, as the graph names it, relative to the graph → its content.
+    """
+
+    model: bytes
+    data: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, graph: Graph, contents: Mapping[str, bytes]) -> GraphBytes:
+        """Take a graph out of what was read of its bundle.
+
+        Args:
+            graph: The graph.
+            contents: Path → verified content, of its file and its data.
+
+        Raises:
+            BundleError: The graph is not what the manifest says, or reads a file that is not its data.
+        """
+        model = contents[graph.file]
+        named = check_graph(model, graph)
+        return cls(model=model, data={name: contents[path] for name, path in named.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose manifest was read and whose folder has the shape the manifest lists.
+    """A bundle whose manifest was read and whose folder has the shape the manifest promises.
 
-    ``open`` makes one. What the files hold is checked by ``verified``, before they are read.
+    ``open`` makes one. What the files hold is checked by ``read`` as they are read, or by ``verified``.
+    The promise is about what loading reads. A model card, licences and other files are not part of it.
 
     Attributes:
         folder: Where it lies.
         manifest: What it says about itself.
+        digest: SHA-256 of the manifest's file, 64 hexadecimal digits.
     """
 
     folder: Path
     manifest: Manifest
+    digest: str = field(compare=False)
+    _fetch: Fetch | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, links_into: Path | None = None) -> Bundle:
         """Open a bundle: read its manifest and check the folder's shape, without reading the other files.
 
-        Files and folders whose names begin with a dot are passed over.
+        Files and folders whose names begin with a dot are passed over; so is what the manifest does not
+        promise, unless it is pickled.
 
         Args:
             folder: The bundle's folder.
-            links_into: A folder outside the bundle that links may lead to as well, such as the one in which a
-                hub cache keeps the contents of all its files.
+            links_into: A folder outside the bundle that links may lead to as well: the one in which a hub
+                cache keeps the contents of all its files. A hub cache may lack the files of variants that
+                were never asked for.
 
         Raises:
             IncompatibleBundle: The manifest's format is not one this version reads.
             ChecksumMismatch: The manifest was changed, or a file has another size than was exported.
-            BundleError: The folder is no bundle, a file is missing, surplus, pickled or not a regular file,
-                or a link leads out of the bundle.
+            BundleError: The folder is no bundle, a file is missing, pickled or not a regular file, or a link
+                leads out of the bundle.
         """
         folder = Path(folder)
         try:
-            _refuse_other_folders(folder)
-            inside = _Inside(folder, links_into)
+            refuse_other_folders(folder)
+            inside = Inside(folder, links_into)
             inside.refuse_unsafe(MANIFEST)
-            bundle = cls(folder, read_manifest(folder / MANIFEST))
-            bundle._check_shape(inside)
+            data = manifest_bytes(folder / MANIFEST)
+            bundle = cls(folder, Manifest.from_json(data), sha256(data).hexdigest())
+            bundle._check_shape(inside, partial=links_into is not None)
         except OSError as error:
             raise BundleError(f"{folder} cannot be read ({error}): {_AGAIN}") from error
         return bundle
 
+    @classmethod
+    def fetched(cls, folder: Path, manifest: bytes, fetch: Fetch) -> Bundle:
+        """Make a bundle whose files are brought, one by one, when they are first read.
+
+        Args:
+            folder: Where the files will lie.
+            manifest: The bytes of its manifest.
+            fetch: Brings a file.
+
+        Raises:
+            BundleError: It is no manifest that this version reads.
+        """
+        bundle = cls(folder, Manifest.from_json(manifest), sha256(manifest).hexdigest(), fetch)
+        for path in bundle.manifest.files:
+            refuse_pickled(path)
+        return bundle
+
+    @property
+    def promised(self) -> tuple[str, ...]:
+        """Paths of the files that loading may read: configuration, tokenizer, and every variant's graphs."""
+        graphs = (path for variant in self.manifest.variants.values() for path in variant.files)
+        return tuple(dict.fromkeys((*self.files_beside, *graphs)))
+
     def files_for(self, graph: Graph) -> tuple[str, ...]:
         """Return the paths that loading ``graph`` reads: the graph, its data, configuration and tokenizer."""
-        beside = (path for path in self.manifest.files if path.endswith(".json") and "/" not in path)
-        return (*beside, graph.file, *graph.data)
+        return (*self.files_beside, graph.file, *graph.data)
+
+    @property
+    def files_beside(self) -> tuple[str, ...]:
+        """Paths of configuration and tokenizer, which every variant shares."""
+        return tuple(path for path in self.manifest.files if path.endswith(".json") and "/" not in path)
+
+    def read(self, *paths: str) -> dict[str, bytes]:
+        """Read files whole, and check that they are byte for byte what was exported.
+
+        All are opened before the first is read, so that a folder which is replaced meanwhile is read to its
+        end. What is returned was verified, whatever happens to the folder after that.
+
+        Args:
+            *paths: Paths as the manifest lists them.
+
+        Returns:
+            Path → content.
+
+        Raises:
+            ChecksumMismatch: A file's size or SHA-256 is not the manifest's.
+            BundleError: A path is not in the manifest, its file cannot be read or is not a regular file, or
+                it could not be fetched from where the bundle comes from.
+        """
+        if self._fetch is not None:
+            for path in paths:
+                self._record(path)
+                self._fetch(path, False)
+        with ExitStack() as opened:
+            files = {path: opened.enter_context(self._opened(path)) for path in paths}
+            found = {}
+            for path, file in files.items():
+                try:
+                    found[path] = self._content(path, file)
+                except ChecksumMismatch:
+                    if self._fetch is None:
+                        raise
+                    self._fetch(path, True)
+                    with self._opened(path) as mended:
+                        found[path] = self._content(path, mended)
+        return found
+
+    def read_graph(self, graph: Graph) -> GraphBytes:
+        """Read a graph and its weights, and check that it reads no other file.
+
+        Raises:
+            ChecksumMismatch: A file is not what was exported.
+            BundleError: A file cannot be read, or the graph is not what the manifest says.
+        """
+        return GraphBytes.of(graph, self.read(graph.file, *graph.data))
 
     def verified(self, paths: Iterable[str]) -> None:
-        """Check that these files are byte for byte what was exported. To be called before they are read.
+        """Check that these files are byte for byte what was exported, one after the other.
 
         Args:
             paths: Paths as the manifest lists them.
@@ -79,89 +190,100 @@ class Bundle:
             BundleError: A path is not in the manifest, or its file cannot be read.
         """
         for path in paths:
-            record = self.manifest.files.get(path)
-            if record is None:
-                raise BundleError(
-                    f"{path} is not listed in {self.folder / MANIFEST}: export the checkpoint again."
-                )
-            try:
-                found = sha256_of(self.folder / path)
-            except OSError as error:
-                raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
-            if found != record.sha256:
-                raise ChecksumMismatch(
-                    f"{path} is not the file that was exported (sha256 {found}, expected {record.sha256}) "
-                    f"in {self.folder}: {_AGAIN}"
-                )
+            record = self._record(path)
+            if self._fetch is not None:
+                self._fetch(path, False)
+            digest = self._digest(path)
+            if digest != record.sha256 and self._fetch is not None:
+                self._fetch(path, True)
+                digest = self._digest(path)
+            if digest != record.sha256:
+                raise self._mismatch(path, f"sha256 {digest}, expected {record.sha256}")
 
     def verify_all(self) -> None:
-        """Check every file of the bundle; see ``verified``."""
-        self.verified(self.manifest.files)
+        """Check every file that loading may read; see ``verified``."""
+        self.verified(self.promised)
 
-    def _check_shape(self, inside: _Inside) -> None:
-        found = set(files_within(self.folder))
-        for path in sorted(found):
-            _refuse_pickled(path)
-        for path, record in self.manifest.files.items():
-            if path not in found:
-                raise BundleError(f"{self.folder} lacks {path}, which its manifest lists: {_AGAIN}")
-            self._check_size(path, record, inside.refuse_unsafe(path))
-        surplus = sorted(found - self.manifest.files.keys() - {MANIFEST})
-        if surplus:
-            more = f" and {len(surplus) - 1} more files" if len(surplus) > 1 else ""
+    def _record(self, path: str) -> FileRecord:
+        record = self.manifest.files.get(path)
+        if record is None:
             raise BundleError(
-                f"{self.folder} holds {surplus[0]}{more}, which its manifest does not list: remove what "
-                f"does not belong there, or {_AGAIN}"
+                f"{path} is not listed in {self.folder / MANIFEST}: export the checkpoint again."
             )
+        return record
 
-    def _check_size(self, path: str, record: FileRecord, size: int) -> None:
+    def _digest(self, path: str) -> str:
+        try:
+            return sha256_of(self.folder / path)
+        except OSError as error:
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+
+    def _opened(self, path: str) -> BinaryIO:
+        self._record(path)
+        try:
+            return open_regular(self.folder / path)
+        except FileNotFoundError as error:
+            raise BundleError(
+                f"{self.folder} lacks {path}, which its manifest lists: load the bundle by its hub id to "
+                f"fetch it, or {_AGAIN}"
+            ) from error
+        except OSError as error:
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+
+    def _content(self, path: str, file: BinaryIO) -> bytes:
+        record = self._record(path)
+        try:
+            # No more than was promised is ever read, however large the file has grown.
+            self._check_size(path, os.fstat(file.fileno()).st_size, file)
+            data = file.read(record.bytes)
+        except OSError as error:
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+        digest = sha256(data).hexdigest()
+        if digest != record.sha256:
+            raise self._mismatch(path, f"sha256 {digest}, expected {record.sha256}")
+        return data
+
+    def _check_shape(self, inside: Inside, *, partial: bool) -> None:
+        found = set(files_within(self.folder))
+        for path in sorted(found.union(self.manifest.files)):
+            refuse_pickled(path)
+        for path in self.promised:
+            if path in found:
+                size = inside.refuse_unsafe(path)
+                if size != self.manifest.files[path].bytes:
+                    with (self.folder / path).open("rb") as file:
+                        self._check_size(path, size, file)
+            elif not partial:
+                raise BundleError(f"{self.folder} lacks {path}, which its manifest lists: {_AGAIN}")
+
+    def _check_size(self, path: str, size: int, file: BinaryIO) -> None:
+        record = self._record(path)
         if size == record.bytes:
             return
-        with (self.folder / path).open("rb") as file:
-            if file.read(40).startswith(b"version https://git-lfs.github.com/"):
-                raise ChecksumMismatch(
-                    f"{path} in {self.folder} is a Git LFS pointer, not the file itself: run `git lfs pull`."
-                )
-        raise ChecksumMismatch(
-            f"{path} is not the file that was exported ({size} bytes, expected {record.bytes}) "
-            f"in {self.folder}: {_AGAIN}"
+        if file.read(40).startswith(b"version https://git-lfs.github.com/"):
+            raise ChecksumMismatch(
+                f"{path} in {self.folder} is a Git LFS pointer, not the file itself: run `git lfs pull`."
+            )
+        raise self._mismatch(path, f"{size} bytes, expected {record.bytes}")
+
+    def _mismatch(self, path: str, difference: str) -> ChecksumMismatch:
+        return ChecksumMismatch(
+            f"{path} is not the file that was exported ({difference}) in {self.folder}: {_AGAIN}"
         )
 
 
-def files_within(folder: Path) -> Iterator[str]:
-    """Yield the relative path, with ``/``, of every file in a bundle's folder and the folders within.
+def state_of(folder: object) -> object:
+    """Return something that changes when a folder, or the manifest in it, is replaced; None for what is none.
 
-    Files and folders whose names begin with a dot are left out, on every level: hubs and file managers add
-    them.
-
-    Raises:
-        BundleError: A folder within is a link.
+    It tells a reader that found a bundle broken whether someone was replacing it meanwhile.
     """
-    pending = [(entry, entry.name) for entry in folder.iterdir() if not entry.name.startswith(".")]
-    while pending:
-        entry, path = pending.pop()
-        if not entry.is_dir():
-            yield path
-        elif entry.is_symlink():
-            raise BundleError(f"{entry} is a link to a folder, which no bundle holds: {_AGAIN}")
-        else:
-            pending.extend(
-                (child, f"{path}/{child.name}") for child in entry.iterdir() if not child.name.startswith(".")
-            )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits; other threads run meanwhile.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    chunk = memoryview(bytearray(_CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(chunk):
-            digest.update(chunk[:count])
-    return digest.hexdigest()
+    if not isinstance(folder, str | os.PathLike):
+        return None
+    try:
+        found = [os.stat(place) for place in (folder, os.path.join(folder, MANIFEST))]  # noqa: PTH116, PTH118
+    except (OSError, TypeError, ValueError):
+        return None
+    return [(status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns) for status in found]
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -170,61 +292,22 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         IncompatibleBundle: Its format is not one this version reads.
         ChecksumMismatch: It was changed.
-        BundleError: It is no manifest.
-        OSError: It cannot be read.
+        BundleError: It is no manifest, or cannot be read.
     """
-    with path.open("rb") as file:
-        data = file.read(_LARGEST_MANIFEST + 1)
+    return Manifest.from_json(manifest_bytes(path))
+
+
+def manifest_bytes(path: Path) -> bytes:
+    """Return the content of a manifest's file.
+
+    Raises:
+        BundleError: It is larger than any manifest, or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(_LARGEST_MANIFEST + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error}): {_AGAIN}") from error
     if len(data) > _LARGEST_MANIFEST:
         raise BundleError(f"{path} is larger than any manifest ({_LARGEST_MANIFEST} bytes): {_AGAIN}")
-    return Manifest.from_json(data)
-
-
-class _Inside:
-    """Where a bundle's files may truly lie, once links are followed."""
-
-    def __init__(self, folder: Path, links_into: Path | None) -> None:
-        self._folder = folder
-        self._roots = [root.resolve() for root in (folder, links_into) if root is not None]
-
-    def refuse_unsafe(self, path: str) -> int:
-        """Return the size of the regular file at ``path``; refuse anything else there."""
-        try:
-            place = (self._folder / path).resolve(strict=True)
-            status = place.stat()
-        except (OSError, RuntimeError) as error:
-            raise BundleError(f"{self._folder / path} leads nowhere ({error}): {_AGAIN}") from error
-        if not any(place.is_relative_to(root) for root in self._roots):
-            raise BundleError(
-                f"{self._folder / path} is a link that leads out of the bundle, to {place}: copy the bundle "
-                "with its links followed, or export it again."
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{self._folder / path} is not a regular file: {_AGAIN}")
-        return status.st_size
-
-
-def _refuse_pickled(path: str) -> None:
-    if PurePosixPath(path.lower()).suffix in _PICKLED:
-        raise BundleError(
-            f"{path} is a pickled or NumPy file, which can run code when it is read; no bundle holds one: "
-            "remove it, or export the checkpoint again."
-        )
-
-
-def _refuse_other_folders(folder: Path) -> None:
-    if not folder.exists():
-        raise BundleError(f"{folder} does not exist: give the folder that `fastspan export` wrote.")
-    if not folder.is_dir():
-        raise BundleError(f"{folder} is a file: a bundle is a folder, the one that `fastspan export` wrote.")
-    if os.path.lexists(folder / MANIFEST):
-        return
-    weights = ("*.safetensors", "pytorch_model*.bin", "flax_model*.msgpack")
-    if (folder / "config.json").exists() and any(next(folder.glob(kind), None) for kind in weights):
-        raise BundleError(
-            f"{folder} is a checkpoint, not a bundle: run `fastspan export {folder} --out FOLDER` once and "
-            "load that folder."
-        )
-    raise BundleError(
-        f"{folder} holds no {MANIFEST}, so it is no bundle: give the folder that `fastspan export` wrote."
-    )
+    return data

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from fastspan.bundle.folder import Bundle, sha256_of
-from fastspan.bundle.manifest import MANIFEST
+from fastspan.bundle.folder import Bundle
+from fastspan.bundle.hub_cache import hub_snapshot
 from fastspan.bundle.strict_json import decode, parse_object
 from fastspan.bundle.variants import VariantName
+from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 
@@ -155,16 +156,8 @@ class Profile:
             BundleError: The file cannot be written.
         """
         path = profile_path(folder)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            try:
-                with temporary.open("xb") as file:
-                    file.write(self.to_json())
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_whole(path, self.to_json())
         except OSError as error:
             raise _unwritable(path, error) from error
         return path
@@ -201,7 +194,7 @@ def find_profile(bundle: Bundle, onnxruntime: str) -> FoundProfile:
         if len(data) > _LARGEST:
             return FoundProfile(None, f"{path.name} is ignored: it is too large to be a profile; {_AGAIN}")
         profile = Profile.from_json(data)
-        stale = _what_changed(profile, sha256_of(bundle.folder / MANIFEST), this_machine(onnxruntime))
+        stale = _what_changed(profile, bundle.digest, this_machine(onnxruntime))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         return FoundProfile(None, f"{path.name} is ignored: it cannot be read ({reason}).")
@@ -244,7 +237,7 @@ def refuse_unwritable(folder: Path) -> None:
         BundleError: It could not.
     """
     path = profile_path(folder)
-    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+    if hub_snapshot(folder) is not None:
         raise BundleError(
             f"{folder} is in a hub cache, which holds nothing but what was downloaded: download the bundle "
             "to a folder of its own and tune that."

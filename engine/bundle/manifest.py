@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-from fastspan.bundle.strict_json import decode, parse_object, require
+from fastspan.bundle.strict_json import decode, named, parse_object, require
 from fastspan.bundle.variants import Graph, Parity, Variant, VariantName
 from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
+from fastspan.options import shown
 
 __all__ = [
     "FORMAT",
@@ -53,7 +54,7 @@ def check_path(path: str) -> None:
     # A component that ends in a dot names another file on Windows; "." and ".." end in one, too.
     if not all(re.fullmatch(r"[A-Za-z0-9._+-]*[A-Za-z0-9_+-]", part) for part in parts):
         raise BundleError(
-            f"{path!r} is no path that a bundle may list (relative, inside the bundle, with '/' between "
+            f"{shown(path)} is no path that a bundle may list (relative, inside the bundle, with '/' between "
             "names of ASCII letters, digits and ._+-): FastSpan did not write this manifest; export the "
             "checkpoint again."
         )
@@ -98,7 +99,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for name, digest in self.sha256.items():
-            _check_digest(f"the source's sha256 of {name!r}", digest)
+            _check_digest(f"the source's sha256 of {shown(name)}", digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +201,8 @@ class Manifest:
         max_length: Default length of a window, in tokens.
         overlap: Default number of context tokens that neighbouring windows share.
         variants: Name → variant.
-        files: Path → record, for every file of the bundle but the manifest. Filled in when the bundle
-            is written.
+        files: Path → record, for every file of the bundle but the manifest. Filled in when the bundle is
+            written. What loading never reads, such as the model card, may have changed since.
         no_answer: The threshold for "no answer".
         confidence: The calibration of the confidence; None until calibrated.
     """
@@ -225,7 +226,9 @@ class Manifest:
         )
         require(bool(self.variants), "there must be a variant")
         for name, variant in self.variants.items():
-            require(name in get_args(VariantName) and name == variant.name, f"{name!r} names no such variant")
+            require(
+                name in get_args(VariantName) and name == variant.name, f"{shown(name)} names no such variant"
+            )
         for path in self.files:
             check_path(path)
 
@@ -246,8 +249,8 @@ class Manifest:
         version = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", written) if isinstance(written, str) else None
         if version is None:
             raise BundleError(
-                f"{MANIFEST} has no format number such as {FORMAT!r}, but {written!r}: copy the bundle again "
-                "or export it again."
+                f"{MANIFEST} has no format number such as {FORMAT!r}, but {shown(written)}: copy the bundle "
+                "again or export it again."
             )
         major, minor = (int(part) for part in FORMAT.split("."))
         if int(version[1]) != major:
@@ -264,7 +267,7 @@ class Manifest:
         manifest = decode(cls, document, where=MANIFEST, ignore_unknown=int(version[2]) > minor)
         needed = (path for variant in manifest.variants.values() for path in variant.files)
         for path in ("config.json", "tokenizer.json", *needed):
-            require(path in manifest.files, f"it needs {path} but does not list it")
+            require(path in manifest.files, f"it needs {named(path)} but does not list it")
         require(MANIFEST not in manifest.files, f"it lists {MANIFEST} itself")
         return manifest
 

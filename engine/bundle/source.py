@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.folder import Bundle, read_manifest
+from fastspan.bundle.folder import Bundle, manifest_bytes
+from fastspan.bundle.hub import HubRepository
+from fastspan.bundle.hub_cache import hub_snapshot
 from fastspan.bundle.manifest import MANIFEST
-from fastspan.errors import BundleError, InputError, MissingDependency
+from fastspan.errors import BundleError, IncompatibleBundle, InputError
 from fastspan.options import shown
 
 __all__ = ["open_bundle"]
@@ -45,55 +46,44 @@ def open_bundle(source: str | os.PathLike[str], revision: str | None) -> Bundle:
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
         return _opened(folder)
-    return _opened(_from_hub(source, revision))
+    return _from_hub(source, revision)
 
 
-def _from_hub(hub_id: str, revision: str | None) -> Path:
-    """Fetch the files that a bundle's manifest lists; of a repository without a manifest, nothing."""
+def _from_hub(hub_id: str, revision: str | None) -> Bundle:
+    """Fetch the manifest, and of what it lists whatever is read later; of another repository, nothing."""
+    no_bundle = (
+        f"{hub_id!r} on the hub holds no {MANIFEST}, so it is no bundle; if it is a checkpoint, run "
+        f"`fastspan export {hub_id} --out FOLDER` once and load that folder."
+    )
+    repository = HubRepository(
+        hub_id,
+        revision,
+        probe=MANIFEST,
+        without_probe=no_bundle,
+        kind=BundleError,
+        extra="hub",
+    )
+
+    def fetch(path: str, again: bool) -> None:
+        repository.fetch(path, again=again)
+
+    file = repository.fetch(MANIFEST)
+    # Its own place, not that of the link's target.
+    folder = file.parent.absolute()
     try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise MissingDependency(
-            f"{hub_id!r} is no folder here, and to load it from the hub huggingface_hub is "
-            "missing: run pip install 'fastspan[hub]'."
-        ) from error
-    try:
-        manifest = Path(hf_hub_download(hub_id, MANIFEST, revision=revision))
-        listed = [glob.escape(path) for path in (MANIFEST, *read_manifest(manifest).files)]
-        # By its commit: the branch may move between the two requests.
-        return Path(snapshot_download(hub_id, revision=manifest.parent.name, allow_patterns=listed))
-    except BundleError:
+        return Bundle.fetched(folder, manifest_bytes(file), fetch)
+    except IncompatibleBundle:
         raise
-    except Exception as error:
-        # The second is a kind of the first, and says only that the hub could not be asked.
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            raise BundleError(
-                f"{hub_id!r} on the hub holds no {MANIFEST}, so it is no bundle; if it is a checkpoint, run "
-                f"`fastspan export {hub_id} --out FOLDER` once and load that folder."
-            ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BundleError(
-            f"{hub_id!r} is no folder here and could not be had from the hub: {reason} (check the name, the "
-            "revision and the connection; a private repository needs `hf auth login`)"
-        ) from error
+    except BundleError:
+        # A damaged cache heals; what the hub itself holds is damaged still.
+        return Bundle.fetched(folder, manifest_bytes(repository.fetch(MANIFEST, again=True)), fetch)
 
 
 def _opened(folder: Path) -> Bundle:
-    bundle = Bundle.open(folder, links_into=_blobs_of(folder))
+    snapshot = hub_snapshot(folder)
+    bundle = Bundle.open(folder, links_into=None if snapshot is None else snapshot.blobs)
     # Pickles and forked children load it again, maybe from another working directory.
     return replace(bundle, folder=folder.absolute())
-
-
-def _blobs_of(folder: Path) -> Path | None:
-    """Where the files of a hub cache's snapshot truly lie; None for any other folder.
-
-    A snapshot is ``models--owner--name/snapshots/<commit>`` and holds links to ``models--owner--name/blobs``.
-    """
-    snapshots = folder.resolve().parent
-    if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
-        return snapshots.parent / "blobs"
-    return None
 
 
 def _looks_like_hub_id(source: str) -> bool:

@@ -14,10 +14,14 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fastspan.errors import BundleError
+from fastspan.options import shown
 
-__all__ = ["decode", "parse", "parse_object", "require"]
+__all__ = ["decode", "named", "parse", "parse_object", "require"]
 
 T = TypeVar("T")
+
+_LARGEST_WHOLE = 2**63 - 1
+_LONGEST_NAME = 200
 
 _SCALARS: dict[Any, str] = {
     bool: "true or false",
@@ -111,10 +115,16 @@ def require(holds: bool, demand: str) -> None:
         raise BundleError(f"The manifest contradicts itself, {demand}: export the checkpoint again.")
 
 
+def named(text: str) -> str:
+    """Return a name from a file as a message may hold it: cut, and escaped unless all of it is printable.
+
+    A terminal obeys the control characters of what it is shown.
+    """
+    return text if text.isprintable() and len(text) <= _LONGEST_NAME else shown(text)
+
+
 def _malformed(where: str, demand: str, value: object) -> BundleError:
-    text = repr(value)
-    shown = text if len(text) <= 80 else f"{text[:80]}…"
-    return BundleError(f"{where} {demand}, not {shown}: copy the bundle again or export it again.")
+    return BundleError(f"{where} {demand}, not {shown(value)}: copy the bundle again or export it again.")
 
 
 def _decode(kind: Any, value: object, where: str, ignore_unknown: bool) -> object:
@@ -137,7 +147,7 @@ def _decode(kind: Any, value: object, where: str, ignore_unknown: bool) -> objec
         )
     if origin is Mapping:
         return {
-            key: _decode(arguments[1], item, f"{where}[{key!r}]", ignore_unknown)
+            key: _decode(arguments[1], item, f"{where}[{shown(key)}]", ignore_unknown)
             for key, item in _object(value, where).items()
         }
     if is_dataclass(kind):
@@ -172,8 +182,13 @@ def _decode_fields(kind: Any, value: dict[str, object], where: str, ignore_unkno
 def _scalar(kind: Any, value: object, where: str) -> object:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         # JSON has one kind of number: 1 is how some writers spell 1.0.
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise _malformed(where, f"must be {_SCALARS[kind]}", value) from None
     # bool is a subclass of int, so the exact type is compared.
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise _malformed(where, f"must be {_SCALARS[kind]}", value)
+    if isinstance(value, int) and abs(value) > _LARGEST_WHOLE:
+        raise _malformed(where, f"must be {_SCALARS[int]} of at most 63 bits", value)
     return value

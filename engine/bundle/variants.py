@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fastspan.bundle.strict_json import require
+from fastspan.bundle.strict_json import named, require
 from fastspan.errors import BundleError
 
-__all__ = ["Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
+__all__ = ["OUTPUTS", "Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
 
 ProviderKind = Literal["cpu", "cuda", "other"]
 Target = Literal["any", "cpu", "cuda"]
 Layout = Literal["padded", "exact", "packed"]
 VariantName = Literal["fp32", "fp16", "int8"]
+
+OUTPUTS = ("start_logits", "end_logits")
+"""The outputs of every graph."""
 
 # Where a target has graphs of several layouts: the one without padding or restrictions first.
 _BEST_FIRST: tuple[Layout, ...] = ("packed", "exact", "padded")
@@ -47,9 +50,10 @@ class Graph:
     note: str = ""
 
     def __post_init__(self) -> None:
-        require(bool(self.inputs), f"{self.file} must have inputs")
-        require(min(self.opset, self.ir_version) >= 1, f"{self.file} must have an opset and an IR version")
-        require(self.layout != "packed" or self.target == "cuda", f"{self.file} is packed, so for CUDA")
+        file = named(self.file)
+        require(bool(self.inputs), f"{file} must have inputs")
+        require(min(self.opset, self.ir_version) >= 1, f"{file} must have an opset and an IR version")
+        require(self.layout != "packed" or self.target == "cuda", f"{file} is packed, so for CUDA")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
-from fastspan.bundle.choose_variant import choose_variant
+from fastspan.bundle.choose_variant import preferred_variants
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.machine_profile import find_profile
-from fastspan.bundle.manifest import Manifest, Model, Source
-from fastspan.bundle.variants import Graph, Variant, VariantName
 from fastspan.errors import FastSpanError, MissingDependency
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
@@ -190,35 +188,8 @@ def _profile(folder: str | None) -> str:
 def _auto_variant(auto: AutoProvider) -> tuple[str | None, str]:
     if auto.provider is None:
         return None, auto.reason
-    try:
-        choice = choose_variant(_complete_bundle(), "auto", provider_kind(auto.provider), cpu_features())
-    except FastSpanError as error:
-        return None, str(error)
-    return choice.variant.name, choice.reason
-
-
-def _complete_bundle() -> Manifest:
-    """The manifest of a bundle that leaves ``auto`` every choice."""
-    graph = Graph(
-        file="onnx/model.onnx", target="any", layout="padded", inputs=("input_ids",), opset=17, ir_version=8
-    )
-    names: tuple[VariantName, ...] = get_args(VariantName)
-    return Manifest(
-        name="complete",
-        created_with="",
-        source=Source(id="complete", revision=None, sha256={}, format="safetensors"),
-        model=Model(
-            model_type="bert",
-            route="native",
-            max_positions=512,
-            segment_ids=True,
-            hidden_size=1,
-            layers=1,
-            heads=1,
-            vocab_size=1,
-        ),
-        variants={name: Variant(name=name, graphs=(graph,), parity=None, target="") for name in names},
-    )
+    names, because = preferred_variants(provider_kind(auto.provider), cpu_features())
+    return names[0], f"{names[0]}, because {because}."
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +16,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.bundle.variants import Graph
+from fastspan.bundle.folder import GraphBytes
+from fastspan.bundle.variants import OUTPUTS, Graph
 from fastspan.errors import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.machine.cuda_libraries import preload_cuda, preload_tensorrt, why_cuda_fails, why_tensorrt_fails
 from fastspan.runtime.deadline import TOO_LATE, terminated_at
 from fastspan.runtime.gpu_gate import gpu_shared
 from fastspan.runtime.graph_inputs import pad
+from fastspan.runtime.graph_source import offered
 from fastspan.runtime.providers import import_onnxruntime, needs_cuda, needs_tensorrt
 from fastspan.text.encoder import Window
 
 __all__ = ["OUTPUTS", "Logits", "OnnxSession", "Session", "SessionSettings"]
 
 Logits = NDArray[np.float32]
-
-OUTPUTS = ("start_logits", "end_logits")
-"""The outputs of every graph."""
 
 # Fusions that replace fast operators by slow ones: SkipLayerNormalization is a scalar loop on CPUs.
 _HARMFUL_ON_CPU = ["SkipLayerNormFusion"]
@@ -109,11 +108,14 @@ class OnnxSession:
         folder: The bundle's folder.
         graph: Which of its graphs.
         settings: How to run it.
+        read: Returns the graph's verified bytes. It is called whenever an ONNX Runtime session is made: here,
+            and in a forked child. None: ONNX Runtime reads the file as it lies.
 
     Raises:
         ProviderError: The provider cannot run the graph, takes none of its operators, or ONNX Runtime put
             another in its place.
         InferenceError: ONNX Runtime cannot load the graph.
+        BundleError: What ``read`` raises.
 
     Attributes:
         graph: As given.
@@ -121,11 +123,19 @@ class OnnxSession:
         shared_with_cpu: A sentence where the provider left operators to the CPU, else empty.
     """
 
-    def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        graph: Graph,
+        settings: SessionSettings,
+        read: Callable[[], GraphBytes] | None = None,
+    ) -> None:
         self.graph = graph
         self.settings = settings
         self.shared_with_cpu = ""
         self._path = folder / graph.file
+        self._read = read
+        self._model: str | bytes = str(self._path)
         self._retries = 0
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -200,8 +210,19 @@ class OnnxSession:
 
     def _create(self) -> Any:
         ort = import_onnxruntime()
-        settings = self.settings
         options = ort.SessionOptions()
+        if self._read is None:
+            return self._configured(ort, options)
+        with offered(self._read(), self._path.name, options, self.settings.provider) as model:
+            self._model = model
+            try:
+                return self._configured(ort, options)
+            finally:
+                # The weights are in the session by now; the file's content would take their memory again.
+                self._model = str(self._path)
+
+    def _configured(self, ort: Any, options: Any) -> Any:
+        settings = self.settings
         options.intra_op_num_threads = settings.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -240,7 +261,7 @@ class OnnxSession:
         settings = self.settings
         with self._touching_gpu():
             return ort.InferenceSession(
-                str(self._path),
+                self._model,
                 options,
                 providers=[(settings.provider, dict(settings.provider_options))],
                 disabled_optimizers=_HARMFUL_ON_CPU if settings.provider == "CPUExecutionProvider" else None,

@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tokenizers import Tokenizer
 
 from fastspan.bundle.folder import Bundle
+from fastspan.bundle.strict_json import named
 from fastspan.errors import BundleError, InputError, TooManyWindows
 from fastspan.options import AnswerOptions
 from fastspan.text.inputs import argument_name, check_pair
@@ -131,10 +132,35 @@ class Encoder:
         if not file.is_file():
             raise BundleError(f"{file} is missing; export the checkpoint again, with its fast tokenizer.")
         try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:
-            raise BundleError(f"{file} cannot be read as a tokenizer: {error}; export it again.") from error
-        return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
+            data = file.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{file} cannot be read ({error}); export it again.") from error
+        return cls.from_json(data, name=str(file), segment_ids=segment_ids, max_positions=max_positions)
+
+    @classmethod
+    def from_json(cls, data: bytes, *, name: str, segment_ids: bool, max_positions: int) -> Encoder:
+        """Read the bytes of a ``tokenizer.json``; see ``__init__`` for the other arguments.
+
+        Args:
+            data: The file's bytes.
+            name: The file's name, for messages.
+            segment_ids: See ``__init__``.
+            max_positions: See ``__init__``.
+
+        Raises:
+            BundleError: It is not a tokenizer that serves.
+        """
+        try:
+            tokenizer = Tokenizer.from_buffer(data)
+            return cls(tokenizer, segment_ids=segment_ids, max_positions=max_positions)
+        except BundleError:
+            raise
+        except BaseException as error:
+            # What tokenizers does not expect is a panic of Rust's, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = named(str(error))
+            raise BundleError(f"{name} cannot be read as a tokenizer: {reason}; export it again.") from error
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Encoder:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.answerer import QuestionAnswerer
-from fastspan.bundle.folder import sha256_of
 from fastspan.bundle.machine_profile import (
     Profile,
     RunSettings,
@@ -26,7 +25,6 @@ from fastspan.bundle.machine_profile import (
     refuse_unwritable,
     this_machine,
 )
-from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import InputError, Overloaded
 from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
@@ -151,7 +149,7 @@ def tune(
     former = find_profile(loaded.bundle, loaded.onnxruntime).profile
     profile = Profile(
         measured=date.today().isoformat(),
-        manifest=sha256_of(loaded.bundle.folder / MANIFEST),
+        manifest=loaded.bundle.digest,
         machine=this_machine(loaded.onnxruntime),
         variants={**(former.variants if former is not None else {}), chosen: tuned},
     )

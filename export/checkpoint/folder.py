@@ -7,12 +7,12 @@ checkpoint is opened through ``CheckpointFolder.file``, which refuses these.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastspan.bundle.whole_files import sha256_of
 from fastspan.errors import CheckpointError
 
 __all__ = ["CheckpointFolder"]
@@ -20,8 +20,6 @@ __all__ = ["CheckpointFolder"]
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: a pointer is shorter than 1024 bytes.
 _LFS_POINTER = b"version https://git-lfs"
 _LFS_POINTER_MOST = 1024
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +120,4 @@ class CheckpointFolder:
         Raises:
             CheckpointError: The file cannot be read (see ``file``).
         """
-        digest = hashlib.sha256()
-        with self.file(name).open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(self.file(name))

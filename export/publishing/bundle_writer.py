@@ -19,10 +19,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastspan.bundle.folder import Bundle, files_within, sha256_of
+from fastspan.bundle.folder import Bundle, sha256_of
+from fastspan.bundle.folder_shape import files_within
 from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
+from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError
+from fastspan.export.publishing.carried_calibration import carry_over
+from fastspan.export.publishing.destination import refuse_destination
 from fastspan.export.publishing.file_lock import FileLock
+from fastspan.export.publishing.termination import ended_by_sigterm
 
 __all__ = ["Draft", "update_manifest", "write_bundle"]
 
@@ -38,11 +43,13 @@ class Draft:
 
     Attributes:
         folder: Where its files are to be written, all but ``fastspan.json``.
+        calibration: Once committed, a sentence that says what became of the former bundle's calibration;
+            empty where it had none.
     """
 
     folder: Path
     _target: Path
-    _overwrite: bool
+    calibration: str = field(default="", init=False)
     _committed: bool = field(default=False, init=False)
 
     def commit(self, manifest: Manifest) -> Bundle:
@@ -60,46 +67,51 @@ class Draft:
                 meanwhile, or the file system refuses.
         """
         with _reporting(self._target):
-            whole = _measured(manifest, self.folder)
+            carried, self.calibration = carry_over(manifest, self._target)
+            whole = _measured(carried, self.folder)
             with (self.folder / MANIFEST).open("xb") as file:
                 file.write(whole.to_json())
-            Bundle.open(self.folder)
+            draft = Bundle.open(self.folder)
             _sync_tree(self.folder)
             with _lock_beside(self._target):
-                _check_destination(self._target, self._overwrite)
+                refuse_destination(self._target)
                 _move_into_place(self.folder, self._target)
                 _sync(self._target.parent)
         self._committed = True
-        return Bundle(self._target, whole)
+        return replace(draft, folder=self._target)
 
 
 @contextlib.contextmanager
-def write_bundle(destination: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Draft]:
+def write_bundle(destination: str | os.PathLike[str]) -> Iterator[Draft]:
     """Write a bundle: fill the draft's folder, then call its ``commit`` within the ``with`` block.
 
-    Leaving the block by an exception leaves the destination as it was.
+    Leaving the block by an exception, or by SIGTERM where the program leaves that to the system, leaves the
+    destination as it was, and nothing beside it.
 
     Args:
-        destination: Where the bundle is to lie; parent folders are made.
-        overwrite: Replace a bundle that lies there.
+        destination: Where the bundle is to lie; parent folders are made. A bundle that lies there is
+            replaced.
 
     Yields:
         The draft, with an empty folder on the destination's file system.
 
     Raises:
-        BundleError: The destination is taken, or cannot be written to.
+        BundleError: The destination holds anything that no export wrote, or cannot be written to, or the
+            disk is full.
         RuntimeError: The block ended without a ``commit``.
     """
     target = Path(destination).resolve()
     with _reporting(target):
+        refuse_destination(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock_beside(target):
             _clear_stale(target)
-            _check_destination(target, overwrite)
+            refuse_destination(target)
             workshop, lock = _open_workshop(target)
     try:
-        draft = Draft(workshop / _DRAFT, target, overwrite)
-        yield draft
+        draft = Draft(workshop / _DRAFT, target)
+        with ended_by_sigterm(), _telling_of_a_full_disk(target):
+            yield draft
         if not draft._committed:
             raise RuntimeError("the block of write_bundle ended without a call of commit")
     finally:
@@ -130,17 +142,11 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
             raise BundleError(
                 f"{target} was exported again since its manifest was read: open it again and repeat."
             )
-        for left in target.glob(f".{MANIFEST}-*"):
+        for left in target.glob(f".{MANIFEST}[.-]*"):
             left.unlink()
-        temporary = target / f".{MANIFEST}-{secrets.token_hex(4)}"
-        try:
-            data = manifest.to_json()
-            Manifest.from_json(data)
-            temporary.write_bytes(data)
-            _sync(temporary)
-            temporary.replace(target / MANIFEST)
-        finally:
-            temporary.unlink(missing_ok=True)
+        data = manifest.to_json()
+        Manifest.from_json(data)
+        write_whole(target / MANIFEST, data)
         _sync(target)
 
 
@@ -155,6 +161,23 @@ def _reporting(target: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _telling_of_a_full_disk(target: Path) -> Iterator[None]:
+    """Say where room is lacking; what else the writer of a draft meets is its own to explain."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # The system names no file that was open already.
+        file = error.filename or f"a file of {target}"
+        free = shutil.disk_usage(target.parent).free
+        raise BundleError(
+            f"{file} could not be written ({error.strerror}; {free / 1e6:.0f} MB are free in "
+            f"{target.parent}): make room there, or export to a disk that has it. Nothing was changed."
+        ) from error
+
+
 def _lock_beside(target: Path) -> FileLock:
     lock = FileLock.take(target.with_name(f".{target.name}.lock"), wait=_LOCK_WAIT_S)
     if lock is None:
@@ -163,26 +186,6 @@ def _lock_beside(target: Path) -> FileLock:
             "or end it."
         )
     return lock
-
-
-def _check_destination(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise BundleError(f"{target} is a file: choose another destination for the bundle.")
-    if not any(target.iterdir()):
-        return
-    if not (target / MANIFEST).is_file():
-        raise BundleError(f"{target} is a folder that is no bundle: choose another destination, or empty it.")
-    if (target / ".git").exists():
-        raise BundleError(
-            f"{target} is a Git working tree, whose history would be lost: export elsewhere and copy the "
-            "files."
-        )
-    if not overwrite:
-        raise BundleError(
-            f"{target} is a bundle already: allow overwriting it, or choose another destination."
-        )
 
 
 def _open_workshop(target: Path) -> tuple[Path, FileLock]:

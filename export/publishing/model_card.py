@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from fastspan.bundle.manifest import Manifest
-from fastspan.bundle.variants import Variant
+from fastspan.bundle.variants import Graph, Variant
 from fastspan.export.publishing.markdown_table import markdown_table
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "uncovered_in"]
 
 _COLUMNS = (
     "variant", "made for", "files", "reference", "questions", "largest logit difference", "equal answers",
@@ -26,7 +27,9 @@ def model_card(manifest: Manifest, source_card: str | None, not_run: Sequence[st
     """
     source = manifest.source
     revision = f" at revision `{source.revision}`" if source.revision else ""
-    inputs = ", ".join(f"`{name}`" for name in manifest.variants["fp32"].graph_for("other").inputs)
+    shown = _interchange_first(manifest)[0]
+    inputs = ", ".join(f"`{name}`" for name in shown.inputs)
+    loader = "any ONNX runtime" if shown.target == "any" else "ONNX Runtime"
     table = markdown_table(_COLUMNS, map(_row, manifest.variants.values()), texts=len(_COLUMNS))
     return f"""{_front_matter(source_card)}
 # {manifest.name}: a FastSpan bundle
@@ -44,8 +47,8 @@ qa = QuestionAnswerer.load("FOLDER")  # this folder
 print(qa.answer("Who wrote it?", "Ada wrote it."))
 ```
 
-`onnx/model.onnx` takes {inputs} and returns `start_logits` and
-`end_logits`; any ONNX runtime loads it. `fastspan.json` holds every file's checksum, the no-answer
+`{shown.file}` takes {inputs} and returns `start_logits` and
+`end_logits`; {loader} loads it. `fastspan.json` holds every file's checksum, the no-answer
 threshold and the calibration of the confidence.
 
 {_calibration(manifest)}
@@ -61,6 +64,18 @@ def _calibration(manifest: Manifest) -> str:
     if confidence is not None:
         sure = f"The confidence's calibration error was {confidence.ece:.3f} on held-out questions."
     return f"The no-answer threshold is {no_answer.threshold:.3f}, {fitted}. {sure}"
+
+
+def uncovered_in(card: str) -> list[str]:
+    """The files of which a bundle's card says that no figure covers them."""
+    said = re.search(r"^No figure covers (.*?): made for other machines", card, re.MULTILINE)
+    return re.findall(r"`([^`]+)`", said[1]) if said else []
+
+
+def _interchange_first(manifest: Manifest) -> list[Graph]:
+    """The bundle's graphs, the one that any runtime loads before those that were made for one."""
+    graphs = [graph for variant in manifest.variants.values() for graph in variant.graphs]
+    return sorted(graphs, key=lambda graph: graph.target != "any")
 
 
 def _row(variant: Variant) -> tuple[str, ...]:

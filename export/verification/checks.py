@@ -10,6 +10,7 @@ from typing import Literal
 
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
+from fastspan.bundle.onnx_files import check_graphs
 from fastspan.bundle.variants import Graph, Parity, Variant
 from fastspan.errors import BundleError
 from fastspan.export.progress import Progress
@@ -162,10 +163,11 @@ def verify_bundle(bundle: Bundle, *, threads: int | None, progress: Progress) ->
         BundleError: A file cannot be read, or there is no fp32 graph to compare with.
         InferenceError: A graph does not load or run.
     """
-    with progress.bar("checking checksums", len(bundle.manifest.files)) as step:
-        for path in bundle.manifest.files:
+    with progress.bar("checking checksums", len(bundle.promised)) as step:
+        for path in bundle.promised:
             bundle.verified([path])
             step()
+    check_graphs(bundle.folder, bundle.manifest.variants)
     return measure(bundle.folder, bundle.manifest, checkpoint=None, threads=threads, progress=progress)
 
 

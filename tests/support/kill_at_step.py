@@ -48,7 +48,7 @@ def fill(folder, name):
 
 
 def export(destination, name):
-    with write_bundle(destination, overwrite=True) as draft:
+    with write_bundle(destination) as draft:
         fill(draft.folder, name)
         draft.commit(manifest_named(name))
 

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["ID", "MAIN", "OLD", "Hub", "serve"]
+import pytest
+
+__all__ = ["ID", "MAIN", "OLD", "Hub", "serve", "use_hub"]
 
 MAIN, OLD = "a" * 40, "b" * 40
 ID = "owner/tiny-qa"
@@ -20,13 +23,26 @@ ID = "owner/tiny-qa"
 
 @dataclass
 class Hub:
-    """What the stand-in serves, and what it was asked for."""
+    """What the stand-in serves, and what it was asked for.
+
+    Attributes:
+        endpoint: Its address.
+        revisions: Branch or tag → commit.
+        files: Commit → path → content.
+        refusal: The status, and headers, that every request is answered with; None: each as it should be.
+        refused_files: Files that are answered as gated.
+        damaged_downloads: File → how many more of its downloads arrive damaged.
+        moves_to: The commit that the main branch moves to once it was asked for.
+        requested: Paths of the requests for content, in order.
+    """
 
     endpoint: str = ""
     revisions: dict[str, str] = field(default_factory=lambda: {"main": MAIN, "v1": OLD})
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refusal: tuple[int, dict[str, str]] | None = None
     refused_files: set[str] = field(default_factory=set)
+    damaged_downloads: dict[str, int] = field(default_factory=dict)
+    moves_to: str | None = None
     requested: list[str] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -40,7 +56,7 @@ class Hub:
             names = self.files[commit]
             if match[1] == "tree":
                 tree = [
-                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                    {"type": "file", "path": name, "size": len(data), "oid": _etag(name, data)}
                     for name, data in names.items()
                 ]
                 return 200, {}, json.dumps(tree).encode()
@@ -55,18 +71,41 @@ class Hub:
             if match[2] in self.refused_files:
                 return 403, {"X-Error-Code": "GatedRepo"}, b""
             data = self.files[commit][match[2]]
-            return 200, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit}, data
+            return 200, {"ETag": f'"{_etag(match[2], data)}"', "X-Repo-Commit": commit}, data
         return 404, {"X-Error-Code": "RepoNotFound"}, b""
 
     def commit(self, revision: str) -> str | None:
         revision = unquote(revision)
-        return revision if revision in self.files else self.revisions.get(revision)
+        if revision in self.files:
+            return revision
+        commit = self.revisions.get(revision)
+        if revision == "main" and self.moves_to is not None:
+            self.revisions["main"] = self.moves_to
+        return commit
 
     def fetched(self) -> set[str]:
         """The files that were asked for, by a commit or a branch."""
         return {
             path.split("/resolve/")[1].partition("/")[2] for path in self.requested if "/resolve/" in path
         }
+
+
+def _etag(path: str, data: bytes) -> str:
+    """As the hub has it: the SHA-256 of a large file, the Git id of a small one."""
+    if path.endswith((".json", ".md", ".txt", ".py", ".gitattributes")):
+        return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
+    return hashlib.sha256(data).hexdigest()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
+    """Let huggingface_hub, in this process, know this hub and this cache as its own."""
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    for module in (constants, file_download):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
 @contextmanager
@@ -79,6 +118,10 @@ def serve(state: Hub) -> Iterator[Hub]:
             if self.command == "GET":
                 state.requested.append(path)
             status, headers, data = state.answer(path)
+            name = path.partition("/resolve/")[2].partition("/")[2]
+            if self.command == "GET" and state.damaged_downloads.get(name, 0) > 0:
+                state.damaged_downloads[name] -= 1
+                data = bytes(byte ^ 1 for byte in data)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from fastspan.bundle.folder import GraphBytes
 from fastspan.bundle.variants import Graph
 from fastspan.errors import DeadlineExceeded, ProviderError
 from fastspan.runtime.cuda.captured_run import CapturedRun, Feeds
@@ -46,14 +47,21 @@ class CudaSession(OnnxSession):
         graph: Which of its graphs; its layout is ``packed``.
         settings: How to run it. Single windows of up to ``capture_up_to`` tokens are captured, unless
             ``enable_cuda_graph`` among the provider's options is off.
+        read: As for ``Session``.
 
     Raises:
         ProviderError: The provider cannot run or capture the graph, or is not what would run it.
     """
 
-    def __init__(self, folder: Path, graph: Graph, settings: SessionSettings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        graph: Graph,
+        settings: SessionSettings,
+        read: Callable[[], GraphBytes] | None = None,
+    ) -> None:
         self._captured: dict[int, CapturedRun] = {}
-        super().__init__(folder, graph, settings)
+        super().__init__(folder, graph, settings, read)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastspan-gpu")
         self._capturing = settings.provider_options.get("enable_cuda_graph", "0").lower() in ("1", "true")
         if self._capturing:

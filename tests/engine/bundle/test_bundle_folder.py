@@ -13,6 +13,7 @@ import pytest
 
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.manifest import MANIFEST, Manifest
+from fastspan.bundle.whole_files import open_regular
 from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
 from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
@@ -88,8 +89,11 @@ def test_sha256_of_a_file_larger_than_a_chunk(tmp_path):
     assert sha256_of(tmp_path / "large") == sha256(data).hexdigest()
 
 
+PROMISED = [path for path in FILES if path != "README.md"]
+
+
 class TestIntegrity:
-    @pytest.mark.parametrize("path", FILES)
+    @pytest.mark.parametrize("path", PROMISED)
     @pytest.mark.parametrize("position", ["first", "middle", "last"])
     def test_a_flipped_byte_in_any_file(self, folder, path, position):
         data = bytearray((folder / path).read_bytes())
@@ -124,7 +128,7 @@ class TestIntegrity:
         with pytest.raises(ChecksumMismatch, match=r"fastspan\.json is not the file that was exported"):
             Bundle.open(folder)
 
-    @pytest.mark.parametrize("path", FILES)
+    @pytest.mark.parametrize("path", PROMISED)
     @pytest.mark.parametrize("size", [0, -1], ids=["emptied", "cut by one byte"])
     def test_a_truncated_file(self, folder, path, size):
         (folder / path).write_bytes(FILES[path][:size])
@@ -145,18 +149,57 @@ class TestIntegrity:
             with pytest.raises(BundleError):
                 Manifest.from_json(data[:size])
 
-    @pytest.mark.parametrize("path", FILES)
+    @pytest.mark.parametrize("path", PROMISED)
     def test_a_missing_file(self, folder, path):
         (folder / path).unlink()
         with pytest.raises(BundleError, match=f"lacks {path}, which its manifest lists"):
             Bundle.open(folder)
 
-    @pytest.mark.parametrize("path", ["notes.txt", "onnx/model_old.onnx", "deep/er/file"])
-    def test_a_surplus_file(self, folder, path):
+    @pytest.mark.parametrize(
+        "path", ["README.md", "LICENSE", "notes.txt", "onnx/model_old.onnx", "deep/er/file"]
+    )
+    def test_card_licence_and_unknown_files_are_no_part_of_the_promise(self, folder, path):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(b"")
-        with pytest.raises(BundleError, match=f"holds {path}, which its manifest does not list"):
-            Bundle.open(folder)
+        (folder / path).write_bytes(b"another line")
+        Bundle.open(folder).verify_all()
+
+    def test_a_bundle_without_its_card(self, folder):
+        (folder / "README.md").unlink()
+        Bundle.open(folder).verify_all()
+
+    @pytest.mark.parametrize("path", PROMISED)
+    def test_what_is_read_is_what_was_verified(self, folder, path):
+        bundle = Bundle.open(folder)
+        assert bundle.read(path) == {path: FILES[path]}
+        (folder / path).write_bytes(FILES[path][::-1])
+        with pytest.raises(ChecksumMismatch, match=f"{path} is not the file that was exported"):
+            bundle.read(*PROMISED)
+        (folder / path).write_bytes(FILES[path] + b"more")
+        with pytest.raises(ChecksumMismatch, match=f"{path} is not the file that was exported"):
+            bundle.read(*PROMISED)
+
+    def test_what_was_opened_is_read_to_its_end_while_the_folder_is_replaced(self, folder, monkeypatch):
+        bundle = Bundle.open(folder)
+        opened = []
+
+        def open_and_replace(path):
+            file = open_regular(path)
+            opened.append(path)
+            if len(opened) == len(PROMISED):
+                shutil.move(folder, folder.with_name("old"))
+                shutil.rmtree(folder.with_name("old"))
+            return file
+
+        monkeypatch.setattr("fastspan.bundle.folder.open_regular", open_and_replace)
+        assert bundle.read(*PROMISED) == {path: FILES[path] for path in PROMISED}
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+    def test_a_pipe_that_takes_a_files_place_is_not_waited_on(self, folder):
+        bundle = Bundle.open(folder)
+        (folder / "config.json").unlink()
+        os.mkfifo(folder / "config.json")
+        with pytest.raises(BundleError, match="not a regular file"):
+            bundle.read("config.json")
 
     def test_what_hubs_and_file_managers_add_is_passed_over(self, folder):
         for path in (".DS_Store", "onnx/.DS_Store", "onnx/.cache/deeper/lock"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastspan.bundle.choose_variant import choose_variant
+from fastspan.bundle.choose_variant import choose_variant, preferred_variants
 from fastspan.bundle.manifest import Parity
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import CpuFeatures
@@ -48,6 +48,9 @@ def test_auto_takes_what_suits(provider, cpu, name, because):
     assert choice.variant is ALL.variants[name]
     assert choice.reason.startswith(f"{name}, because ")
     assert because in choice.reason
+    order, why = preferred_variants(provider, cpu)
+    assert choice.reason == f"{order[0]}, because {why}."
+    assert sorted(order) == ["fp16", "fp32", "int8"]
     assert choice.reason.endswith(".")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -17,7 +18,7 @@ import safetensors.numpy
 from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
-from support.stand_in_hub import ID, MAIN, OLD, Hub, serve
+from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -44,16 +45,16 @@ UNWANTED = {
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     files = {
         MAIN: {**SMALL, "model.safetensors": WEIGHTS, **UNWANTED},
         OLD: {"config.json": CONFIG, "model.safetensors": WEIGHTS},
     }
     with serve(Hub(files=files)) as state:
+        use_hub(monkeypatch, state.endpoint, tmp_path)
         yield state
 
 
-@pytest.fixture
 def unreachable() -> str:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -85,7 +86,7 @@ def local(path: Path) -> Path:
 
 
 def test_a_hub_id_brings_what_the_export_needs_and_no_more(hub: Hub, tmp_path: Path) -> None:
-    source = resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    source = resolve_source(ID)
     assert (source.id, source.revision) == (ID, MAIN)
     assert listed(source.folder) == {*SMALL, "model.safetensors"}
     assert hub.fetched() == {*SMALL, "model.safetensors"}
@@ -98,16 +99,16 @@ def test_a_hub_id_brings_what_the_export_needs_and_no_more(hub: Hub, tmp_path: P
 
 @pytest.mark.parametrize("revision", ["v1", OLD])
 def test_a_revision_is_resolved_to_its_commit(hub: Hub, tmp_path: Path, revision: str) -> None:
-    source = resolve_source(ID, revision, cache_dir=str(tmp_path), endpoint=hub.endpoint)
+    source = resolve_source(ID, revision)
     assert source.revision == OLD
     assert listed(source.folder) == {"config.json", "model.safetensors"}
     assert read_checkpoint(source).revision == OLD
 
 
 def test_the_second_time_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
-    first = resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    first = resolve_source(ID)
     hub.requested.clear()
-    assert resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint) == first
+    assert resolve_source(ID) == first
     assert hub.fetched() == set()
 
 
@@ -124,81 +125,126 @@ def test_one_weight_format_is_fetched(
     hub: Hub, tmp_path: Path, wanted: dict[str, bytes], unwanted: dict[str, bytes]
 ) -> None:
     hub.files[MAIN] = {"config.json": CONFIG, **wanted, **unwanted}
-    source = resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    source = resolve_source(ID)
     assert listed(source.folder) == {"config.json", *wanted}
 
 
-def test_the_environment_and_the_default_endpoint_are_left_alone(hub: Hub, tmp_path: Path) -> None:
-    before = dict(os.environ), huggingface_hub.constants.ENDPOINT
-    resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
-    assert (dict(os.environ), huggingface_hub.constants.ENDPOINT) == before
+def test_environment_logging_and_bars_are_left_as_they_were(hub: Hub, tmp_path: Path) -> None:
+    def state() -> tuple[object, ...]:
+        bars = huggingface_hub.utils.are_progress_bars_disabled
+        return dict(os.environ), bars(), bars("huggingface_hub.http_get"), logging.root.level
+
+    before = state()
+    resolve_source(ID)
+    assert state() == before
 
 
 def test_an_unknown_model_may_also_be_a_mistyped_folder(hub: Hub, tmp_path: Path) -> None:
-    options = {"cache_dir": tmp_path, "endpoint": hub.endpoint}
     message = f"'models/tiny' is neither a folder here nor a public model at {hub.endpoint}"
-    refuse(message, "models/tiny", **options)
-    refuse("'tiny' is neither a folder here nor", "tiny", **options)
+    refuse(message, "models/tiny")
+    refuse("'tiny' is neither a folder here nor", "tiny")
 
 
 def test_an_unknown_revision_is_named(hub: Hub, tmp_path: Path) -> None:
-    refuse("has no revision 'v9'", ID, revision="v9", cache_dir=tmp_path, endpoint=hub.endpoint)
+    refuse("has no revision 'v9'", ID, revision="v9")
 
 
 def test_a_gated_model_says_where_to_accept_its_conditions(hub: Hub, tmp_path: Path) -> None:
     hub.refusal = 403, {"X-Error-Code": "GatedRepo"}
     message = f"is gated: accept its conditions at {hub.endpoint}/{ID} and log in"
-    refuse(message, ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    refuse(message, ID)
 
 
 def test_a_model_whose_files_alone_are_gated(hub: Hub, tmp_path: Path) -> None:
     hub.refused_files = {"model.safetensors"}
-    refuse("is gated", ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    refuse("is gated", ID)
 
 
-def test_a_hub_that_fails_is_quoted(hub: Hub, tmp_path: Path) -> None:
-    hub.refusal = 500, {}
-    refuse(f"{hub.endpoint} refused '{ID}' \\(.*500", ID, cache_dir=tmp_path, endpoint=hub.endpoint)
-    # A failing hub is not a hub out of reach: a cached commit is not used behind the user's back.
-    refuse("refused", ID, revision=MAIN, cache_dir=tmp_path, endpoint=hub.endpoint)
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "log in with `hf auth login`"),
+        (403, "log in with `hf auth login`"),
+        (404, "check the spelling"),
+        (429, "asked too often; wait 7 s, or log in"),
+        (500, "the fault is the hub's; try again later"),
+        (503, "the fault is the hub's; try again later"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_with_its_status_and_a_remedy(
+    hub: Hub, status: int, remedy: str
+) -> None:
+    hub.refusal = status, {"Retry-After": "7", **({"X-Error-Code": "RepoNotFound"} if status == 404 else {})}
+    for revision in (None, MAIN):
+        # A failing hub is not a hub out of reach: a cached commit is not used behind the user's back.
+        refuse(rf"\(HTTP {status}[^)]*\): .*{remedy}", ID, revision=revision)
+
+
+def test_a_damaged_file_is_fetched_once_more(hub: Hub) -> None:
+    hub.damaged_downloads = {"model.safetensors": 1, "config.json": 1}
+    source = resolve_source(ID)
+    assert (source.folder / "model.safetensors").read_bytes() == WEIGHTS
+    # In the cache, later.
+    (source.folder / "model.safetensors").resolve().write_bytes(WEIGHTS[::-1])
+    assert resolve_source(ID) == source
+    assert (source.folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_file_that_stays_damaged_is_refused(hub: Hub) -> None:
+    hub.damaged_downloads = {"model.safetensors": 2}
+    refuse(f"model.safetensors of '{ID}' was downloaded twice .* and is damaged", ID)
+
+
+def test_a_branch_that_moves_meanwhile_gives_one_commit(hub: Hub) -> None:
+    other = safetensors.numpy.save({"other": np.zeros(1, np.float32)})
+    hub.files[OLD] = {**hub.files[MAIN], "model.safetensors": other}
+    hub.moves_to = OLD
+    source = resolve_source(ID)
+    assert (source.revision, source.folder.name) == (MAIN, MAIN)
+    assert (source.folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert resolve_source(ID).revision == OLD
 
 
 def test_a_model_without_config_or_weights_is_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     hub.files[MAIN] = {"model.safetensors": WEIGHTS}
-    refuse("holds no config.json", ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    refuse("holds no config.json", ID)
     hub.files[MAIN] = {"config.json": CONFIG, "tf_model.h5": b""}
-    refuse("holds no weights in a format that is read", ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    refuse("holds no weights in a format that is read", ID)
     assert hub.fetched() == set()
 
 
-def test_a_hub_out_of_reach(tmp_path: Path, unreachable: str) -> None:
+def test_a_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = unreachable()
+    use_hub(monkeypatch, place, tmp_path)
     # The system's own words, out of all that an HTTP library wraps them into.
-    place = f"'{ID}' is no folder here, and getting it from {unreachable}"
-    message = rf"{place} failed \(\[Errno \d+\] [^:(]*\): check"
-    refuse(message, ID, cache_dir=tmp_path, endpoint=unreachable)
+    failed = rf"'{ID}' is no folder here, and getting it from {place} failed \(\[Errno \d+\] [^:(]*\): check"
+    refuse(failed, ID)
+    refuse("set HF_HUB_OFFLINE=1 or give a commit", ID)
     message = f"'{ID}' at revision '{OLD}' is no folder here and not in the hub cache"
-    refuse(message, ID, revision=OLD, cache_dir=tmp_path, endpoint=unreachable)
+    refuse(message, ID, revision=OLD)
 
 
 def test_without_the_hub_a_cached_commit_is_used_and_a_cached_branch_is_not(
-    hub: Hub, tmp_path: Path, unreachable: str
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = resolve_source(ID, MAIN, cache_dir=tmp_path, endpoint=hub.endpoint)
-    assert resolve_source(ID, MAIN, cache_dir=tmp_path, endpoint=unreachable) == first
-    resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
-    refuse("failed", ID, cache_dir=tmp_path, endpoint=unreachable)
+    first = resolve_source(ID, MAIN)
+    resolve_source(ID)
+    use_hub(monkeypatch, unreachable(), tmp_path)
+    assert resolve_source(ID, MAIN) == first
+    refuse("failed", ID)
 
 
 def test_offline_mode_uses_the_cache(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint)
+    first = resolve_source(ID)
     # What HF_HUB_OFFLINE=1 sets when the package is imported.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     reset_sessions = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
     reset_sessions()
     try:
         hub.requested.clear()
-        assert resolve_source(ID, cache_dir=tmp_path, endpoint=hub.endpoint) == first
-        refuse("HF_HUB_OFFLINE is set", ID, cache_dir=tmp_path / "empty", endpoint=hub.endpoint)
+        assert resolve_source(ID) == first
+        use_hub(monkeypatch, hub.endpoint, tmp_path / "empty")
+        refuse("HF_HUB_OFFLINE is set", ID)
         assert hub.requested == []
     finally:
         monkeypatch.undo()
@@ -207,7 +253,7 @@ def test_offline_mode_uses_the_cache(hub: Hub, tmp_path: Path, monkeypatch: pyte
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    refuse(r'huggingface_hub: `pip install "fastspan\[export\]"`', ID, kind=MissingDependency)
+    refuse(r"huggingface_hub is missing: run pip install 'fastspan\[export\]'", ID, kind=MissingDependency)
 
 
 # --- Folders. ---
@@ -247,9 +293,9 @@ def test_a_path_that_does_not_exist_is_neither_folder_nor_hub_id(
     refuse(re.escape(repr(source)) + " is neither a folder that exists nor a hub id", source)
 
 
-def test_a_name_that_only_the_hub_can_judge_is_judged_by_it(tmp_path: Path, unreachable: str) -> None:
-    options = {"cache_dir": tmp_path, "endpoint": unreachable}
-    refuse("neither a folder that exists nor a hub id", "owner/a--b", **options)
+@pytest.mark.usefixtures("hub")
+def test_a_name_that_only_the_hub_can_judge_is_judged_by_it() -> None:
+    refuse("neither a folder that exists nor a hub id", "owner/a--b")
 
 
 def test_a_path_object_is_never_a_hub_id(tmp_path: Path) -> None:
@@ -260,7 +306,7 @@ def test_a_path_object_is_never_a_hub_id(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_folder_of_a_hub_cache_keeps_its_id_and_commit(hub: Hub, tmp_path: Path) -> None:
-    source = resolve_source(ID, cache_dir=tmp_path / "cache", endpoint=hub.endpoint)
+    source = resolve_source(ID)
     again = resolve_source(str(source.folder))
     assert (again.folder, again.id, again.revision) == (source.folder, ID, MAIN)
     assert read_checkpoint(source.folder).sha256 == read_checkpoint(source).sha256
@@ -269,7 +315,7 @@ def test_a_snapshot_folder_of_a_hub_cache_keeps_its_id_and_commit(hub: Hub, tmp_
 
 
 def test_links_that_leave_the_hub_cache_are_refused_there_too(hub: Hub, tmp_path: Path) -> None:
-    source = resolve_source(ID, cache_dir=tmp_path / "cache", endpoint=hub.endpoint)
+    source = resolve_source(ID)
     outside = local(tmp_path / "outside")
     (source.folder / "config.json").unlink()
     (source.folder / "config.json").symlink_to(outside / "config.json")

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.manifest import MANIFEST, FileRecord, NoAnswer
+from fastspan.bundle.manifest import MANIFEST, Confidence, FileRecord, FittedOn, NoAnswer, Source
 from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export.publishing import bundle_writer
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
@@ -47,10 +48,10 @@ def fill(folder, files=FILES):
         (folder / path).write_bytes(data)
 
 
-def export(destination, name="tiny", *, overwrite=False, files=FILES):
-    with write_bundle(destination, overwrite=overwrite) as draft:
+def export(destination, name="tiny", *, files=FILES, **others):
+    with write_bundle(destination) as draft:
         fill(draft.folder, files)
-        return draft.commit(manifest(name))
+        return draft.commit(replace(manifest(name), **others))
 
 
 def name_at(destination):
@@ -127,9 +128,9 @@ class TestWriting:
         assert stat.S_IMODE((destination / MANIFEST).stat().st_mode) == 0o644
 
     @pytest.mark.usefixtures("replacing")
-    def test_an_old_bundle_is_replaced_if_allowed(self, destination):
+    def test_an_old_bundle_is_replaced(self, destination):
         export(destination, "old", files={**FILES, "old_tokens.json": b"[]"})
-        export(destination, "new", overwrite=True)
+        export(destination, "new")
         assert name_at(destination) == "new"
         assert names(destination.parent) == ["model"]
 
@@ -137,14 +138,14 @@ class TestWriting:
     def test_the_bundle_behind_a_link_is_replaced(self, tmp_path):
         export(tmp_path / "v1", "old")
         (tmp_path / "current").symlink_to("v1")
-        export(tmp_path / "current", "new", overwrite=True)
+        export(tmp_path / "current", "new")
         assert (tmp_path / "current").is_symlink()
         assert name_at(tmp_path / "v1") == "new"
 
     def test_a_bundle_of_another_format_or_damaged_can_be_replaced(self, destination):
         destination.mkdir()
         (destination / MANIFEST).write_text('{"format": "9.0"}')
-        export(destination, "new", overwrite=True)
+        export(destination, "new")
         assert name_at(destination) == "new"
 
     def test_everything_is_brought_to_disk_before_the_move(self, destination, monkeypatch):
@@ -179,32 +180,86 @@ class TestWriting:
 
 
 class TestRefusals:
-    def test_an_old_bundle_without_leave(self, destination):
-        export(destination, "old")
-        with pytest.raises(BundleError, match="is a bundle already"):
-            export(destination, "new")
-        assert name_at(destination) == "old"
-
-    @pytest.mark.parametrize("overwrite", [False, True])
-    def test_a_folder_that_is_no_bundle(self, destination, overwrite):
+    def test_a_folder_that_is_no_bundle(self, destination):
         destination.mkdir()
         (destination / "thesis.tex").write_text("years of work")
         with pytest.raises(BundleError, match="is no bundle"):
-            export(destination, overwrite=overwrite)
+            export(destination)
         assert names(destination) == ["thesis.tex"]
         assert names(destination.parent) == ["model"]
+
+    @pytest.mark.parametrize(
+        "manifest",
+        [
+            b"{}",
+            b"[]",
+            b"",
+            b"{",
+            b'{"format": 1}',
+            b'{"format": "new"}',
+            b"[" * 100_000,
+            b"\xff",
+            b'{"name": "span"}',
+        ],
+    )
+    def test_a_folder_of_someone_elses_that_holds_a_file_of_that_name(self, destination, manifest):
+        destination.mkdir()
+        (destination / MANIFEST).write_bytes(manifest)
+        (destination / "thesis.tex").write_text("years of work")
+        with pytest.raises(BundleError, match="is no manifest of FastSpan"):
+            export(destination)
+        assert names(destination) == [MANIFEST, "thesis.tex"]
+
+    @pytest.mark.parametrize("path", ["thesis.tex", "onnx/notes.txt", ".env", ".secret/key", "deep/er/file"])
+    def test_a_bundle_with_files_of_someone_elses(self, destination, path):
+        export(destination, "old")
+        (destination / path).parent.mkdir(parents=True, exist_ok=True)
+        (destination / path).write_text("years of work")
+        with pytest.raises(BundleError, match=f"holds {path}, which no export wrote and .* would delete"):
+            export(destination, "new")
+        assert (destination / path).read_text() == "years of work"
+        assert name_at(destination) == "old"
+
+    def test_a_link_to_a_folder_of_someone_elses(self, destination):
+        export(destination, "old")
+        (destination / "data").symlink_to(destination.parent)
+        with pytest.raises(BundleError, match="holds data, which no export wrote"):
+            export(destination, "new")
+
+    def test_files_that_came_while_the_draft_was_made(self, destination):
+        export(destination, "old")
+        with pytest.raises(BundleError, match="holds late, which"), write_bundle(destination) as draft:
+            fill(draft.folder)
+            (destination / "late").write_text("years of work")
+            draft.commit(manifest())
+        assert (destination / "late").exists()
+
+    @pytest.mark.parametrize(
+        "path", [".DS_Store", "onnx/.DS_Store", ".gitattributes", ".cache/huggingface/x"]
+    )
+    def test_what_file_managers_and_hubs_leave_is_no_reason(self, destination, path):
+        export(destination, "old")
+        (destination / path).parent.mkdir(parents=True, exist_ok=True)
+        (destination / path).write_text("")
+        (destination / "README.md").write_text("# Another card")
+        export(destination, "new")
+        assert name_at(destination) == "new"
+
+    def test_the_root_of_the_file_system(self):
+        with pytest.raises(BundleError, match="root of a file system"):
+            export(Path("/"))
 
     def test_a_working_tree_whose_history_would_be_lost(self, destination):
         export(destination, "old")
         (destination / ".git").mkdir()
         with pytest.raises(BundleError, match="Git working tree"):
-            export(destination, "new", overwrite=True)
+            export(destination, "new")
         assert name_at(destination) == "old"
 
     def test_a_file(self, destination):
         destination.write_text("")
         with pytest.raises(BundleError, match="is a file"):
-            export(destination, overwrite=True)
+            export(destination)
 
     def test_a_parent_that_is_a_file(self, destination):
         destination.write_text("")
@@ -216,7 +271,7 @@ class TestRefusals:
         export(destination, "old")
         rest = {path: data for path, data in FILES.items() if path != missing}
         with pytest.raises(BundleError, match=f"needs {missing}"):
-            export(destination, "new", overwrite=True, files=rest)
+            export(destination, "new", files=rest)
         assert name_at(destination) == "old"
         assert names(destination.parent) == ["model"]
 
@@ -240,7 +295,7 @@ class TestRefusals:
 
     def test_an_exception_of_the_exporter_passes_and_leaves_the_old_bundle(self, destination):
         export(destination, "old")
-        with pytest.raises(OSError, match="mine"), write_bundle(destination, overwrite=True) as draft:
+        with pytest.raises(OSError, match="mine"), write_bundle(destination) as draft:
             fill(draft.folder)
             raise OSError("mine")
         assert name_at(destination) == "old"
@@ -263,9 +318,56 @@ class TestRefusals:
             pytest.raises(BundleError, match=r"No space left .* mend"),
         ):
             patched.setattr(os, "fsync", fsync)
-            export(destination, "new", overwrite=True)
+            export(destination, "new")
         assert name_at(destination) == "old"
         assert names(destination.parent) == ["model"]
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("file", [None, "/models/x/onnx/model.onnx"])
+    def test_a_disk_that_is_full_while_the_draft_is_written(self, destination, code, file):
+        export(destination, "old")
+        told = r"could not be written .*MB are free in .*make room"
+        with pytest.raises(BundleError, match=told) as caught, write_bundle(destination):
+            raise OSError(code, os.strerror(code), file)
+        assert (file or str(destination)) in str(caught.value)
+        assert name_at(destination) == "old"
+        assert names(destination.parent) == ["model"]
+
+    @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+    def test_sigterm_clears_what_was_begun(self, destination):
+        export(destination, "old")
+        code = """
+import sys, time
+from fastspan.export.publishing.bundle_writer import write_bundle
+with write_bundle(sys.argv[1]) as draft:
+    (draft.folder / "config.json").write_text("{}")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+        with subprocess.Popen([sys.executable, "-c", code, destination], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"begun\n"
+            assert names(destination.parent) != ["model"]
+            writer.terminate()
+            assert writer.wait(60) == 143
+        assert names(destination.parent) == ["model"]
+        assert name_at(destination) == "old"
+
+    @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+    def test_a_handler_of_the_programs_own_is_left_alone(self, destination):
+        seen = []
+        before = signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+        try:
+            with write_bundle(destination) as draft:
+                os.kill(os.getpid(), signal.SIGTERM)
+                fill(draft.folder)
+                draft.commit(manifest())
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert seen == ["mine"]
+        with write_bundle(destination) as draft:
+            fill(draft.folder)
+            draft.commit(manifest())
+        assert signal.getsignal(signal.SIGTERM) is before
 
     def test_the_old_bundle_is_put_back_if_the_new_one_cannot_take_its_place(self, destination, monkeypatch):
         export(destination, "old")
@@ -279,7 +381,7 @@ class TestRefusals:
         monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
         monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
         with pytest.raises(BundleError, match="Input/output error"):
-            export(destination, "new", overwrite=True)
+            export(destination, "new")
         assert name_at(destination) == "old"
         assert names(destination.parent) == ["model"]
 
@@ -315,8 +417,8 @@ class TestExchange:
 class TestSeveralWriters:
     @pytest.mark.usefixtures("replacing")
     def test_the_last_to_commit_wins(self, destination):
-        with write_bundle(destination, overwrite=True) as one:
-            with write_bundle(destination, overwrite=True) as two:
+        with write_bundle(destination) as one:
+            with write_bundle(destination) as two:
                 assert one.folder != two.folder
                 fill(one.folder)
                 fill(two.folder)
@@ -324,14 +426,6 @@ class TestSeveralWriters:
             assert name_at(destination) == "two"
             one.commit(manifest("one"))
         assert name_at(destination) == "one"
-        assert names(destination.parent) == ["model"]
-
-    def test_without_leave_to_overwrite_the_first_to_commit_wins(self, destination):
-        with pytest.raises(BundleError, match="is a bundle already"), write_bundle(destination) as one:
-            fill(one.folder)
-            export(destination, "two")
-            one.commit(manifest("one"))
-        assert name_at(destination) == "two"
         assert names(destination.parent) == ["model"]
 
     @pytest.mark.stress
@@ -342,7 +436,7 @@ class TestSeveralWriters:
         def work(name):
             try:
                 for _ in range(10):
-                    export(destination, name, overwrite=True)
+                    export(destination, name)
             except Exception as error:
                 failures.append(error)
 
@@ -443,9 +537,57 @@ class TestStaleWorkshops:
         if there:
             export(destination, "there")
         export(self.workshop(destination) / "previous", "set aside")
-        with pytest.raises(BundleError, match="is a bundle already"):
-            export(destination, "new")
+        with pytest.raises(OSError, match="mine"), write_bundle(destination):
+            raise OSError("mine")
         assert name_at(destination) == ("there" if there else "set aside")
+
+
+FIT = FittedOn(name="dev", questions=90, sha256="1" * 64, reported_on_questions=90)
+CALIBRATED = {
+    "no_answer": NoAnswer(threshold=1.5, fitted_on=FIT),
+    "confidence": Confidence(
+        answered_scale=1.0,
+        answered_offset=0.0,
+        abstained_scale=-1.0,
+        abstained_offset=0.0,
+        fitted_on=FIT,
+        ece=0.01,
+    ),
+}
+
+
+def source(digest):
+    return Source(id="tiny", revision=None, sha256={"model.safetensors": digest * 64}, format="safetensors")
+
+
+class TestCalibration:
+    def export(self, destination, digest, **others):
+        with write_bundle(destination) as draft:
+            fill(draft.folder)
+            bundle = draft.commit(replace(manifest(), source=source(digest), **others))
+        return bundle.manifest.no_answer, bundle.manifest.confidence, draft.calibration
+
+    def test_it_is_kept_where_the_weights_are_the_same(self, destination):
+        assert self.export(destination, "1") == (NoAnswer(), None, "")
+        update_manifest(destination, replace(Bundle.open(destination).manifest, **CALIBRATED))
+        *kept, said = self.export(destination, "1")
+        assert kept == [*CALIBRATED.values()]
+        assert "(threshold 1.5) is kept" in said
+
+    def test_it_is_dropped_and_that_is_said_where_the_weights_are_others(self, destination):
+        self.export(destination, "1", **CALIBRATED)
+        no_answer, confidence, said = self.export(destination, "2")
+        assert (no_answer, confidence) == (NoAnswer(), None)
+        assert "(threshold 1.5) is dropped" in said
+        assert "fastspan calibrate" in said
+
+    def test_the_checkpoints_own_goes_before(self, destination):
+        self.export(destination, "1", **CALIBRATED)
+        own = NoAnswer(threshold=-2.0, fitted_on=FIT)
+        no_answer, _, said = self.export(destination, "1", no_answer=own)
+        assert no_answer == own
+        assert "gives way" in said
+        assert self.export(destination, "1", no_answer=own)[2] == ""
 
 
 class TestUpdatingTheManifest:
@@ -461,7 +603,7 @@ class TestUpdatingTheManifest:
 
     def test_of_another_bundle(self, destination):
         before = export(destination)
-        export(destination, overwrite=True, files={**FILES, "onnx/model.onnx": b"other"})
+        export(destination, files={**FILES, "onnx/model.onnx": b"other"})
         with pytest.raises(BundleError, match="exported again since"):
             update_manifest(destination, before.manifest)
         assert name_at(destination) == "tiny"
@@ -487,6 +629,7 @@ class TestUpdatingTheManifest:
     def test_what_a_killed_update_left_is_cleared(self, destination):
         before = export(destination)
         (destination / ".fastspan.json-0123abcd").write_text("{")
+        (destination / ".fastspan.json.77-0123abcd").write_text("{")
         update_manifest(destination, before.manifest)
         assert not list(destination.glob(".*"))
 
