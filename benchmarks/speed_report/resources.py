@@ -34,8 +34,8 @@ def stages(section: Section) -> Iterator[Block]:
     yield Heading(section.level, section.title("Where FastSpan's time goes"))
     yield Paragraph(
         "Milliseconds of a run by stage: text to windows (encode), windows to batches (plan), ONNX Runtime "
-        "(run), and logits to answers (decode). In latency mode, where no runs overlap. Measured after the timed "
-        "rounds, so on a machine that is never equally fast for long the sum may differ from the summary's "
+        "(run), and logits to answers (decode). In latency mode, where no runs overlap. Measured after the "
+        "timed rounds, so on a machine that is never equally fast for long the sum may differ from the summary's "
         "median: the shares are what counts."
     )
     for model, rows in staged.items():
