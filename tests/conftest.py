@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastspan.errors import BundleError, MissingDependency
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
+from support.forced_cpu import CPUS, asked, asker, force_cpu, stop_forcing
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
 
@@ -27,7 +29,71 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_ASKED = "fastspan/asked-cpu"
+_log = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fastspan")
+    group.addoption(
+        "--cpu-features",
+        choices=("native", *CPUS),
+        default="native",
+        help="the CPU that FastSpan finds, here and in child processes: without an instruction for 8-bit "
+        "products, with one, or the true one; which tests asked is kept for --asked-cpu",
+    )
+    group.addoption(
+        "--asked-cpu",
+        action="store_true",
+        help="run only the tests that asked which CPU this is when --cpu-features was last given",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.cpu_features != "native":
+        handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
+        os.close(handle)
+        config.stash[_log] = Path(name)
+        force_cpu(config.option.cpu_features, config.stash[_log])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    log, cache = session.config.stash.get(_log, None), getattr(session.config, "cache", None)
+    if log and cache and not session.config.option.asked_cpu:
+        cache.set(_ASKED, asked(session.items, log))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if log := config.stash.get(_log, None):
+        stop_forcing()
+        log.unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+    """What a shared fixture asks concerns every test that uses it."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with asker(f"fixture {fixturedef.argname}"):
+        return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_those_that_asked_for_the_cpu(config, items)
+    _skip_what_needs_a_gpu(items)
+
+
+def _leave_those_that_asked_for_the_cpu(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.asked_cpu:
+        return
+    kept = config.cache.get(_ASKED, None)
+    if kept is None:
+        raise pytest.UsageError("--asked-cpu needs a run with --cpu-features before it")
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in set(kept)])
+    items[:] = [item for item in items if item.nodeid in set(kept)]
+
+
+def _skip_what_needs_a_gpu(items: list[pytest.Item]) -> None:
     """Skip, where all can see it, what needs a GPU that ONNX Runtime's CUDA provider does not run on here."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
