@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
 from support.forced_cpu import CPUS, asked, asker, force_cpu, stop_forcing
+from support.golden import Golden
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
 
@@ -47,9 +49,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run only the tests that asked which CPU this is when --cpu-features was last given",
     )
+    group.addoption(
+        "--reference",
+        choices=("kept", "live", "record"),
+        default="kept",
+        help="what PyTorch and transformers give: as tests/golden keeps it, and nothing imports them; or "
+        "live, held against what is kept, with only the tests that compare; or recorded anew",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.reference == "kept":
+        # So that no test passes here for what is installed here.
+        sys.modules.update(dict.fromkeys(("torch", "transformers", "optimum")))
     if config.option.cpu_features != "native":
         handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
         os.close(handle)
@@ -79,8 +91,31 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_those_that_compare(config, items)
     _leave_those_that_asked_for_the_cpu(config, items)
     _skip_what_needs_a_gpu(items)
+
+
+def _leave(config: pytest.Config, items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
+    items[:] = filter(chosen, items)
+
+
+def _leave_those_that_compare(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs PyTorch runs with it alone; what compares with a kept reference runs either way."""
+
+    def by_golden(item: pytest.Item) -> bool:
+        return not {"golden", "real_golden"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+    def live(item: pytest.Item) -> bool:
+        return item.get_closest_marker("reference") is not None
+
+    choices: dict[str, Callable[[pytest.Item], bool]] = {
+        "kept": lambda item: not live(item),
+        "live": lambda item: live(item) or by_golden(item),
+        "record": lambda item: by_golden(item) and not live(item),
+    }
+    _leave(config, items, choices[config.option.reference])
 
 
 def _leave_those_that_asked_for_the_cpu(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,8 +124,8 @@ def _leave_those_that_asked_for_the_cpu(config: pytest.Config, items: list[pytes
     kept = config.cache.get(_ASKED, None)
     if kept is None:
         raise pytest.UsageError("--asked-cpu needs a run with --cpu-features before it")
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in set(kept)])
-    items[:] = [item for item in items if item.nodeid in set(kept)]
+    wanted = set(kept)
+    _leave(config, items, lambda item: item.nodeid in wanted)
 
 
 def _skip_what_needs_a_gpu(items: list[pytest.Item]) -> None:
@@ -111,6 +146,22 @@ def _skip_what_needs_a_gpu(items: list[pytest.Item]) -> None:
             lacking = why_cuda_fails(runtime) or "CUDA's provider does not start"
     for item in marked:
         item.add_marker(pytest.mark.skip(reason=f"needs an NVIDIA GPU: {lacking}"))
+
+
+@pytest.fixture(scope="module")
+def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """What PyTorch and transformers gave to this module's questions."""
+    references = Golden(request.module.__name__.rpartition(".")[2], request.config.option.reference)
+    yield references
+    references.close()
+
+
+@pytest.fixture(scope="session")
+def real_golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """What PyTorch makes of real questions, for every module that decodes them."""
+    references = Golden("real_questions", request.config.option.reference)
+    yield references
+    references.close()
 
 
 class SilentProgress:

@@ -1,8 +1,8 @@
 """Let FastSpan find another CPU than the one it runs on, in this process and in those that tests start.
 
-``pytest --cpu-features=plain`` tells it of a CPU without an instruction for 8-bit products, ``vnni`` of one with;
-``native``, the default, leaves it alone. Which tests asked is kept, so that the other CPU needs to be shown only
-to them: ``--asked-cpu``.
+``pytest --cpu-features=plain`` tells it of a CPU without an instruction for 8-bit products, ``vnni`` of one
+with; ``native``, the default, leaves it alone. Which tests asked is kept, so that the other CPU needs to be
+shown only to them: ``--asked-cpu``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CPUS = tuple(injection.CPUS)
 
 
 def force_cpu(name: str, log: Path) -> None:
-    """From now on FastSpan finds the CPU ``name``, here and in child processes; who asks is written to ``log``."""
+    """Let FastSpan find the CPU ``name``, here and in child processes; who asks is written to ``log``."""
     folder = str(Path(injection.__file__).parent)
     log.touch()
     os.environ[injection.VARIABLE] = f"{name}:{log}"
@@ -62,7 +62,7 @@ def true_cpu_features(**elsewhere: Path) -> CpuFeatures:
 def asked(items: list[pytest.Item], log: Path) -> list[str]:
     """The tests that asked which CPU this is: themselves, in a child, or through a fixture that they share."""
     lines = set(log.read_text(encoding="utf-8").splitlines())
-    if injection.OUTSIDE in lines:  # while a module was imported: anything may depend on it
+    if injection.OUTSIDE in lines:  # While a module was imported: anything may depend on it.
         return [item.nodeid for item in items]
     shared = {line.removeprefix("fixture ") for line in lines if line.startswith("fixture ")}
     return [
