@@ -54,8 +54,14 @@ def test_who_asked(tmp_path):
     assert len(asked(items, log)) == 3
 
 
+def test_the_gate_shows_every_cpu_and_asks_pytorch():
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert all(f"--cpu-features={name}" in gate for name in CPUS)
+    assert "make test-reference" in gate
+
+
 def test_only_one_module_asks_the_machine_for_its_instruction_sets():
-    """Else a test could depend on the CPU without having asked, and be left out where another CPU is shown."""
+    """Else a test could depend on the CPU without having asked, and be left out where another is shown."""
     asking = re.compile(r"cpuinfo|platform\.(machine|processor)|sysctl|cpu_caps", re.I)
     found = {
         path.relative_to(ROOT).as_posix()

@@ -60,7 +60,7 @@ def true_cpu_features(**elsewhere: Path) -> CpuFeatures:
 
 
 def asked(items: list[pytest.Item], log: Path) -> list[str]:
-    """The tests that asked which CPU this is: themselves, in a child, or through a fixture that they share."""
+    """The tests that asked which CPU this is, themselves, in a child or through a shared fixture."""
     lines = set(log.read_text(encoding="utf-8").splitlines())
     if injection.OUTSIDE in lines:  # While a module was imported: anything may depend on it.
         return [item.nodeid for item in items]
