@@ -189,7 +189,8 @@ def test_equals_the_rules_of_run_squad_on_real_questions(real_golden, max_length
         assert prediction.null_score == null_score
         text = prediction.answer.text if prediction.answer else ""
         assert text == ("" if null_score - answers[0][3] > 0 else answers[0][0])
-    assert len({prediction.answer is None for prediction in predictions}) == 2
+    if len(predictions) > 10:
+        assert len({prediction.answer is None for prediction in predictions}) == 2
 
 
 def test_a_batch_equals_its_pairs_alone(family):
