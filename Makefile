@@ -28,10 +28,10 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test test-reference golden test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make export MODEL=<folder or hub id> [REVISION=...] [VARIANTS=fp32,fp16,int8] [OUT=...]"
 	@echo "  make parity [MODEL=...] [DATA=squad.json]"
@@ -50,7 +50,15 @@ help:  ## Show this list.
 
 setup: .venv/.run  ## Install FastSpan with the CPU runtime and the exporter into .venv.
 
-dev: .venv/.dev  ## Install everything that tests, linters and reference models need, PyTorch included.
+# The torch that the kept references were made with. On Linux, PyPI's brings several GB of CUDA packages; with
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment pip takes the CPU's alone.
+TORCH ?= torch==2.13.0
+
+.venv/.reference: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[dev,optimum]' '$(TORCH)'
+	@touch .venv/.run .venv/.dev $@
+
+dev: .venv/.dev  ## Install what tests and linters need, without PyTorch.
 
 $(BUNDLED)/fastspan.json: $(wildcard models/minilm-l6-squad2/*) $(EXPORT_SOURCES) | .venv/.run
 	$(BIN)/fastspan export models/minilm-l6-squad2 --out $(BUNDLED)
@@ -69,8 +77,14 @@ endif
 demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer questions from real text.
 	@$(BIN)/python -m fastspan.benchmarks.demo $(BUNDLED)
 
-test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests.
+test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests; what PyTorch gives is kept in tests/golden.
 	$(BIN)/python -m pytest $(ARGS)
+
+test-reference: .venv/.reference $(BUNDLED)/fastspan.json  ## Compare with PyTorch and transformers themselves.
+	$(BIN)/python -m pytest --reference=live $(ARGS)
+
+golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
+	$(BIN)/python -m pytest --reference=record
 
 # Checkers want to see one package; the sources lie in three top-level folders. So they see links.
 build/typed: $(SOURCES) Makefile
@@ -92,17 +106,17 @@ ASKED_FOR := $(filter-out file,$(origin MODEL))$(filter-out $(BUNDLED),$(OUT))
 PARITY_DATA = $(if $(DATA),'$(DATA)','' $(wildcard $(SQUAD_PART)))
 SQUAD_PART ?= ../shared/data/squad2-dev-part.json
 
-parity: .venv/.dev  ## Compare every variant with PyTorch and write the reports to benchmarks/results.
+parity: .venv/.reference  ## Compare every variant with PyTorch and write the reports to benchmarks/results.
 	@$(if $(ASKED_FOR),test -f '$(OUT)/fastspan.json' ||) $(MAKE) --no-print-directory export
 	@missed=; for data in $(PARITY_DATA); do \
 		$(BIN)/fastspan verify '$(OUT)' --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results \
 			$${data:+--data "$$data"} || missed=yes; \
 	done; test -z "$$missed"
 
-bench: .venv/.dev $(BUNDLED)/fastspan.json  ## Measure speed against peers, quickly, and write the report.
+bench: .venv/.reference $(BUNDLED)/fastspan.json  ## Measure speed against peers, quickly, and write the report.
 	$(BIN)/python -m fastspan.benchmarks.suite --quick
 
-bench-full: .venv/.dev $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
+bench-full: .venv/.reference $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	$(BIN)/python -m fastspan.benchmarks.suite
 
 figures: .venv/.dev  ## Put the latest parity and speed figures into the README.

@@ -113,12 +113,12 @@ def _import_packages(packages: Sequence[str]) -> None:
         for name in packages:
             import_module(name)
     except ImportError as error:
-        missing = (
-            "This architecture has no native lowering, and what exports it"
+        missing, extra = (
+            ("This architecture has no native lowering, and what exports it", "optimum")
             if "optimum.exporters.onnx" in packages
-            else "What runs the checkpoint itself"
+            else ("What runs the checkpoint itself", "reference")
         )
         raise MissingDependency(
             f"{missing} is not installed or does not load ({first_sentence(error)}): "
-            "run pip install 'fastspan[optimum]'."
+            f"run pip install 'fastspan[{extra}]'."
         ) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import fastspan
-from fastspan.bundle.folder import Bundle
+from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.errors import BundleError, MissingDependency
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
+from support.forced_cpu import CPUS, asked, asker, force_cpu, stop_forcing
+from support.golden import Golden
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
 
@@ -27,7 +31,104 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_ASKED = "fastspan/asked-cpu"
+_log = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fastspan")
+    group.addoption(
+        "--cpu-features",
+        choices=("native", *CPUS),
+        default="native",
+        help="the CPU that FastSpan finds, here and in child processes: without an instruction for 8-bit "
+        "products, with one, or the true one; which tests asked is kept for --asked-cpu",
+    )
+    group.addoption(
+        "--asked-cpu",
+        action="store_true",
+        help="run only the tests that asked which CPU this is when --cpu-features was last given",
+    )
+    group.addoption(
+        "--reference",
+        choices=("kept", "live", "record"),
+        default="kept",
+        help="what PyTorch and transformers give: as tests/golden keeps it, and nothing imports them; or "
+        "live, held against what is kept, with only the tests that compare; or recorded anew",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.reference == "kept":
+        # So that no test passes here for what is installed here.
+        sys.modules.update(dict.fromkeys(("torch", "transformers", "optimum")))
+    if config.option.cpu_features != "native":
+        handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
+        os.close(handle)
+        config.stash[_log] = Path(name)
+        force_cpu(config.option.cpu_features, config.stash[_log])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    log, cache = session.config.stash.get(_log, None), getattr(session.config, "cache", None)
+    if log and cache and not session.config.option.asked_cpu:
+        cache.set(_ASKED, asked(session.items, log))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if log := config.stash.get(_log, None):
+        stop_forcing()
+        log.unlink(missing_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+    """What a shared fixture asks concerns every test that uses it."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with asker(f"fixture {fixturedef.argname}"):
+        return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_those_that_compare(config, items)
+    _leave_those_that_asked_for_the_cpu(config, items)
+    _skip_what_needs_a_gpu(items)
+
+
+def _leave(config: pytest.Config, items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
+    items[:] = filter(chosen, items)
+
+
+def _leave_those_that_compare(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs PyTorch runs with it alone; what compares with a kept reference runs either way."""
+
+    def by_golden(item: pytest.Item) -> bool:
+        return not {"golden", "real_golden"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+    def live(item: pytest.Item) -> bool:
+        return item.get_closest_marker("reference") is not None
+
+    choices: dict[str, Callable[[pytest.Item], bool]] = {
+        "kept": lambda item: not live(item),
+        "live": lambda item: live(item) or by_golden(item),
+        "record": lambda item: by_golden(item) and not live(item),
+    }
+    _leave(config, items, choices[config.option.reference])
+
+
+def _leave_those_that_asked_for_the_cpu(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.asked_cpu:
+        return
+    kept = config.cache.get(_ASKED, None)
+    if kept is None:
+        raise pytest.UsageError("--asked-cpu needs a run with --cpu-features before it")
+    wanted = set(kept)
+    _leave(config, items, lambda item: item.nodeid in wanted)
+
+
+def _skip_what_needs_a_gpu(items: list[pytest.Item]) -> None:
     """Skip, where all can see it, what needs a GPU that ONNX Runtime's CUDA provider does not run on here."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
@@ -45,6 +146,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             lacking = why_cuda_fails(runtime) or "CUDA's provider does not start"
     for item in marked:
         item.add_marker(pytest.mark.skip(reason=f"needs an NVIDIA GPU: {lacking}"))
+
+
+@pytest.fixture(scope="module")
+def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """What PyTorch and transformers gave to this module's questions."""
+    references = Golden(request.module.__name__.rpartition(".")[2], request.config.option.reference)
+    yield references
+    references.close()
+
+
+@pytest.fixture(scope="session")
+def real_golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """What PyTorch makes of real questions, for every module that decodes them."""
+    references = Golden("real_questions", request.config.option.reference)
+    yield references
+    references.close()
 
 
 class SilentProgress:
@@ -113,7 +230,9 @@ def bundled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except BundleError:
         pass
     else:
-        if bundle.manifest.created_with == fastspan.__version__:
+        weights, made_of = MINILM / "model.safetensors", bundle.manifest.source.sha256
+        of_today = not weights.is_file() or made_of.get(weights.name) == sha256_of(weights)
+        if of_today and bundle.manifest.created_with == fastspan.__version__:
             return EXPORTED_MINILM
     if not (MINILM / "model.safetensors").is_file():
         pytest.skip("needs the checkpoint in models/minilm-l6-squad2")

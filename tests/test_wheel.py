@@ -1,4 +1,4 @@
-"""The built wheel: what is in it, and that it works with the sources out of sight."""
+"""The built distributions: what is in them, and that the wheel works with the sources out of sight."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -73,6 +74,40 @@ def test_the_license_and_the_dependencies_are_in_it(wheel: Path) -> None:
         line for line in text.splitlines() if line.startswith("Requires-Dist: ") and "extra" not in line
     }
     assert {line.split()[1].split(">")[0] for line in needed} == {"numpy", "tokenizers"}
+
+
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+
+
+def test_the_source_distribution_holds_what_tests_and_documentation_need(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    leave_out = shutil.ignore_patterns("__pycache__", ".venv*", "*.egg-info", "exported", ".cache", ".git")
+    for folder in (*FOLDERS, "tests", "docs", "models", ".ci", ".github"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
+    for path in ROOT.iterdir():
+        if path.is_file() and path.name != ".git":
+            shutil.copy(path, source)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, tmp_path],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert "warning" not in (done.stdout + done.stderr).lower()
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert held >= {
+        f"{folder}/{path.relative_to(source / folder).as_posix()}"
+        for folder in ("tests", "docs", "models", ".ci")
+        for path in (source / folder).rglob("*")
+        if path.is_file() and path.name != "model.safetensors"
+    }
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"} <= held
+    assert "models/minilm-l6-squad2/model.safetensors" not in held
+    assert built.stat().st_size < 5_000_000
 
 
 USE = """

@@ -67,7 +67,7 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
     """
     if not has_pytorch():
         raise MissingDependency(
-            "A comparison with PyTorch needs torch and transformers: pip install 'fastspan[optimum]'."
+            "A comparison with PyTorch needs torch and transformers: pip install 'fastspan[reference]'."
         )
     source = bundle.manifest.source
     wanted = checkpoint or source.id

@@ -35,7 +35,7 @@ def stages(section: Section) -> Iterator[Block]:
     yield Paragraph(
         "Milliseconds of a run by stage: text to windows (encode), windows to batches (plan), ONNX Runtime "
         "(run), and logits to answers (decode). In latency mode, where no runs overlap. Measured after the "
-        "timed rounds, so on a machine that is never equally fast for long the sum may differ from the summary's "
+        "timed rounds. A machine is never equally fast for long, so the sum may differ from the summary's "
         "median: the shares are what counts."
     )
     for model, rows in staged.items():

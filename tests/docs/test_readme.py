@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +26,35 @@ def test_the_python_example_runs_and_prints_what_it_says(bundled_bundle, monkeyp
     assert printed[0].startswith("Rollo 65 70 ")
     assert printed[2] == "Charles III"
     assert printed[3] == "no answer"
+
+
+def test_the_shell_example_makes_the_file_that_it_reads(bundled_bundle, tmp_path):
+    (example,) = (block for block in blocks(README, "sh") if "passage.txt" in block)
+    lines = [line for line in example.splitlines() if "passage.txt" in line]
+    command = "\n".join(lines).replace(".venv/bin/fastspan", f"'{sys.executable}' -m fastspan")
+    done = subprocess.run(
+        command.replace("models/exported/minilm-l6-squad2", f"'{bundled_bundle}'"),
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "**Rollo**" in done.stdout
+
+
+def test_links_lead_on_from_an_index_page():
+    """An index shows the README without the repository around it."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (home,) = re.findall(r'^Homepage = "(\S+)"', project, re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    assert targets
+    for target in targets:
+        assert target.startswith(("https://", "#")), target
+    for path in re.findall(rf"\]\({home}/blob/main/([^)#\s]+)", README):
+        assert (ROOT / path).exists(), path
+    assert "](https://github.com/" not in README.replace(f"]({home}", "")
 
 
 def test_make_targets_named_in_the_documentation_exist():

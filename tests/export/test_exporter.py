@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import shutil
@@ -36,8 +37,9 @@ def few_questions(monkeypatch):
 
 def albert(tiny_checkpoint: Path, folder: Path) -> Path:
     """A random ALBERT with the tiny checkpoint's tokenizer."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    import torch
+    import transformers
+
     shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("model.safetensors"))
     sizes = json.loads((tiny_checkpoint / "config.json").read_text())
     del sizes["model_type"], sizes["architectures"]
@@ -57,7 +59,6 @@ def flax_only(tiny_checkpoint: Path, folder: Path) -> Path:
 
 @pytest.mark.reference
 def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other(tiny_checkpoint, tmp_path):
-    pytest.importorskip("optimum.exporters")
     report = export(
         albert(tiny_checkpoint, tmp_path / "albert"),
         tmp_path / "bundle",
@@ -82,7 +83,6 @@ def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other
 
 @pytest.mark.reference
 def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
-    pytest.importorskip("torch")
     source = flax_only(tiny_checkpoint, tmp_path / "flax")
     report = export(source, tmp_path / "bundle", progress=SilentProgress(), variants=("fp32",))
     found = report.bundle.manifest
@@ -93,8 +93,9 @@ def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
 
 @pytest.mark.reference
 def test_the_reference_gives_threads_and_log_levels_back(tiny_checkpoint, tiny_bundle):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")  # its import sets the level that is to be given back
+    import torch
+
+    importlib.import_module("transformers")  # its import sets the level that is to be given back
     logger = logging.getLogger("transformers")
     before = torch.get_num_threads(), logger.level
     encoder = Encoder.from_folder(tiny_bundle, segment_ids=True, max_positions=512)
@@ -159,15 +160,15 @@ def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path, monk
     assert "No figure covers `onnx/model_fp16_packed.onnx`, `onnx/model_fp16_cuda.onnx`: made for" in card
 
 
+@pytest.mark.reference
 def test_a_model_without_attention_heads_has_a_manifest():
-    pytest.importorskip("transformers")
     config = {"model_type": "fnet", "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 3}
     model = exporter._model_of(config, [tiny_variant("fp32")])
     assert (model.heads, model.hidden_size, model.layers, model.vocab_size) == (0, 32, 2, 32000)
 
 
+@pytest.mark.reference
 def test_sizes_are_read_under_the_architectures_own_names():
-    pytest.importorskip("transformers")
     config = {"model_type": "xlm", "emb_dim": 64, "n_layers": 3, "n_heads": 4, "n_words": 90}
     model = exporter._model_of(config, [tiny_variant("fp32")])
     assert (model.hidden_size, model.layers, model.heads, model.vocab_size) == (64, 3, 4, 90)

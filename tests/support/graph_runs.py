@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from support.random_checkpoints import VOCABULARY
+from support.random_models import VOCABULARY
 
 __all__ = ["calibrated", "run", "segments_for", "session", "tokens"]
 
@@ -20,7 +20,7 @@ def session(source):
 
 def tokens(rng, batch, length):
     # From 3 on, so that no token is taken for padding by accident.
-    return rng.integers(3, VOCABULARY, (batch, length))
+    return rng.randint(3, VOCABULARY, (batch, length))
 
 
 def run(graph, ids, *, segments=None, mask=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,20 @@ def test_users_see_the_promised_types(tmp_path: Path) -> None:
     for source in (ROOT / "engine").iterdir():
         (package / source.name).symlink_to(source)
     user = Path(__file__).with_name("public_interface.py")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "readme_example.py").write_text(example, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--no-incremental", user],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--config-file",
+            ROOT / "pyproject.toml",
+            "--no-incremental",
+            user,
+            "readme_example.py",
+        ],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(tmp_path)},
         capture_output=True,

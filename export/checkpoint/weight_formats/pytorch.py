@@ -63,13 +63,13 @@ def _torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise MissingDependency(
-            f'{path} can only be read by PyTorch: `pip install "fastspan[optimum]"`, or {_CONVERT}.'
+            f'{path} can only be read by PyTorch: `pip install "fastspan[reference]"`, or {_CONVERT}.'
         ) from error
     version = re.match(r"(\d+)\.(\d+)", torch.__version__)
     if version is None or (int(version[1]), int(version[2])) < _SAFE_TORCH:
         raise MissingDependency(
             f"{path} is a pickle, and PyTorch {torch.__version__} does not read pickles safely "
-            f'(CVE-2025-32434): `pip install "fastspan[optimum]"`, or {_CONVERT}.'
+            f'(CVE-2025-32434): `pip install "fastspan[reference]"`, or {_CONVERT}.'
         )
     return torch
 

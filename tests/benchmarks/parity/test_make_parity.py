@@ -40,7 +40,7 @@ class Parity:
         self._log.write_text("")
         paths = {"BIN": self._bin, "OUT": self.out, "SQUAD_PART": self.part}
         # Old files are not made again: nothing is to be installed here. Makes within it are told again.
-        old = ["-o", ".venv/.dev", "-o", ".venv/.run"]
+        old = ["-o", ".venv/.reference", "-o", ".venv/.run"]
         done = subprocess.run(
             ["make", "-C", str(ROOT), *old, "parity", "PIP=false", f"MAKE=make {' '.join(old)}"]
             + [f"{name}={path}" for name, path in paths.items()]

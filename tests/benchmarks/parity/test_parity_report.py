@@ -25,13 +25,10 @@ from fastspan.cli.main import main
 from fastspan.errors import DataError
 from fastspan.export.checkpoint.source import resolve_source
 from fastspan.export.verification.comparison import logits_of
-from fastspan.export.verification.pytorch_reference import has_pytorch
 from fastspan.loading import load_bundle
 from fastspan.options import LoadOptions
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from support.tiny_questions import answered, each_question, question, squad_document, write_squad
-
-needs_pytorch = pytest.mark.skipif(not has_pytorch(), reason="needs torch and transformers")
 
 QUESTIONS = tuple(question(f"q{i}", *(["red"] if i % 2 else [])) for i in range(200))
 
@@ -250,7 +247,7 @@ def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: 
             np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-@needs_pytorch
+@pytest.mark.reference
 @pytest.mark.parametrize(
     ("checkpoint", "asked"),
     [
@@ -276,7 +273,7 @@ def test_the_checkpoint_the_manifest_names_is_taken_at_its_revision(
     assert calls == [asked]
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_a_folder_with_the_checkpoints_name_is_taken_as_it_is(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch
 ):
@@ -327,7 +324,7 @@ def verify(bundle: Path, *options: str) -> int:
     return main(["verify", str(bundle), "--against", "pytorch", "--threads", "1", *options])
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_the_command_writes_the_report(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, capsys):
     data, out = write_squad(tmp_path), tmp_path / "reports"
     options = ("--checkpoint", str(tiny_checkpoint), "--data", str(data), "--provider", "cpu")
@@ -362,7 +359,7 @@ def test_the_command_writes_the_report(tiny_bundle: Path, tiny_checkpoint: Path,
         assert value in markdown
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_a_missed_gate_is_reported_and_is_an_error(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, capsys, monkeypatch
 ):
@@ -383,7 +380,7 @@ def test_a_missed_gate_is_reported_and_is_an_error(
     assert "| FAIL |" in markdown
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_another_checkpoint_is_refused(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, capsys):
     other = Path(shutil.copytree(tiny_checkpoint, tmp_path / "other"))
     weights = (other / "model.safetensors").read_bytes()
@@ -393,7 +390,7 @@ def test_another_checkpoint_is_refused(tiny_bundle: Path, tiny_checkpoint: Path,
     assert "is not the file that" in capsys.readouterr().err
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_unknown_variants_are_refused(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, capsys):
     options = ("--checkpoint", str(tiny_checkpoint), "--data", str(write_squad(tmp_path)))
     assert verify(tiny_bundle, *options, "--variants", "fp32,int4") == 1

@@ -40,7 +40,7 @@ FAIL = """
 import sys
 from fastspan import BundleError, QuestionAnswerer
 try:
-    QuestionAnswerer.load(sys.argv[2], revision=sys.argv[3] or None)
+    QuestionAnswerer.load(sys.argv[2], revision=sys.argv[3] or None, variant="fp32")
 except BundleError as error:
     print(error)
 """

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from fastspan.machine import cpu
-from fastspan.machine.cpu import CpuFeatures, cpu_features, usable_cores
+from fastspan.machine.cpu import CpuFeatures, usable_cores
+from support.forced_cpu import true_cpu_features as cpu_features
 
 XEON = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512_vnni\nbugs\t: spectre\n"
 ALDER_LAKE = "flags\t\t: fpu avx2 avx_vnni\n"

@@ -18,6 +18,7 @@ from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from fastspan.text.inputs import check_pair
 from fastspan.text.pair_template import read_pair_template
+from support.library_windows import library_windows
 from support.offline_tokenizers import CORPUS, FAMILIES, byte_level_bpe, wordpiece
 
 QUESTION = "Who was the leader of the Norse raiders?"
@@ -42,12 +43,10 @@ def make_encoder(family, **kwargs):
     return Encoder(FAMILIES[family](), **{"segment_ids": True, "max_positions": 512, **kwargs})
 
 
-# --- The same windows as transformers -------------------------------------------------------------
+# --- The same windows as the library -------------------------------------------------------------
 
 
-@pytest.mark.reference
-@settings(max_examples=60, deadline=None)
-@given(
+hard_texts = given(
     repeats=st.integers(1, 12),
     words=st.lists(
         st.sampled_from([*CORPUS, "😀", "👨‍👩‍👧", "  ", "\n", "e\u0301", "[SEP]", "</s>"]), min_size=1
@@ -55,12 +54,38 @@ def make_encoder(family, **kwargs):
     max_length=st.integers(60, 100),
     overlap=st.integers(0, 20),
 )
-def test_windows_equal_those_of_transformers(family, repeats, words, max_length, overlap):
-    from transformers import PreTrainedTokenizerFast
 
+
+@settings(max_examples=60, deadline=None)
+@hard_texts
+def test_windows_equal_those_of_the_tokenizers_library(family, repeats, words, max_length, overlap):
     context = " ".join(words * repeats)
     options = AnswerOptions(max_length=max_length, overlap=overlap)
     (pair,) = make_encoder(family).encode([QUESTION], [context], options)
+    theirs = library_windows(FAMILIES[family](), QUESTION, context, max_length=max_length, overlap=overlap)
+    assert len(pair.windows) == len(theirs)
+    for number, (window, their) in enumerate(zip(pair.windows, theirs, strict=True)):
+        assert window.input_ids.tolist() == their.ids
+        of_context = [position for position, owner in enumerate(their.sequence_ids) if owner == 1]
+        assert of_context == list(range(window.first, window.first + window.count))
+        tokens = range(window.origin, window.origin + window.count)
+        assert [pair.token_span(t) for t in tokens] == [their.offsets[position] for position in of_context]
+        assert [pair.token_word(t) for t in tokens] == [their.word_ids[position] for position in of_context]
+        if number == 0 or family != "unigram":
+            # Where a template puts the context in segment 0, tokenizers forgets it from the second window on.
+            assert window.type_ids.tolist() == their.type_ids
+        else:
+            assert not window.type_ids.any()
+
+
+@pytest.mark.reference
+@settings(max_examples=60, deadline=None)
+@hard_texts
+def test_the_librarys_windows_are_those_of_transformers(family, repeats, words, max_length, overlap):
+    from transformers import PreTrainedTokenizerFast
+
+    context = " ".join(words * repeats)
+    ours = library_windows(FAMILIES[family](), QUESTION, context, max_length=max_length, overlap=overlap)
     theirs = PreTrainedTokenizerFast(tokenizer_object=FAMILIES[family]())(
         QUESTION,
         context,
@@ -71,21 +96,12 @@ def test_windows_equal_those_of_transformers(family, repeats, words, max_length,
         return_offsets_mapping=True,
         return_token_type_ids=True,
     )
-    assert len(pair.windows) == len(theirs["input_ids"])
-    for number, window in enumerate(pair.windows):
-        assert window.input_ids.tolist() == theirs["input_ids"][number]
-        of_context = [position for position, owner in enumerate(theirs.sequence_ids(number)) if owner == 1]
-        assert of_context == list(range(window.first, window.first + window.count))
-        tokens = range(window.origin, window.origin + window.count)
-        offsets = theirs["offset_mapping"][number]
-        assert [pair.token_span(token) for token in tokens] == [offsets[position] for position in of_context]
-        words_of_window = theirs.word_ids(number)
-        assert [pair.token_word(t) for t in tokens] == [words_of_window[position] for position in of_context]
-        if number == 0 or family != "unigram":
-            # Where a template puts the context in segment 0, tokenizers forgets it from the second window on.
-            assert window.type_ids.tolist() == theirs["token_type_ids"][number]
-        else:
-            assert not window.type_ids.any()
+    assert [each.ids for each in ours] == theirs["input_ids"]
+    assert [each.type_ids for each in ours] == theirs["token_type_ids"]
+    assert [each.offsets for each in ours] == theirs["offset_mapping"]
+    for number, each in enumerate(ours):
+        assert each.sequence_ids == theirs.sequence_ids(number)
+        assert each.word_ids == theirs.word_ids(number)
 
 
 def test_window_dtypes_and_coverage(family):

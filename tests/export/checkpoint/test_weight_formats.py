@@ -193,9 +193,11 @@ class Hostile:
         return os.mkdir, (str(self.canary),)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickles_never_run(tmp_path: Path, zipped: bool) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     canary = tmp_path / "canary"
     state = {"qa_outputs.weight": torch.zeros(2, 4), "x": Hostile(canary)}
     path = make(tmp_path / "m")
@@ -207,7 +209,8 @@ def test_pickles_never_run(tmp_path: Path, zipped: bool) -> None:
 
 
 def torch_states() -> dict[str, tuple[Any, str]]:
-    torch = pytest.importorskip("torch")
+    import torch
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
@@ -226,18 +229,20 @@ def torch_states() -> dict[str, tuple[Any, str]]:
 
 
 # PyTorch warns of itself when it rebuilds a quantized tensor.
+@pytest.mark.reference
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
 @pytest.mark.parametrize("name", ["a list", "numbered", "a training state", "sparse", "quantized", "float8"])
 def test_pytorch_files_without_plain_weights_are_refused(tmp_path: Path, name: str) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     state, message = torch_states()[name]
     torch.save(state, make(tmp_path) / "pytorch_model.bin")
     refuse(tmp_path, message)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("data", [b"", b"garbage", pickle.dumps({"a": 1})[:-2], b"PK\x03\x04" + bytes(100)])
 def test_damaged_pytorch_files_are_refused(tmp_path: Path, data: bytes) -> None:
-    pytest.importorskip("torch")
     refuse(make(tmp_path, pytorch_model__bin=data), r"pytorch_model\.bin is damaged, or holds Python objects")
 
 
@@ -246,13 +251,15 @@ def test_pytorch_files_without_torch_say_how_to_convert(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     path = make(tmp_path, pytorch_model__bin=b"")
-    refuse(path, r'pip install "fastspan\[optimum\]"`, or convert .*model\.safetensors', MissingDependency)
+    refuse(path, r'pip install "fastspan\[reference\]"`, or convert .*model\.safetensors', MissingDependency)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("version", ["2.5.1+cpu", "1.13.0", "unknown"])
 def test_torch_whose_restriction_can_be_broken_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.setattr(torch, "__version__", version)
     refuse(make(tmp_path, pytorch_model__bin=b""), "CVE-2025-32434", MissingDependency)

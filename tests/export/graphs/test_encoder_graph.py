@@ -17,23 +17,21 @@ from fastspan.export.graphs.model import Linear
 from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.recipe import quantize_encoder
 from support.graph_runs import calibrated, run, segments_for, session, tokens
-from support.random_checkpoints import NATIVE, config_and_weights, torch_logits, torch_model
-
-pytestmark = pytest.mark.reference
+from support.random_models import NATIVE, config_and_weights, reference_logits
 
 
 @pytest.mark.parametrize("family", NATIVE)
 @pytest.mark.parametrize("lowering", [Lowering, CpuLowering])
-def test_fp32_logits_equal_pytorchs(family, lowering):
-    model = torch_model(family)
+def test_fp32_logits_equal_pytorchs(golden, family, lowering):
     encoder = describe(*config_and_weights(family))
     graph = session(lowering(encoder).lower())
-    rng = np.random.default_rng(0)
+    rng = np.random.RandomState(0)
     for batch, length in ((1, 1), (1, 2), (3, 17), (2, encoder.max_positions)):
         ids = tokens(rng, batch, length)
         segments = segments_for(encoder, ids)
         got = run(graph, ids, segments=segments, mask=np.ones_like(ids))
-        for mine, theirs in zip(got, torch_logits(model, ids, segments=segments), strict=True):
+        expected = reference_logits(golden, family, ids, segments=segments)
+        for mine, theirs in zip(got, expected, strict=True):
             assert mine.shape == (batch, length)
             assert mine.dtype == np.float32
             assert length < 17 or np.ptp(theirs) > 0.1
@@ -42,23 +40,22 @@ def test_fp32_logits_equal_pytorchs(family, lowering):
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("lowering", [Lowering, CpuLowering])
-def test_activations(activation, lowering):
-    model = torch_model("bert", activation)
+def test_activations(golden, activation, lowering):
     encoder = describe(*config_and_weights("bert", activation))
-    ids = tokens(np.random.default_rng(1), 2, 9)
+    ids = tokens(np.random.RandomState(1), 2, 9)
     segments = segments_for(encoder, ids)
     got = run(session(lowering(encoder).lower()), ids, segments=segments, mask=np.ones_like(ids))
-    for mine, theirs in zip(got, torch_logits(model, ids, segments=segments), strict=True):
+    expected = reference_logits(golden, "bert", ids, segments=segments, activation=activation)
+    for mine, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", NATIVE)
 @pytest.mark.parametrize(("lowering", "tolerance"), [(Lowering, 1e-4), (HalfLowering, 0.05)])
-def test_padding_changes_nothing(family, lowering, tolerance):
-    model = torch_model(family)
+def test_padding_changes_nothing(golden, family, lowering, tolerance):
     encoder = describe(*config_and_weights(family))
     graph = session(lowering(encoder).lower())
-    rng = np.random.default_rng(2)
+    rng = np.random.RandomState(2)
     lengths = (21, 5, 1)
     ids = np.full((len(lengths), max(lengths)), encoder.padding_id or 0)
     mask = np.zeros_like(ids)
@@ -70,32 +67,32 @@ def test_padding_changes_nothing(family, lowering, tolerance):
     for row, length in enumerate(lengths):
         alone = ids[row : row + 1, :length]
         alone_segments = None if segments is None else segments[row : row + 1, :length]
-        for mine, theirs in zip(padded, torch_logits(model, alone, segments=alone_segments), strict=True):
+        expected = reference_logits(golden, family, alone, segments=alone_segments)
+        for mine, theirs in zip(padded, expected, strict=True):
             np.testing.assert_allclose(mine[row, :length], theirs[0], atol=tolerance, rtol=0)
 
 
-def test_a_padding_token_inside_the_text_is_numbered_as_roberta_numbers_it():
-    model = torch_model("roberta")
+def test_a_padding_token_inside_the_text_is_numbered_as_roberta_numbers_it(golden):
     encoder = describe(*config_and_weights("roberta"))
-    ids = tokens(np.random.default_rng(3), 1, 12)
+    ids = tokens(np.random.RandomState(3), 1, 12)
     ids[0, 5] = encoder.padding_id
     for lowering in (Lowering, CpuLowering):
         got = run(session(lowering(encoder).lower()), ids, mask=np.ones_like(ids))
-        for mine, theirs in zip(got, torch_logits(model, ids), strict=True):
+        for mine, theirs in zip(got, reference_logits(golden, "roberta", ids), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
 
 
-def test_half_precision_keeps_weights_in_half_and_answers_in_single():
+def test_half_precision_keeps_weights_in_half_and_answers_in_single(golden):
     encoder = describe(*config_and_weights("bert"))
     model = HalfLowering(encoder).lower()
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert kinds["layer.0.intermediate.weight"] == onnx.TensorProto.FLOAT16
     assert kinds["head.weight"] == onnx.TensorProto.FLOAT
     assert {value.type.tensor_type.elem_type for value in model.graph.output} == {onnx.TensorProto.FLOAT}
-    ids = tokens(np.random.default_rng(4), 2, 15)
+    ids = tokens(np.random.RandomState(4), 2, 15)
     segments = segments_for(encoder, ids)
     got = run(session(model), ids, segments=segments, mask=np.ones_like(ids))
-    for mine, theirs in zip(got, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
+    for mine, theirs in zip(got, reference_logits(golden, "bert", ids, segments=segments), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=0.05, rtol=0)
 
 
@@ -119,9 +116,9 @@ class FloatInputs(Int8Lowering):
         )
 
 
-def test_int8_stays_near_and_is_exact_on_this_cpu():
+def test_int8_stays_near_and_is_exact_on_this_cpu(golden):
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(5)
+    rng = np.random.RandomState(5)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     quantized = quantize_encoder(encoder, calibrated(encoder, ids, segments))
@@ -130,12 +127,13 @@ def test_int8_stays_near_and_is_exact_on_this_cpu():
     found, exact = int8_session(encoder, quantized), int8_session(encoder, unsigned)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
-    off = []
+    off, expected = [], []
     for row, segment in zip(ids[:, None], segments[:, None], strict=True):
         mine = np.concatenate(run(found, row, segments=segment))
         assert np.array_equal(mine, np.concatenate(run(exact, row, segments=segment)))
-        off.append(mine - np.concatenate(torch_logits(torch_model("bert"), row, segments=segment)))
-    assert np.std(off) < 0.05
+        expected.append(np.concatenate(reference_logits(golden, "bert", row, segments=segment)))
+        off.append(mine - expected[-1])
+    assert np.std(off) < 0.055 * np.std(expected)
 
 
 def test_a_layer_kept_in_fp32_has_no_integers():
@@ -147,9 +145,9 @@ def test_a_layer_kept_in_fp32_has_no_integers():
     assert kinds["layer.0.output.weight"] == onnx.TensorProto.INT8
 
 
-def test_a_layer_that_is_quantized_alone_has_its_input_in_order():
+def test_a_layer_that_is_quantized_alone_has_its_input_in_order(golden):
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(9)
+    rng = np.random.RandomState(9)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     name = "layer.0.output"
@@ -159,13 +157,13 @@ def test_a_layer_that_is_quantized_alone_has_its_input_in_order():
     layer = quantize_encoder(encoder, {name: replace(statistics, high=high)})[name]
     assert layer.order[-1] == 3
     found = run(int8_session(encoder, {name: layer}), ids, segments=segments)
-    for mine, theirs in zip(found, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
+    for mine, theirs in zip(found, reference_logits(golden, "bert", ids, segments=segments), strict=True):
         assert np.abs(mine - theirs).max() < 0.05 * np.abs(theirs).max()
 
 
-def test_split_channels_leave_the_product_unchanged():
+def test_split_channels_leave_the_product_unchanged(golden):
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(6)
+    rng = np.random.RandomState(6)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     seen = calibrated(encoder, ids, segments)
@@ -177,13 +175,13 @@ def test_split_channels_leave_the_product_unchanged():
     quantized = quantize_encoder(encoder, loud)
     assert all(set(layer.order[layer.extra]) == {3} for layer in quantized.values())
     got = run(int8_session(encoder, quantized), ids, segments=segments)
-    for mine, theirs in zip(got, torch_logits(torch_model("bert"), ids, segments=segments), strict=True):
+    for mine, theirs in zip(got, reference_logits(golden, "bert", ids, segments=segments), strict=True):
         assert np.abs(mine - theirs).max() < 0.1 * np.abs(theirs).max()
 
 
 def test_a_second_pass_takes_the_noise_of_rounding_the_input_away():
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(7)
+    rng = np.random.RandomState(7)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     once = quantize_encoder(encoder, calibrated(encoder, ids, segments), second_pass_share=0)
@@ -200,7 +198,7 @@ def test_a_second_pass_takes_the_noise_of_rounding_the_input_away():
 
 def test_the_noisiest_layers_run_twice_as_far_as_that_is_affordable():
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(8)
+    rng = np.random.RandomState(8)
     ids = tokens(rng, 8, 24)
     seen = dict(calibrated(encoder, ids, segments_for(encoder, ids)))
     for name, factor in (("layer.0.output", 40), ("layer.1.output", 80)):
@@ -244,7 +242,7 @@ def test_two_graphs_share_one_weight_file(tmp_path):
         size = (tmp_path / "w").stat().st_size
         second = CpuLowering(encoder, weights).lower()
     assert (tmp_path / "w").stat().st_size == size
-    ids = tokens(np.random.default_rng(7), 1, 9)
+    ids = tokens(np.random.RandomState(7), 1, 9)
     segments = segments_for(encoder, ids)
     outputs = []
     for name, model in (("a.onnx", first), ("b.onnx", second)):
@@ -267,7 +265,7 @@ def test_external_tensors_start_on_a_page(tmp_path):
 @pytest.mark.parametrize("loudness", [(50,), (50, 40, 8, 8, 5), (900, 800)])
 def test_channels_split_by_the_layer_before_are_the_same_to_the_last_bit(loudness, passes):
     encoder = describe(*config_and_weights("bert"))
-    rng = np.random.default_rng(8)
+    rng = np.random.RandomState(8)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     loud = {}

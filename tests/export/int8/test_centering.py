@@ -10,15 +10,13 @@ from fastspan.export.graphs.families import describe
 from fastspan.export.int8.centering import centred
 from fastspan.export.int8.linear_layer import BLOCK, InputStatistics
 from support.graph_runs import calibrated, run, segments_for, session, tokens
-from support.random_checkpoints import NATIVE, config_and_weights
-
-pytestmark = pytest.mark.reference
+from support.random_models import NATIVE, config_and_weights
 
 
 @pytest.mark.parametrize("family", NATIVE)
 def test_the_model_computes_the_same_on_inputs_that_lie_around_zero(family):
     encoder = describe(*config_and_weights(family))
-    rng = np.random.default_rng(4)
+    rng = np.random.RandomState(4)
     ids = tokens(rng, 8, 24)
     segments = segments_for(encoder, ids)
     if segments is None:
@@ -60,7 +58,7 @@ def test_an_input_that_was_not_seen_stays_as_it_is():
 
 
 def test_statistics_less_an_offset_are_those_of_rows_less_it():
-    rng = np.random.default_rng(0)
+    rng = np.random.RandomState(0)
     rows = rng.standard_normal((50, BLOCK + 5)).astype(np.float32) + 2
     offset = rng.standard_normal(BLOCK + 5).astype(np.float32)
     found, expected = InputStatistics.of(rows).less(offset), InputStatistics.of(rows - offset)

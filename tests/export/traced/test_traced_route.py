@@ -30,7 +30,6 @@ from fastspan.export.traced.route import lower_with_optimum
 from support.checkpoint_files import good
 
 pytestmark = pytest.mark.reference
-pytest.importorskip("optimum.exporters")
 
 ALL: tuple[VariantName, ...] = ("fp32", "fp16", "int8")
 SMALL = {

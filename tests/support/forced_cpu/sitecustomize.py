@@ -1,0 +1,73 @@
+"""Every interpreter that has this folder on its path imports this when it starts; so do the tests themselves.
+
+It imports nothing of FastSpan: tests see what importing FastSpan loads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+VARIABLE = "FASTSPAN_TESTS_CPU"
+"""Names the CPU, and after a colon the file that takes down who asks."""
+
+ASKER = "FASTSPAN_TESTS_ASKER"
+"""Who asks, where that is not the test that runs."""
+
+OUTSIDE = "outside of tests"
+"""Who asks while no test runs."""
+
+_MODULE = "fastspan.machine.cpu"
+_PLAIN = {"x86_64": ("avx2", "fma", "f16c"), "arm64": ("asimd",)}
+_DOT_PRODUCT = {"x86_64": ("avx512f", "avx512bw", "avx512_vnni"), "arm64": ("asimddp",)}
+
+CPUS = {
+    "plain": _PLAIN,
+    "vnni": {machine: (*_PLAIN[machine], *_DOT_PRODUCT[machine]) for machine in _PLAIN},
+}
+"""Name of a CPU → its instruction sets, by machine."""
+
+
+def inject(cpu: ModuleType) -> None:
+    """Let ``cpu_features`` answer for the CPU that was named, wherever it was imported to already."""
+    name, _, log = os.environ[VARIABLE].partition(":")
+    true = cpu.cpu_features
+
+    def forced_features(**elsewhere):
+        if elsewhere:
+            return true(**elsewhere)
+        test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", OUTSIDE).rpartition(" (")
+        who = os.environ.get(ASKER) or test or OUTSIDE
+        # One write of one line: children write to the file as well.
+        with open(log, "a", encoding="utf-8") as lines:
+            lines.write(f"{who}\n")
+        machine = true().machine
+        return cpu.CpuFeatures(machine, frozenset(CPUS[name].get(machine, ())))
+
+    forced_features.true = true
+    for module in list(sys.modules.values()):
+        if getattr(module, "cpu_features", None) is true:
+            module.cpu_features = forced_features
+
+
+class _Finder:
+    """Waits for the module that knows the CPU to be imported."""
+
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
+        if name != _MODULE:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def execute_and_inject(module: ModuleType) -> None:
+            execute(module)
+            inject(module)
+
+        spec.loader.exec_module = execute_and_inject
+        return spec
+
+
+if VARIABLE in os.environ and __name__ == "sitecustomize":
+    sys.meta_path.insert(0, _Finder())

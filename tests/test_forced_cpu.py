@@ -1,0 +1,72 @@
+"""The suite's own promise: what it asserts holds on every CPU, and only one place asks which CPU this is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from support.forced_cpu import CPUS, asked, asker, sitecustomize
+from support.paths import ROOT
+
+ASK = """
+import sys
+assert "fastspan" not in sys.modules
+from fastspan.loading import cpu_features
+print(cpu_features().int8_dot_product)
+"""
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_child_processes_find_the_cpu_that_they_are_told_of(name, tmp_path, monkeypatch):
+    monkeypatch.setenv(sitecustomize.VARIABLE, f"{name}:{tmp_path / 'log'}")
+    folder = str(Path(sitecustomize.__file__).parent)
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with asker("fixture f"):
+        child = subprocess.run(
+            [sys.executable, "-c", ASK],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    known = child.stdout.strip() in ("avx512_vnni", "asimddp")
+    assert known == (name == "vnni")
+    assert (tmp_path / "log").read_text() == "fixture f\n"
+
+
+def test_who_asked(tmp_path):
+    items = [
+        SimpleNamespace(nodeid="t.py::one", fixturenames=["tmp_path"]),
+        SimpleNamespace(nodeid="t.py::two", fixturenames=["bundle"]),
+        SimpleNamespace(nodeid="t.py::three", fixturenames=[]),
+    ]
+    log = tmp_path / "log"
+    log.write_text("t.py::one\nfixture bundle\nt.py::one\n")
+    assert asked(items, log) == ["t.py::one", "t.py::two"]
+    log.write_text(f"{sitecustomize.OUTSIDE}\n")
+    assert len(asked(items, log)) == 3
+
+
+def test_the_gate_shows_every_cpu_and_asks_pytorch():
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert all(f"--cpu-features={name}" in gate for name in CPUS)
+    assert "make test-reference" in gate
+
+
+def test_only_one_module_asks_the_machine_for_its_instruction_sets():
+    """Else a test could depend on the CPU without having asked, and be left out where another is shown."""
+    asking = re.compile(r"cpuinfo|platform\.(machine|processor)|sysctl|cpu_caps", re.I)
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("engine", "export", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if asking.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"engine/machine/cpu.py"}
