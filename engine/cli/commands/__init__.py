@@ -23,6 +23,7 @@ COMMANDS = (
     "calibrate",
     "tune",
     "info",
+    "slim",
     "doctor",
     "completion",
 )
