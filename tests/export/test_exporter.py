@@ -121,8 +121,8 @@ def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
 
 
 def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(comparison.GATES, "int8", Gate(1e-9, 1.0))
-    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 25)
+    monkeypatch.setitem(comparison.EXPORT_GATES, "int8", Gate(1e-9, 1.0))
+    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 31)
     monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
     out = tmp_path / "out" / "bundle"
 
@@ -132,8 +132,8 @@ def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkp
 
     with pytest.raises(
         ParityError,
-        match=r"int8 has [\d.]+% equal answers and a largest logit difference of \S+ over 25 questions "
-        r"\(its gate: logits within 1e-09, at least 100\.0% equal answers\)\. Nothing was published",
+        match=r"int8 has [\d.]+% equal answers and a largest logit difference of \S+ over 31 questions "
+        r"\(its gate: logits within 1e-09, at least 100\.0% equal answers, 90% surely\)\. Nothing was",
     ):
         run()
     assert not list(out.parent.iterdir())
