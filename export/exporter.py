@@ -41,7 +41,7 @@ _LEAST_POSITIONS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What an export made.
+    """The result of an export.
 
     Attributes:
         bundle: The published bundle.
