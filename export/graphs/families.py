@@ -196,11 +196,6 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
         for key in ("vocab_size", "max_position_embeddings", "type_vocab_size")
     }
     words = reader.array("embeddings.word_embeddings.weight", (rows["vocab_size"], width))
-    padding = config.get("pad_token_id")
-    if isinstance(padding, int) and not 0 <= padding < words.shape[0]:
-        raise CheckpointError(
-            f"config.json: pad_token_id {padding} has no embedding, the model has {words.shape[0]}: {MEND}."
-        )
     positions = reader.array(
         "embeddings.position_embeddings.weight", (rows["max_position_embeddings"], width)
     )
@@ -217,6 +212,12 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
                 f"config.json: pad_token_id {padding_id} leaves none of the checkpoint's "
                 f"{positions.shape[0]} positions, which are counted from behind it: {MEND}."
             )
+
+    padding = config.get("pad_token_id")
+    if isinstance(padding, int) and not 0 <= padding < words.shape[0]:
+        raise CheckpointError(
+            f"config.json: pad_token_id {padding} has no embedding, the model has {words.shape[0]}: {MEND}."
+        )
 
     def layer(number: int) -> Layer:
         """The encoder layer of this number, counted from 0."""
