@@ -11,16 +11,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BUNDLED := models/exported/minilm-l6-squad2
 
 # demo, test, bench and serve use the bundle of the bundled checkpoint, which no other export may replace.
-# So each other model, revision or choice of variants has a folder of its own: owner/name -> owner--name.
-empty :=
-space := $(empty) $(empty)
+# Each other model, revision or choice of variants has a folder of its own, which `fastspan export` chooses.
 comma := ,
-bare := $(patsubst %/,%,$(subst //,/,$(subst $(space),_,$(MODEL))))
-name := $(subst ~,home,$(subst /,--,$(subst ../,up--,$(patsubst ./%,%,$(patsubst /%,%,$(bare))))))
-made := $(if $(filter-out fp32$(comma)fp16$(comma)int8,$(VARIANTS)),-$(subst $(space),,$(subst $(comma),-,$(VARIANTS))))
-revised := $(if $(REVISION),@$(subst /,--,$(subst $(space),_,$(REVISION))))
-STANDARD := $(if $(made)$(revised),,$(filter models/minilm-l6-squad2,$(bare)))
-OUT ?= $(if $(STANDARD),$(BUNDLED),models/exported/$(name)$(made)$(revised))
+ALL_VARIANTS := fp32$(comma)fp16$(comma)int8
+STANDARD := $(if $(REVISION)$(filter-out $(ALL_VARIANTS),$(VARIANTS)),,$(filter models/minilm-l6-squad2,$(MODEL:/=)))
+OUT ?= $(if $(STANDARD),$(BUNDLED))
+# Asked for only where it is needed, and once everything is installed.
+FOLDER = $(or $(OUT),$$($(BIN)/python -m fastspan.export.destination '$(MODEL)' '$(VARIANTS)' '$(REVISION)'))
 
 EXPORT_SOURCES := $(shell find export engine/bundle/folder.py engine/bundle/manifest.py engine/bundle/variants.py -type f -not -name '*.pyc')
 SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name '*.py' -print)
@@ -71,7 +68,7 @@ export:
 	@echo '$(OUT) is what demo, test, bench and serve use: export to another folder, OUT=...' >&2; exit 1
 else
 export: .venv/.run
-	$(BIN)/fastspan export '$(MODEL)' --out '$(OUT)' --variants '$(VARIANTS)' $(if $(REVISION),--revision '$(REVISION)')
+	$(BIN)/fastspan export '$(MODEL)' --variants '$(VARIANTS)' $(if $(REVISION),--revision '$(REVISION)') $(if $(OUT),--out '$(OUT)')
 endif
 
 demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer questions from real text.
@@ -101,15 +98,16 @@ lint: .venv/.dev build/typed  ## Check style, types and layers.
 
 # A bundle that is there is compared as it is: another export would drop its calibration. Only the bundled one,
 # unless it is named, is brought up to date with the exporter first.
-ASKED_FOR := $(filter-out file,$(origin MODEL))$(filter-out $(BUNDLED),$(OUT))
+ASKED_FOR := $(filter-out file,$(origin MODEL))$(if $(STANDARD),$(filter-out $(BUNDLED),$(OUT)),yes)
 # Without DATA the project's own questions, and a part of SQuAD 2.0's dev set where it lies beside the project.
 PARITY_DATA = $(if $(DATA),'$(DATA)','' $(wildcard $(SQUAD_PART)))
 SQUAD_PART ?= ../shared/data/squad2-dev-part.json
 
 parity: .venv/.reference  ## Compare every variant with PyTorch and write the reports to benchmarks/results.
-	@$(if $(ASKED_FOR),test -f '$(OUT)/fastspan.json' ||) $(MAKE) --no-print-directory export
-	@missed=; for data in $(PARITY_DATA); do \
-		$(BIN)/fastspan verify '$(OUT)' --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results \
+	@$(if $(ASKED_FOR),test -f "$(FOLDER)/fastspan.json" ||) $(MAKE) --no-print-directory export
+	@out="$(FOLDER)"; test -n "$$out" || exit 1; \
+	missed=; for data in $(PARITY_DATA); do \
+		$(BIN)/fastspan verify "$$out" --against pytorch --checkpoint '$(MODEL)' --out benchmarks/results \
 			$${data:+--data "$$data"} || missed=yes; \
 	done; test -z "$$missed"
 

@@ -2,60 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 
-from fastspan.bundle.variants import Graph, Target, Variant, VariantName
+from fastspan.bundle.variants import Graph, Target, Variant
 from fastspan.export.graphs.builder import IR_VERSION, OPSET, WeightFile
 from fastspan.export.graphs.cuda_graphs import CudaLowering, PackedCudaLowering
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
-from fastspan.export.graphs.model import Encoder
+from fastspan.export.graphs.model import EncoderModel
 from fastspan.export.int8.graph import Int8Lowering
-from fastspan.export.int8.recipe import Int8Recipe
-from fastspan.text.encoder import Encoder as TextEncoder
+from fastspan.export.options import ExportOptions
+from fastspan.text.encoder import Encoder
 
 __all__ = ["lower_natively"]
 
 
 def lower_natively(
-    encoder: Encoder,
-    text_encoder: TextEncoder,
+    model: EncoderModel,
+    texts: Encoder,
     folder: Path,
-    variants: Sequence[VariantName],
-    recipe: Int8Recipe,
-    threads: int,
-    progress: Callable[[str], None],
+    options: ExportOptions,
+    stage: Callable[[str], None],
 ) -> list[Variant]:
-    """Write the graphs of ``variants`` into ``folder``, a bundle's ``onnx`` folder.
+    """Write the graphs of the variants that are asked for into ``folder``, a bundle's ``onnx`` folder.
 
     The fp32 variant is always written: it is the interchange graph.
+
+    Args:
+        model: The model.
+        texts: The bundle's tokenizer, for the texts that int8 is observed on.
+        folder: Where to write.
+        options: ``variants``, ``int8`` and ``threads`` are used.
+        stage: Told in a few words which step begins.
 
     Returns:
         The variants, their parity not yet measured.
     """
     made = []
     for name in ("fp32", "fp16", "int8"):
-        if name != "fp32" and name not in variants:
+        if name != "fp32" and name not in options.variants:
             continue
-        progress(f"lowering to {name}")
+        stage(f"lowering to {name}")
         if name == "fp32":
-            made.append(_fp32(encoder, folder))
+            made.append(_fp32(model, folder))
         elif name == "fp16":
-            made.append(_fp16(encoder, folder))
+            made.append(_fp16(model, folder))
         else:
-            made.append(_int8(encoder, text_encoder, folder, recipe, threads, progress))
+            made.append(_int8(model, texts, folder, options, stage))
     return made
 
 
-def _fp32(encoder: Encoder, folder: Path) -> Variant:
+def _fp32(model: EncoderModel, folder: Path) -> Variant:
     with WeightFile(folder / "model.onnx_data") as weights:
         graphs = (
-            _write(Lowering(encoder, weights), "model.onnx", weights, target="any", note="interchange"),
+            _write(Lowering(model, weights), "model.onnx", weights, target="any", note="interchange"),
             _write(
-                CpuLowering(encoder, weights),
+                CpuLowering(model, weights),
                 "model_cpu.onnx",
                 weights,
                 target="cpu",
@@ -65,25 +70,25 @@ def _fp32(encoder: Encoder, folder: Path) -> Variant:
     return Variant(name="fp32", graphs=graphs, parity=None, target="any CPU or GPU")
 
 
-def _fp16(encoder: Encoder, folder: Path) -> Variant:
+def _fp16(model: EncoderModel, folder: Path) -> Variant:
     with WeightFile(folder / "model_fp16.onnx_data") as weights:
         graphs = (
             _write(
-                HalfLowering(encoder, weights),
+                HalfLowering(model, weights),
                 "model_fp16.onnx",
                 weights,
                 target="any",
                 note="softmax and QA head in fp32, normalization accumulates in fp32",
             ),
             _write(
-                PackedCudaLowering(encoder, weights),
+                PackedCudaLowering(model, weights),
                 "model_fp16_packed.onnx",
                 weights,
                 target="cuda",
                 note="windows of any lengths joined end to end, fused operators; the QA head in fp32",
             ),
             _write(
-                CudaLowering(encoder, weights),
+                CudaLowering(model, weights),
                 "model_fp16_cuda.onnx",
                 weights,
                 target="cuda",
@@ -94,19 +99,18 @@ def _fp16(encoder: Encoder, folder: Path) -> Variant:
 
 
 def _int8(
-    encoder: Encoder,
-    text_encoder: TextEncoder,
+    model: EncoderModel,
+    texts: Encoder,
     folder: Path,
-    recipe: Int8Recipe,
-    threads: int,
-    progress: Callable[[str], None],
+    options: ExportOptions,
+    stage: Callable[[str], None],
 ) -> Variant:
-    progress("observing activations")
-    encoder, quantized = recipe.quantize(encoder, text_encoder, threads)
-    progress("writing int8")
+    stage("observing activations")
+    model, quantized = options.int8.quantize(model, texts, options.cores)
+    stage("writing int8")
     with WeightFile(folder / "model_int8.onnx_data") as weights:
         graph = _write(
-            Int8Lowering(encoder, quantized, weights),
+            Int8Lowering(model, quantized, weights),
             "model_int8.onnx",
             weights,
             target="cpu",
@@ -119,9 +123,9 @@ def _int8(
 
 def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target, note: str) -> Graph:
     """Lower, write the graph beside its weights, and check it as onnx.checker does."""
-    model = lowering.lower()
+    graph = lowering.lower()
     path = weights.path.with_name(name)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(graph.SerializeToString())
     weights.flush()
     onnx.checker.check_model(str(path))
     place = path.parent.name
@@ -129,7 +133,7 @@ def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target
         file=f"{place}/{name}",
         target=target,
         layout=lowering.layout,
-        inputs=tuple(value.name for value in model.graph.input),
+        inputs=tuple(value.name for value in graph.graph.input),
         data=(f"{place}/{weights.path.name}",),
         opset=OPSET,
         ir_version=IR_VERSION,

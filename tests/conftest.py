@@ -178,17 +178,18 @@ class SilentProgress:
 def _export_untrained(checkpoint: Path, out: Path, *variants: str) -> Path:
     """Export random weights: they promise no parity in int8, so little is spent on measuring it."""
     exporter = pytest.importorskip("fastspan.export.exporter")
-    native_route = pytest.importorskip("fastspan.export.native_route")
+    options = pytest.importorskip("fastspan.export.options")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastspan.export.verification.checks._WORK", 0)
         patch.setattr(exporter, "has_pytorch", lambda: False)
+        patch.setattr(exporter, "difference_from_transformers", lambda files, tokenizer: None)
         exporter.export(
             checkpoint,
             out,
+            options.ExportOptions(
+                variants=variants, allow_parity_loss=True, int8=options.Int8Recipe(windows=4)
+            ),
             progress=SilentProgress(),
-            variants=variants,
-            allow_parity_loss=True,
-            int8=native_route.Int8Recipe(windows=4),
         )
     return out
 

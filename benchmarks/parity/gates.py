@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastspan.benchmarks.parity.figures import VariantParity
 
-__all__ = ["FEWEST_FOR_F1", "GATES", "AccuracyGate", "Demand", "held_against"]
+__all__ = ["ACCURACY_GATES", "FEWEST_FOR_F1", "AccuracyGate", "Demand", "held_against"]
 
 FEWEST_FOR_F1 = 2000
 """Questions from which on F1 is held against its gate. On a few hundred, one answer is the whole gate: of 367
@@ -46,7 +46,7 @@ class AccuracyGate:
     null_scores_within: float | None = None
 
 
-GATES = {
+ACCURACY_GATES = {
     "fp32": AccuracyGate(equal_answers=1.0, logits_within=1e-4, null_scores_within=1e-4),
     "fp16": AccuracyGate(equal_answers=0.997, f1_within=0.05),
     "int8": AccuracyGate(equal_answers=0.97, f1_within=0.3),

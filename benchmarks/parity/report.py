@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastspan.benchmarks.accuracy.evaluation import evaluate
 from fastspan.benchmarks.parity.figures import VariantParity, compare_runs
-from fastspan.benchmarks.parity.gates import GATES, held_against
+from fastspan.benchmarks.parity.gates import ACCURACY_GATES, held_against
 from fastspan.benchmarks.parity.markdown import parity_markdown
 from fastspan.benchmarks.parity.record import ParityReport
 from fastspan.benchmarks.parity.runs import (
@@ -97,7 +97,8 @@ def compare_with_pytorch(
         reference_seconds=reference.outcomes.seconds,
         variants=tuple(compared),
         demands={
-            p.variant: held_against(GATES[p.variant], p, fp32_f1, len(data.questions)) for p in compared
+            p.variant: held_against(ACCURACY_GATES[p.variant], p, fp32_f1, len(data.questions))
+            for p in compared
         },
         environment=_environment(bundle, data, reference, compared),
         command=command,

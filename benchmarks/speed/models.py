@@ -90,13 +90,12 @@ def random_model(variants: Sequence[VariantName]) -> SpeedModel:
     cache = _CACHE / f"{RANDOM}-{_digest(checkpoint)}"
     bundle = cache / f"bundle-{'-'.join(variants)}-{_exporter_digest()}"
     if not _is_whole(bundle):
-        from fastspan.export.exporter import export
+        from fastspan.export.exporter import ExportOptions, export
         from fastspan.export.progress import LineProgress
 
         # Random weights promise nothing about int8's answers, which are not what is measured.
-        export(
-            checkpoint, bundle, progress=LineProgress(sys.stderr), variants=variants, allow_parity_loss=True
-        )
+        options = ExportOptions(variants=variants, allow_parity_loss=True)
+        export(checkpoint, bundle, options, progress=LineProgress(sys.stderr))
     return SpeedModel(
         name=RANDOM,
         title="bert-base-cased's geometry (12 layers of width 768) with random weights",

@@ -10,7 +10,7 @@ import numpy as np
 from fastspan.export.graphs.builder import MICROSOFT, WeightFile
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering
-from fastspan.export.graphs.model import Encoder, Layer, Linear
+from fastspan.export.graphs.model import EncoderModel, Layer, Linear
 from fastspan.export.int8.arrangement import ordered
 from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.linear_layer import QuantizedLinear
@@ -114,7 +114,7 @@ class Choice:
     fused_norms: bool = False
 
 
-def fp32_choices(encoder: Encoder) -> list[Choice]:
+def fp32_choices(encoder: EncoderModel) -> list[Choice]:
     """The shipped fp32 graph first, then what each choice replaced."""
     return [
         Choice(_SHIPPED, lambda weights: CpuLowering(encoder, weights)),
@@ -127,7 +127,7 @@ def fp32_choices(encoder: Encoder) -> list[Choice]:
     ]
 
 
-def int8_choices(encoder: Encoder, quantized: dict[str, QuantizedLinear]) -> list[Choice]:
+def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -> list[Choice]:
     """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy."""
     once = {name: replace(layer, passes=1) for name, layer in quantized.items()}
     unsigned = {name: replace(layer, paired=False) for name, layer in quantized.items()}

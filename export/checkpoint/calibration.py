@@ -30,7 +30,7 @@ _CURVES = ("answered_scale", "answered_offset", "abstained_scale", "abstained_of
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a checkpoint's ``calibration.json`` gives to the bundle's manifest.
+    """The values of a checkpoint's ``calibration.json`` for the bundle's manifest.
 
     Attributes:
         no_answer: The threshold.

@@ -100,11 +100,11 @@ def _require_head(folder: Path, config: Mapping[str, Any], weights: Weights) -> 
     for name in (f"{_HEAD}.weight", f"{_HEAD}.bias"):
         if name not in weights:
             raise CheckpointError(
-                f"{folder} is no question-answering model but {described}, it has no {name}: "
+                f"{folder} is not a question-answering model but {described}: it has no {name}; "
                 "give a checkpoint that was fine-tuned for extractive question answering."
             )
         if weights.shape(name)[0:1] != (2,):
             raise CheckpointError(
-                f"{folder} is no extractive question-answering model, its {name} has the shape "
+                f"{folder} is not an extractive question-answering model: its {name} has the shape "
                 f"{weights.shape(name)} where a start and an end logit need two rows."
             )

@@ -17,14 +17,14 @@ from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.special_tokens import SpecialTokens, read_special_tokens
 
-__all__ = ["tokenizer_json"]
+__all__ = ["ROBERTA", "Family", "family_of", "tokenizer_json"]
 
 _TOKENIZER = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
+class Family:
     """Tokenizers that share their files and their defaults.
 
     Attributes:
@@ -38,7 +38,7 @@ class _Family:
     defaults: Mapping[str, str]
 
 
-_BERT = _Family(
+_BERT = Family(
     classes=(
         "BertTokenizer",
         "ConvBertTokenizer",
@@ -56,7 +56,7 @@ _BERT = _Family(
         "mask_token": "[MASK]",
     },
 )
-_ROBERTA = _Family(
+ROBERTA = Family(
     classes=("LongformerTokenizer", "RobertaTokenizer"),
     model_types=("longformer", "roberta"),
     defaults={
@@ -74,9 +74,10 @@ _ROBERTA = _Family(
 def tokenizer_json(files: CheckpointFolder, config: Mapping[str, Any]) -> str:
     """Return the text of the checkpoint's ``tokenizer.json``.
 
-    A ``tokenizer.json`` that is there is returned as it is; else one is made from ``vocab.txt``, or from
-    ``vocab.json`` and ``merges.txt``, under ``tokenizer_config.json``, ``special_tokens_map.json`` and
-    ``added_tokens.json``, each of which may be missing.
+    A ``tokenizer.json`` that is there is returned as it is, less a byte order mark; ``read_tokenizer``
+    applies the settings beside it. Else one is made from ``vocab.txt``, or from ``vocab.json`` and
+    ``merges.txt``, under ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json``,
+    each of which may be missing.
 
     Args:
         files: The checkpoint's folder.
@@ -92,9 +93,16 @@ def tokenizer_json(files: CheckpointFolder, config: Mapping[str, Any]) -> str:
     if files.has(_TOKENIZER):
         return _existing(files)
     settings = files.json(_SETTINGS) if files.has(_SETTINGS) else {}
-    family = _family(files, settings, config)
+    family = family_of(settings, config)
+    if family is None:
+        named = settings.get("tokenizer_class") or config.get("tokenizer_class") or config.get("model_type")
+        raise CheckpointError(
+            f"{files.path} has no {_TOKENIZER}, and none can be made here for the tokenizer of "
+            f"{named or 'an unknown model'}: write it with transformers, "
+            "`AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`."
+        )
     try:
-        tokens = read_special_tokens(files, settings, family.defaults, roles_have_flags=family is _ROBERTA)
+        tokens = read_special_tokens(files, settings, family.defaults, roles_have_flags=family is ROBERTA)
         tokenizer = (_bert if family is _BERT else _roberta)(files, settings, tokens)
         tokenizer.add_tokens(tokens.in_order())
         for content, index in tokens.expected_ids.items():
@@ -111,30 +119,32 @@ def tokenizer_json(files: CheckpointFolder, config: Mapping[str, Any]) -> str:
 def _existing(files: CheckpointFolder) -> str:
     data = files.file(_TOKENIZER).read_bytes()
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
         Tokenizer.from_str(text)
     except Exception as error:
         # The tokenizers package raises bare Exception for a file it cannot read.
         raise CheckpointError(
-            f"{files.path / _TOKENIZER} is no tokenizer that is read here ({error}): "
+            f"{files.path / _TOKENIZER} cannot be read as a tokenizer ({error}): "
             "copy or download the file again."
         ) from error
     return text
 
 
-def _family(files: CheckpointFolder, settings: Mapping[str, Any], config: Mapping[str, Any]) -> _Family:
+def family_of(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Family | None:
+    """Return the family of tokenizers that the files name, None for one that is not known here.
+
+    Args:
+        settings: ``tokenizer_config.json``.
+        config: ``config.json``, which tells the kind of tokenizer where the settings do not.
+    """
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
     model_type = config.get("model_type")
-    for family in (_BERT, _ROBERTA):
+    for family in (_BERT, ROBERTA):
         if named is None and model_type in family.model_types:
             return family
         if isinstance(named, str) and named.removesuffix("Fast") in family.classes:
             return family
-    raise CheckpointError(
-        f"{files.path} has no {_TOKENIZER}, and none can be made here for the tokenizer of "
-        f"{named or model_type or 'an unknown model'}: write it with transformers, "
-        "`AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`."
-    )
+    return None
 
 
 def _bert(files: CheckpointFolder, settings: Mapping[str, Any], tokens: SpecialTokens) -> Tokenizer:

@@ -14,7 +14,7 @@ MEND = "mend config.json, or copy or download the checkpoint again"
 
 
 def require_text(key: str, value: object) -> None:
-    """Refuse a value that is no text. A list or an object could not even be looked up in a table.
+    """Refuse a value that is not a text. A list or an object could not even be looked up in a table.
 
     Raises:
         CheckpointError: It is none; the message names ``key``.
@@ -33,7 +33,7 @@ def whole(config: Mapping[str, Any], key: str, default: int | None = None, *, le
         least: The smallest value that makes sense.
 
     Raises:
-        CheckpointError: The key is missing, or its value is no whole number of at least ``least``.
+        CheckpointError: The key is missing, or its value is not a whole number of at least ``least``.
     """
     if key not in config and default is None:
         raise CheckpointError(f"config.json lacks {key}: {MEND}.")
@@ -51,7 +51,7 @@ def epsilon_of(config: Mapping[str, Any], key: str) -> float:
     """Take what a layer normalization adds to the variance; 1e-12, BERT's, where the key is missing.
 
     Raises:
-        CheckpointError: The value is no number from 0 to below 1.
+        CheckpointError: The value is not a number from 0 to below 1.
     """
     value = config.get(key, 1e-12)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:

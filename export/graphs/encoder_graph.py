@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from fastspan.bundle.variants import Layout
 from fastspan.export.graphs.builder import GraphBuilder, WeightFile
-from fastspan.export.graphs.model import Encoder, Layer, Linear, Norm
+from fastspan.export.graphs.model import EncoderModel, Layer, Linear, Norm
 
 __all__ = ["Lowering"]
 
@@ -39,7 +39,7 @@ class Lowering:
     axes: tuple[str, ...] = ("batch", "length")
     index_type: int = TensorProto.INT64
 
-    def __init__(self, encoder: Encoder, weights: WeightFile | None = None) -> None:
+    def __init__(self, encoder: EncoderModel, weights: WeightFile | None = None) -> None:
         self.encoder = encoder
         self.graph = GraphBuilder(weights)
         self.heads = encoder.heads

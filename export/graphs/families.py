@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.errors import CheckpointError
+from fastspan.export.checkpoint.soundness import refuse_leftovers
 from fastspan.export.graphs.config_values import MEND, epsilon_of, require_text, whole
-from fastspan.export.graphs.model import Activation, Array, Encoder, Layer, Linear, Norm
+from fastspan.export.graphs.model import Activation, Array, EncoderModel, Layer, Linear, Norm
 
 __all__ = ["describe", "unsupported_reason"]
 
@@ -110,6 +111,17 @@ class _Reader:
     def __init__(self, weights: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
         self._weights = weights
         self._prefix = prefix
+        self._taken: set[str] = set()
+
+    def left(self) -> list[str]:
+        """The encoder's parameters that nothing has taken; extractive models have no use for a pooler."""
+        return [
+            name
+            for name in self._weights
+            if name.startswith(self._prefix)
+            and name not in self._taken
+            and not name.startswith(f"{self._prefix}pooler.")
+        ]
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has a parameter of this name, the prefix added."""
@@ -120,6 +132,7 @@ class _Reader:
         full = (self._prefix if prefix is None else prefix) + name
         try:
             stored = self._weights[full]
+            self._taken.add(full)
         except KeyError:
             raise CheckpointError(
                 f"The checkpoint has no tensor {full!r}; it is not a question-answering model of the "
@@ -147,7 +160,7 @@ class _Reader:
         return Norm(self.array(f"{name}.weight", (size,)), self.array(f"{name}.bias", (size,)), epsilon)
 
 
-def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> Encoder:
+def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> EncoderModel:
     """Map a checkpoint onto an encoder description.
 
     Args:
@@ -155,8 +168,9 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
         weights: Its parameters under PyTorch's names and layouts, any float type.
 
     Raises:
-        CheckpointError: A parameter is missing or its shape contradicts the configuration, or
-            the configuration has no native lowering (see ``unsupported_reason``).
+        CheckpointError: A parameter is missing, its shape contradicts the configuration, the encoder has
+            parameters that the configuration leaves unread, or the configuration has no native lowering (see
+            ``unsupported_reason``).
     """
     if (reason := unsupported_reason(config)) is not None:
         raise CheckpointError(
@@ -177,11 +191,17 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
     reader = _Reader(weights, names.prefix)
 
     width = whole(config, "embedding_size", hidden) if model_type == "electra" else hidden
-    words = reader.array("embeddings.word_embeddings.weight", (None, width))
-    positions = reader.array("embeddings.position_embeddings.weight", (None, width))
+    rows = {
+        key: whole(config, key) if key in config else None
+        for key in ("vocab_size", "max_position_embeddings", "type_vocab_size")
+    }
+    words = reader.array("embeddings.word_embeddings.weight", (rows["vocab_size"], width))
+    positions = reader.array(
+        "embeddings.position_embeddings.weight", (rows["max_position_embeddings"], width)
+    )
     segments = None
     if reader.has("embeddings.token_type_embeddings.weight"):
-        segments = reader.array("embeddings.token_type_embeddings.weight", (None, width))
+        segments = reader.array("embeddings.token_type_embeddings.weight", (rows["type_vocab_size"], width))
     padding_id = None
     max_positions = int(positions.shape[0])
     if model_type in _COUNTS_POSITIONS_BEHIND_PADDING:
@@ -192,6 +212,12 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
                 f"config.json: pad_token_id {padding_id} leaves none of the checkpoint's "
                 f"{positions.shape[0]} positions, which are counted from behind it: {MEND}."
             )
+
+    padding = config.get("pad_token_id")
+    if isinstance(padding, int) and not 0 <= padding < words.shape[0]:
+        raise CheckpointError(
+            f"config.json: pad_token_id {padding} has no embedding, the model has {words.shape[0]}: {MEND}."
+        )
 
     def layer(number: int) -> Layer:
         """The encoder layer of this number, counted from 0."""
@@ -207,7 +233,7 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
             output_norm=reader.norm(at + names.output_norm, hidden, epsilon),
         )
 
-    return Encoder(
+    described = EncoderModel(
         model_type=model_type,
         words=words,
         positions=positions,
@@ -225,3 +251,5 @@ def describe(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
         head=reader.linear("qa_outputs", hidden, 2, prefix=""),
         max_positions=max_positions,
     )
+    refuse_leftovers(reader.left(), config)
+    return described

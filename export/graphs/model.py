@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Activation", "Array", "Encoder", "Layer", "Linear", "Norm"]
+__all__ = ["Activation", "Array", "EncoderModel", "Layer", "Linear", "Norm"]
 
 Array = npt.NDArray[np.float32]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -49,7 +49,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoder:
+class EncoderModel:
     """A question-answering encoder, independent of the family it came from.
 
     Attributes:

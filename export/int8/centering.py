@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from fastspan.export.graphs.model import Encoder, Linear, Norm
+from fastspan.export.graphs.model import EncoderModel, Linear, Norm
 from fastspan.export.int8.linear_layer import Floats, InputStatistics
 
 __all__ = ["centred"]
 
 
 def centred(
-    encoder: Encoder, seen: Mapping[str, InputStatistics]
-) -> tuple[Encoder, dict[str, InputStatistics]]:
+    encoder: EncoderModel, seen: Mapping[str, InputStatistics]
+) -> tuple[EncoderModel, dict[str, InputStatistics]]:
     """Centre the inputs of a model's linear layers, but for those that an activation function puts out.
 
     Args:

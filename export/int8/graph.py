@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from fastspan.export.graphs.builder import MICROSOFT, WeightFile
 from fastspan.export.graphs.float_graphs import CpuLowering
-from fastspan.export.graphs.model import Encoder, Layer, Linear
+from fastspan.export.graphs.model import EncoderModel, Layer, Linear
 from fastspan.export.int8.arrangement import arranged
 from fastspan.export.int8.linear_layer import (
     QuantizedLinear,
@@ -35,7 +35,7 @@ class Int8Lowering(CpuLowering):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: EncoderModel,
         quantized: Mapping[str, QuantizedLinear],
         weights: WeightFile | None = None,
     ) -> None:

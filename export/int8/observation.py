@@ -12,7 +12,7 @@ import onnx
 
 from fastspan.errors import DataError
 from fastspan.export.graphs.float_graphs import CpuLowering
-from fastspan.export.graphs.model import Encoder, Linear, Norm
+from fastspan.export.graphs.model import EncoderModel, Linear, Norm
 from fastspan.export.int8.linear_layer import InputStatistics
 from fastspan.options import AnswerOptions
 from fastspan.runtime.providers import import_onnxruntime
@@ -27,7 +27,7 @@ _ROWS = 768  # tokens observed together
 class _Tapped(CpuLowering):
     """The fp32 graph; knows every linear layer's input, and the sum that its output is normalized in."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: EncoderModel) -> None:
         super().__init__(encoder)
         self.taps: dict[str, str] = {}
         self.sums: dict[str, str] = {}
@@ -45,8 +45,16 @@ class _Tapped(CpuLowering):
         return super().add_norm(name, norm, rows, residual)
 
 
-def calibration_windows(text_encoder: TextEncoder, limit: int, source: Path | None = None) -> list[Window]:
+def calibration_windows(
+    text_encoder: TextEncoder, limit: int, source: Path | None = None, longest: int = 384
+) -> list[Window]:
     """Encode calibration texts, the project's own or a JSONL file of ``question`` and ``context``.
+
+    Args:
+        text_encoder: The bundle's.
+        limit: How many texts to take at most.
+        source: The file; None: the project's own texts.
+        longest: Longest window, in tokens.
 
     Raises:
         DataError: A line is no object with these two texts.
@@ -62,11 +70,14 @@ def calibration_windows(text_encoder: TextEncoder, limit: int, source: Path | No
             raise DataError(
                 f'{file}, line {number}: expected an object with "question" and "context" ({error}).'
             ) from error
-    pairs = text_encoder.encode(questions, contexts, AnswerOptions())
+    options = AnswerOptions(max_length=longest, overlap=min(128, longest // 3), truncate_question=True)
+    pairs = text_encoder.encode(questions, contexts, options)
     return [window for pair in pairs for window in pair.windows]
 
 
-def observe_inputs(encoder: Encoder, windows: Iterable[Window], threads: int) -> dict[str, InputStatistics]:
+def observe_inputs(
+    encoder: EncoderModel, windows: Iterable[Window], threads: int
+) -> dict[str, InputStatistics]:
     """Run the fp32 model over ``windows`` and gather statistics of every linear layer's input.
 
     Returns:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastspan.export.graphs.model import Encoder, Layer, Linear
+from fastspan.export.graphs.model import EncoderModel, Layer, Linear
 from fastspan.export.int8.centering import centred
 from fastspan.export.int8.linear_layer import (
     InputStatistics,
@@ -43,7 +43,7 @@ def joined_projection(layer: Layer) -> Linear:
     )
 
 
-def quantized_layers(encoder: Encoder) -> dict[str, Linear]:
+def quantized_layers(encoder: EncoderModel) -> dict[str, Linear]:
     """The linear layers that the int8 target quantizes, by name, in the order of the computation."""
     layers = {}
     if encoder.projection is not None:
@@ -57,7 +57,7 @@ def quantized_layers(encoder: Encoder) -> dict[str, Linear]:
 
 
 def quantize_encoder(
-    encoder: Encoder,
+    encoder: EncoderModel,
     seen: Mapping[str, InputStatistics],
     keep: Collection[str] = (),
     second_pass_share: float = SECOND_PASS_SHARE,
@@ -125,11 +125,12 @@ class Int8Recipe:
     second_pass_share: float = SECOND_PASS_SHARE
 
     def quantize(
-        self, encoder: Encoder, texts: TextEncoder, threads: int
-    ) -> tuple[Encoder, dict[str, QuantizedLinear]]:
+        self, encoder: EncoderModel, texts: TextEncoder, threads: int
+    ) -> tuple[EncoderModel, dict[str, QuantizedLinear]]:
         """Observe the encoder on the texts, centre its activations and quantize its layers."""
         parameters = sum(linear.weight.size for linear in quantized_layers(encoder).values())
         affordable = min(64, max(16, _OBSERVED_WORK // parameters))
-        windows = calibration_windows(texts, self.windows or affordable, self.texts)
+        longest = min(384, encoder.max_positions)
+        windows = calibration_windows(texts, self.windows or affordable, self.texts, longest)
         encoder, seen = centred(encoder, observe_inputs(encoder, windows, threads))
         return encoder, quantize_encoder(encoder, seen, self.keep, self.second_pass_share)

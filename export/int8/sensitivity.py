@@ -12,14 +12,14 @@ import numpy as np
 
 from fastspan.bundle.variants import Graph
 from fastspan.errors import CheckpointError
+from fastspan.export.checkpoint.read_tokenizer import read_tokenizer
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
-from fastspan.export.checkpoint.tokenizer import tokenizer_json
 from fastspan.export.graphs.builder import WeightFile
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.families import describe, unsupported_reason
 from fastspan.export.graphs.float_graphs import CpuLowering
-from fastspan.export.graphs.model import Encoder
+from fastspan.export.graphs.model import EncoderModel
 from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.linear_layer import QuantizedLinear
 from fastspan.export.int8.recipe import Int8Recipe
@@ -80,9 +80,8 @@ def int8_sensitivity(
     encoder = describe(checkpoint.config, checkpoint.weights)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "tokenizer.json").write_text(
-            tokenizer_json(checkpoint.files, checkpoint.config), encoding="utf-8"
-        )
+        tokenizer = read_tokenizer(checkpoint.files, checkpoint.config)
+        (folder / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
         texts = TextEncoder.from_folder(
             folder, segment_ids=encoder.takes_segment_ids, max_positions=encoder.max_positions
         )
@@ -102,7 +101,7 @@ def int8_sensitivity(
 
 
 def _run_int8(
-    encoder: Encoder,
+    encoder: EncoderModel,
     quantized: Mapping[str, QuantizedLinear],
     folder: Path,
     pairs: Sequence[EncodedPair],

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,12 +52,13 @@ class Draft:
     calibration: str = field(default="", init=False)
     _committed: bool = field(default=False, init=False)
 
-    def commit(self, manifest: Manifest) -> Bundle:
+    def commit(self, manifest: Manifest, *, check: Callable[[Path], None] | None = None) -> Bundle:
         """Write the manifest, bring everything to disk and move the bundle into place. To be called once.
 
         Args:
             manifest: What the bundle says about itself; its ``files`` and its variants' ``bytes`` are
                 measured and filled in here.
+            check: Called with the whole bundle's folder before it is moved; what it raises ends the commit.
 
         Returns:
             The bundle at its destination.
@@ -73,6 +74,8 @@ class Draft:
                 file.write(whole.to_json())
             draft = Bundle.open(self.folder)
             _sync_tree(self.folder)
+            if check is not None:
+                check(self.folder)
             with _lock_beside(self._target):
                 refuse_destination(self._target)
                 _move_into_place(self.folder, self._target)

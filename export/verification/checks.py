@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
@@ -14,7 +14,14 @@ from fastspan.bundle.onnx_files import check_graphs
 from fastspan.bundle.variants import Graph, Parity, Variant
 from fastspan.errors import BundleError
 from fastspan.export.progress import Progress
-from fastspan.export.verification.comparison import GATES, Comparison, Logits, compare, logits_of
+from fastspan.export.verification.comparison import (
+    EXPORT_GATES,
+    Comparison,
+    Logits,
+    compare,
+    logits_of,
+    windows_of,
+)
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.machine.cpu import usable_cores
@@ -27,7 +34,9 @@ __all__ = ["GraphCheck", "measure", "misses", "not_run_here", "parity_of", "veri
 # affordable: small models are compared on many questions, large ones on fewer.
 _WORK = 6.5e10
 _MOST_TOKENS = 6_500  # however small the model: for all that passes, more questions would say no more
-# One answer of so few can decide, so a gate that is missed is judged once more: on this many times the work,
+# Where a gate is met and too few questions were asked to be sure of it, this many are asked.
+_QUESTIONS_OF_DOUBT = 120
+# One answer of few can decide, so a gate that is missed is judged once more: on this many times the work,
 # which is most or all questions for small models, and on this many questions at least. How many there are
 # depends on the model alone, never on what was found.
 _WORK_OF_APPEAL = 10
@@ -38,7 +47,7 @@ Reference = Literal["pytorch", "fp32"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphCheck:
-    """What came of one graph.
+    """How one graph compares with its reference.
 
     Attributes:
         variant: The variant it belongs to.
@@ -56,8 +65,30 @@ class GraphCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against it: what was not compared has missed no gate."""
-        return self.comparison is None or GATES[self.variant].passed(self.comparison)
+        """Whether it passes its gate; a graph that was not compared has missed none."""
+        return self.comparison is None or EXPORT_GATES[self.variant].passed(self.comparison)
+
+    @property
+    def met(self) -> bool:
+        """Whether what was measured meets its gate, be it on too few questions to be sure of it."""
+        return self.comparison is None or EXPORT_GATES[self.variant].met(self.comparison)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as built-in types, ready for JSON."""
+        found = self.comparison
+        return {
+            "variant": self.variant,
+            "graph": self.graph.file,
+            "reference": self.reference,
+            "runs_here": self.runs_here,
+            "gate": str(EXPORT_GATES[self.variant]),
+            "passed": self.passed if found is not None else None,
+            "largest_difference": found.largest_difference if found is not None else None,
+            "equal_answers": found.equal_answers if found is not None else None,
+            "surely_equal": found.surely_equal if found is not None else None,
+            "questions": found.questions if found is not None else 0,
+            "windows": found.windows if found is not None else 0,
+        }
 
 
 def measure(
@@ -71,8 +102,9 @@ def measure(
 ) -> list[GraphCheck]:
     """Run every graph that runs on this machine's CPU and compare its logits and answers.
 
-    Where a graph misses its gate on the few questions that an export has time for, every graph is run once
-    more on a larger set. What comes of that set is returned, for all graphs alike and whatever it is.
+    Where a graph meets its gate on the few questions that an export has time for, but they are too few to be
+    sure of it, its variant is asked more. Where a graph misses its gate, still more are asked of all, and
+    their verdict stands, whatever it is.
 
     Args:
         folder: Where the graphs and the tokenizer lie, laid out as in a bundle.
@@ -81,7 +113,8 @@ def measure(
             graph is the reference.
         threads: Threads to compute with; None: the cores this process may use.
         progress: Told what happens.
-        appeal: Whether to judge a missed gate on the larger set; False where nothing hangs on it.
+        appeal: Whether to ask more questions where the few do not pass every gate; False where nothing
+            hangs on it.
 
     Returns:
         One check a graph, in the manifest's order.
@@ -95,49 +128,25 @@ def measure(
     encoder = Encoder.from_folder(folder, segment_ids=model.segment_ids, max_positions=model.max_positions)
     lengths = manifest.max_length, manifest.overlap
     tokens = int(_WORK / max(1, 12 * model.layers * model.hidden_size**2))
+    bench = _Bench(folder, manifest, checkpoint, cores, progress)
     few = encode(encoder, min(tokens, _MOST_TOKENS), *lengths)
-    checks = _measure_on(few, folder, manifest, checkpoint, cores, progress)
+    checks = bench.checks(few)
     if not appeal or all(check.passed for check in checks):
         return checks
-    many = encode(encoder, tokens * _WORK_OF_APPEAL, *lengths, fewest=_QUESTIONS_OF_APPEAL)
-    progress.stage(f"a gate is missed on {len(few)} questions: judging on {len(many)}")
-    return _measure_on(many, folder, manifest, checkpoint, cores, progress)
-
-
-def _measure_on(
-    pairs: Sequence[EncodedPair],
-    folder: Path,
-    manifest: Manifest,
-    checkpoint: Path | None,
-    cores: int,
-    progress: Progress,
-) -> list[GraphCheck]:
-    model = manifest.model
-    run = _Runner(folder, pairs, cores, progress)
-    interchange = _interchange(folder, manifest)
-    if checkpoint is None:
-        reference = run(interchange)
-    else:
-        with progress.bar("running the PyTorch reference", run.windows) as step:
-            reference = torch_logits(
-                checkpoint, pairs, segment_ids=model.segment_ids, threads=cores, step=step
-            )
-    checks = []
-    for name, variant in manifest.variants.items():
-        for graph in variant.graphs:
-            runs_here = _runs_here(graph)
-            is_reference = checkpoint is None and graph is interchange
-            found = compare(pairs, reference, run(graph)) if runs_here and not is_reference else None
-            checks.append(
-                GraphCheck(
-                    variant=name,
-                    graph=graph,
-                    reference="fp32" if checkpoint is None else "pytorch",
-                    runs_here=runs_here,
-                    comparison=found,
-                )
-            )
-    return checks
+    if all(check.met for check in checks):
+        more = encode(encoder, 0, *lengths, fewest=max(len(few), _QUESTIONS_OF_DOUBT))
+        progress.stage(f"{len(few)} questions are too few to be sure: asking {len(more)}")
+        doubtful = {check.variant for check in checks if not check.passed}
+        again = {check.graph.file: check for check in bench.checks(more, doubtful)}
+        checks = [again.get(check.graph.file, check) for check in checks]
+        if all(check.passed for check in checks):
+            return checks
+        few = more
+    most = encode(encoder, tokens * _WORK_OF_APPEAL, *lengths, fewest=_QUESTIONS_OF_APPEAL)
+    if len(most) <= len(few):
+        return checks
+    progress.stage(f"a gate is missed on {len(few)} questions: judging on {len(most)}")
+    return bench.checks(most)
 
 
 def not_run_here(manifest: Manifest) -> list[str]:
@@ -176,7 +185,7 @@ def parity_of(checks: Sequence[GraphCheck]) -> Parity | None:
     found = [check.comparison for check in checks if check.comparison is not None]
     if not found:
         return None
-    gate = GATES[checks[0].variant]
+    gate = EXPORT_GATES[checks[0].variant]
     return Parity(
         reference=checks[0].reference,
         questions=found[0].questions,
@@ -200,23 +209,80 @@ def misses(variants: Mapping[str, Variant]) -> list[str]:
     ]
 
 
-class _Runner:
-    """Runs graphs of a folder over the same windows, with the same settings."""
+class _Bench:
+    """Compares a bundle's graphs with their reference, on more and more questions.
 
-    def __init__(self, folder: Path, pairs: Sequence[EncodedPair], threads: int, progress: Progress) -> None:
+    Each set of questions begins with the one before it, whose windows are not run again.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, checkpoint: Path | None, cores: int, progress: Progress
+    ) -> None:
         padding_id = json.loads((folder / "config.json").read_bytes()).get("pad_token_id") or 0
-        self.windows = sum(len(pair.windows) for pair in pairs)
         self._folder = folder
-        self._pairs = pairs
+        self._manifest = manifest
+        self._checkpoint = checkpoint
         self._progress = progress
         self._settings = SessionSettings(
-            provider="CPUExecutionProvider", threads=threads, spinning=True, padding_id=padding_id
+            provider="CPUExecutionProvider", threads=cores, spinning=True, padding_id=padding_id
         )
+        self._found: dict[str, Logits] = {}
 
-    def __call__(self, graph: Graph) -> Logits:
-        session = OnnxSession(self._folder, graph, self._settings)
-        with self._progress.bar(f"running {graph.file}", self.windows) as step:
-            return logits_of(session, self._pairs, step)
+    def checks(
+        self, pairs: Sequence[EncodedPair], variants: Collection[str] | None = None
+    ) -> list[GraphCheck]:
+        """Compare every graph that runs here on these questions; of some ``variants`` alone, or of all."""
+        interchange = _interchange(self._folder, self._manifest)
+        pytorch = self._checkpoint is not None
+        reference = self._pytorch(pairs) if pytorch else self._run(interchange, pairs)
+        checks = []
+        for name, variant in self._manifest.variants.items():
+            if variants is not None and name not in variants:
+                continue
+            for graph in variant.graphs:
+                runs_here = _runs_here(graph)
+                compared = runs_here and (pytorch or graph is not interchange)
+                checks.append(
+                    GraphCheck(
+                        variant=name,
+                        graph=graph,
+                        reference="pytorch" if pytorch else "fp32",
+                        runs_here=runs_here,
+                        comparison=compare(pairs, reference, self._run(graph, pairs)) if compared else None,
+                    )
+                )
+        return checks
+
+    def _run(self, graph: Graph, pairs: Sequence[EncodedPair]) -> Logits:
+        found, left = self._rest(graph.file, pairs)
+        if left:
+            session = OnnxSession(self._folder, graph, self._settings)
+            with self._progress.bar(f"running {graph.file}", len(list(windows_of(left)))) as step:
+                found += logits_of(session, left, step)
+        return found
+
+    def _pytorch(self, pairs: Sequence[EncodedPair]) -> Logits:
+        found, left = self._rest("pytorch", pairs)
+        if left and self._checkpoint is not None:
+            with self._progress.bar("running the PyTorch reference", len(list(windows_of(left)))) as step:
+                found += torch_logits(
+                    self._checkpoint,
+                    left,
+                    segment_ids=self._manifest.model.segment_ids,
+                    threads=self._settings.threads,
+                    step=step,
+                )
+        return found
+
+    def _rest(self, name: str, pairs: Sequence[EncodedPair]) -> tuple[Logits, Sequence[EncodedPair]]:
+        """The logits there are already, and the questions that they do not cover."""
+        found = self._found.setdefault(name, [])
+        covered = 0
+        for number, pair in enumerate(pairs):
+            if covered >= len(found):
+                return found, pairs[number:]
+            covered += len(pair.windows)
+        return found, []
 
 
 def _interchange(folder: Path, manifest: Manifest) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,44 +15,27 @@ from fastspan.runtime.session import Session
 from fastspan.runtime.workers import by_pair
 from fastspan.text.encoder import EncodedPair, Window
 
-__all__ = ["GATES", "Comparison", "Gate", "Logits", "compare", "logits_of"]
+__all__ = [
+    "EXPORT_GATES",
+    "SURE_SHARE",
+    "Comparison",
+    "Gate",
+    "Logits",
+    "compare",
+    "logits_of",
+    "lower_bound",
+    "windows_of",
+]
 
 
 Logits = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a variant must reach to be published.
+CONFIDENCE = 0.95
+"""How sure a gate wants to be of its smallest sure share."""
 
-    Attributes:
-        largest_difference: Largest allowed difference of a logit, None where it is not asked.
-        equal_answers: Smallest allowed share of questions with the same answer, None where it is not asked.
-    """
-
-    largest_difference: float | None
-    equal_answers: float | None
-
-    def passed(self, comparison: Comparison) -> bool:
-        """Whether the comparison meets the gate."""
-        if self.largest_difference is not None and not (
-            comparison.largest_difference <= self.largest_difference
-        ):
-            return False
-        return self.equal_answers is None or comparison.equal_answers >= self.equal_answers
-
-    def __str__(self) -> str:
-        demands = []
-        if self.largest_difference is not None:
-            demands.append(f"logits within {self.largest_difference:g}")
-        if self.equal_answers is not None:
-            demands.append(f"at least {self.equal_answers:.1%} equal answers")
-        return ", ".join(demands)
-
-
-# Of two spans that tie within fp32's last digits an exact export may pick the other one, so fp32 is held
-# to its logits alone.
-GATES = {"fp32": Gate(1e-4, None), "fp16": Gate(None, 0.995), "int8": Gate(None, 0.95)}
+SURE_SHARE = 0.90
+"""The share of equal answers that has to lie below the truth with that confidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +53,77 @@ class Comparison:
     equal_answers: float
     windows: int
     questions: int
+
+    @property
+    def surely_equal(self) -> float:
+        """The share of equal answers that the truth exceeds with 95% confidence (see ``lower_bound``)."""
+        return lower_bound(round(self.equal_answers * self.questions), self.questions)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a variant must reach to be published.
+
+    Attributes:
+        largest_difference: Largest allowed difference of a logit, None where it is not asked.
+        equal_answers: Smallest allowed share of questions with the same answer, None where it is not asked.
+    """
+
+    largest_difference: float | None
+    equal_answers: float | None
+
+    def met(self, comparison: Comparison) -> bool:
+        """Whether what was measured meets the gate, however few questions it was measured on."""
+        if self.largest_difference is not None and not (
+            comparison.largest_difference <= self.largest_difference
+        ):
+            return False
+        return self.equal_answers is None or comparison.equal_answers >= self.equal_answers
+
+    def passed(self, comparison: Comparison) -> bool:
+        """Whether the comparison meets the gate, and on questions enough to be sure of ``SURE_SHARE``."""
+        sure = self.equal_answers is None or comparison.surely_equal >= SURE_SHARE
+        return self.met(comparison) and sure
+
+    def __str__(self) -> str:
+        demands = []
+        if self.largest_difference is not None:
+            demands.append(f"logits within {self.largest_difference:g}")
+        if self.equal_answers is not None:
+            demands.append(f"at least {self.equal_answers:.1%} equal answers, {SURE_SHARE:.0%} surely")
+        return ", ".join(demands)
+
+
+# Of two spans that tie within fp32's last digits an exact export may pick the other one, so fp32 is held
+# to its logits alone.
+EXPORT_GATES = {"fp32": Gate(1e-4, None), "fp16": Gate(None, 0.995), "int8": Gate(None, 0.95)}
+
+
+def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """Return the one-sided lower confidence bound of a share, exact for a binomial.
+
+    Source: Clopper and Pearson, The use of confidence or fiducial limits, Biometrika 26 (1934).
+
+    Args:
+        successes: How often it was so.
+        trials: Of how many.
+        confidence: How sure to be that the true share is not below the bound, in (0, 1).
+    """
+    if successes == 0:
+        return 0.0
+
+    def chance(share: float) -> float:
+        """The probability of so many successes or more, were that the true share."""
+        return math.fsum(
+            math.comb(trials, count) * share**count * (1 - share) ** (trials - count)
+            for count in range(successes, trials + 1)
+        )
+
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if chance(middle) > 1 - confidence else (middle, high)
+    return low
 
 
 def logits_of(session: Session, pairs: Sequence[EncodedPair], step: Callable[[], None]) -> Logits:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
+from fastspan.export.checkpoint.soundness import refuse_leftovers
 from fastspan.export.third_party import first_sentence, undisturbed
 from fastspan.export.verification.comparison import Logits, windows_of
 from fastspan.runtime.batching import plan_equal_lengths
@@ -144,7 +145,21 @@ def _fill(checkpoint: Checkpoint, model: Any) -> None:
 
     weights = checkpoint.weights
     filled = set()
-    for name, tensor in model.state_dict().items():
+    state = model.state_dict()
+    # Other heads than the one for question answering are left out, as transformers leaves them out.
+    expected_left = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
+    refuse_leftovers(
+        (
+            name
+            for name in weights
+            if name not in state
+            and name.startswith(f"{model.base_model_prefix}.")
+            and re.search(r"\.\d+\.", name)
+            and not any(pattern.search(name) for pattern in expected_left)
+        ),
+        checkpoint.config,
+    )
+    for name, tensor in state.items():
         if name not in weights:
             continue
         if weights.shape(name) != tuple(tensor.shape):

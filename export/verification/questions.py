@@ -13,7 +13,8 @@ from fastspan.text.encoder import EncodedPair, Encoder
 __all__ = ["FEWEST_QUESTIONS", "encode", "questions"]
 
 
-FEWEST_QUESTIONS = 24
+FEWEST_QUESTIONS = 30
+"""All answers of fewer could be equal, and a share of 90% would still not be sure."""
 
 
 _SHORT_CONTEXT = 1200  # characters; such a context and its question fit into one window

@@ -20,13 +20,14 @@ def parsed(*words):
     return parser.parse_args(words)
 
 
-def shown(capsys, out, *, not_run=()):
+def shown(capsys, out, *, not_run=(), notes=()):
     report = SimpleNamespace(
         bundle=SimpleNamespace(manifest=SimpleNamespace(variants={})),
         route="native",
         route_reason="bert is lowered natively",
         seconds=1.0,
         not_run=not_run,
+        notes=notes,
     )
     command._show(report, Path(out))
     return capsys.readouterr().out

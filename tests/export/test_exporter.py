@@ -17,15 +17,15 @@ from fastspan import QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.errors import ParityError
 from fastspan.export import exporter
-from fastspan.export.exporter import export
+from fastspan.export.exporter import ExportOptions, export
 from fastspan.export.int8.recipe import Int8Recipe
+from fastspan.export.traced.sizes import traced_model
 from fastspan.export.verification import comparison, pytorch_reference
 from fastspan.export.verification.comparison import Gate
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.text.encoder import Encoder
 from support.checkpoint_files import flax_bytes, flax_tree
-from support.tiny_manifest import tiny_variant
 
 CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
 
@@ -62,8 +62,8 @@ def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other
     report = export(
         albert(tiny_checkpoint, tmp_path / "albert"),
         tmp_path / "bundle",
+        ExportOptions(allow_parity_loss=True),
         progress=SilentProgress(),
-        allow_parity_loss=True,
     )
     assert report.route == "optimum"
     assert "'albert' has no native lowering" in report.route_reason
@@ -84,7 +84,7 @@ def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other
 @pytest.mark.reference
 def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
     source = flax_only(tiny_checkpoint, tmp_path / "flax")
-    report = export(source, tmp_path / "bundle", progress=SilentProgress(), variants=("fp32",))
+    report = export(source, tmp_path / "bundle", ExportOptions(variants=("fp32",)), progress=SilentProgress())
     found = report.bundle.manifest
     assert found.source.format == "flax"
     assert found.variants["fp32"].parity.reference == "pytorch"
@@ -122,21 +122,19 @@ def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
 
 
 def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(comparison.GATES, "int8", Gate(1e-9, 1.0))
-    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 25)
+    monkeypatch.setitem(comparison.EXPORT_GATES, "int8", Gate(1e-9, 1.0))
+    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 31)
     monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
     out = tmp_path / "out" / "bundle"
 
     def run(**options):
-        recipe = Int8Recipe(windows=4)
-        return export(
-            tiny_checkpoint, out, progress=SilentProgress(), variants=("int8",), int8=recipe, **options
-        )
+        chosen = ExportOptions(variants=("int8",), int8=Int8Recipe(windows=4), **options)
+        return export(tiny_checkpoint, out, chosen, progress=SilentProgress())
 
     with pytest.raises(
         ParityError,
-        match=r"int8 has [\d.]+% equal answers and a largest logit difference of \S+ over 25 questions "
-        r"\(its gate: logits within 1e-09, at least 100\.0% equal answers\)\. Nothing was published",
+        match=r"int8 has [\d.]+% equal answers and a largest logit difference of \S+ over 31 questions "
+        r"\(its gate: logits within 1e-09, at least 100\.0% equal answers, 90% surely\)\. Nothing was",
     ):
         run()
     assert not list(out.parent.iterdir())
@@ -151,9 +149,8 @@ def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path, monk
     report = export(
         tiny_checkpoint,
         tmp_path / "bundle",
+        ExportOptions(variants=("fp32", "fp16"), allow_parity_loss=True),
         progress=SilentProgress(),
-        variants=("fp32", "fp16"),
-        allow_parity_loss=True,
     )
     assert report.not_run == ("onnx/model_fp16_packed.onnx", "onnx/model_fp16_cuda.onnx")
     card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
@@ -163,12 +160,12 @@ def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path, monk
 @pytest.mark.reference
 def test_a_model_without_attention_heads_has_a_manifest():
     config = {"model_type": "fnet", "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 3}
-    model = exporter._model_of(config, [tiny_variant("fp32")])
+    model = traced_model(config, segment_ids=True)
     assert (model.heads, model.hidden_size, model.layers, model.vocab_size) == (0, 32, 2, 32000)
 
 
 @pytest.mark.reference
 def test_sizes_are_read_under_the_architectures_own_names():
     config = {"model_type": "xlm", "emb_dim": 64, "n_layers": 3, "n_heads": 4, "n_words": 90}
-    model = exporter._model_of(config, [tiny_variant("fp32")])
+    model = traced_model(config, segment_ids=True)
     assert (model.hidden_size, model.layers, model.heads, model.vocab_size) == (64, 3, 4, 90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -53,8 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         metavar="FOLDER",
         type=new_path,
-        required=True,
-        help="the bundle's folder; a bundle that lies there is replaced once the new one is whole",
+        help="the bundle's folder; a bundle that lies there is replaced once the new one is whole "
+        "(default: a folder of its own in models/exported)",
     )
     completed_with(out, FOLDERS)
     parser.add_argument(
@@ -94,7 +95,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Export, and show what was made and how close it is to the checkpoint."""
     with extra("export", NAME):
-        from fastspan.export.exporter import export
+        from fastspan.export.exporter import ExportOptions, export
         from fastspan.export.int8.recipe import Int8Recipe
         from fastspan.export.int8.sensitivity import int8_sensitivity
         from fastspan.export.progress import progress_on
@@ -102,19 +103,18 @@ def run(arguments: Namespace) -> int:
     recipe = Int8Recipe(texts=arguments.calibration)
     if arguments.second_passes is not None:
         recipe = replace(recipe, second_pass_share=arguments.second_passes)
+    options = ExportOptions(
+        variants=arguments.variants,
+        revision=arguments.revision,
+        allow_parity_loss=arguments.allow_parity_loss,
+        int8=recipe,
+        threads=arguments.threads,
+    )
     with progress_on(sys.stderr) as progress:
-        report = export(
-            arguments.source,
-            arguments.out,
-            progress=progress,
-            variants=arguments.variants,
-            revision=arguments.revision,
-            allow_parity_loss=arguments.allow_parity_loss,
-            int8=recipe,
-            threads=arguments.threads,
-        )
+        report = export(arguments.source, arguments.out, options, progress=progress)
+    out = arguments.out or Path(os.path.relpath(report.bundle.folder))
     if not arguments.json:
-        _show(report, arguments.out)
+        _show(report, out)
     costs: list[Sensitivity] = []
     if arguments.int8_report:
         with progress_on(sys.stderr) as progress:
@@ -128,7 +128,7 @@ def run(arguments: Namespace) -> int:
         if not arguments.json:
             _show_sensitivity(costs)
     if arguments.json:
-        write_json(_as_json(report, arguments.out, costs), indent=2)
+        write_json(_as_json(report, out, costs), indent=2)
     return 0
 
 
@@ -151,6 +151,7 @@ def _as_json(report: ExportReport, out: Path, costs: list[Sensitivity]) -> dict[
         "seconds": report.seconds,
         "variants": {name: asdict(variant) for name, variant in manifest.variants.items()},
         "not_compared": list(report.not_run),
+        "notes": list(report.notes),
         "int8_report": [asdict(layer) for layer in costs],
     }
 
@@ -162,6 +163,8 @@ def _show(report: ExportReport, out: Path) -> None:
     write(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s.")
     if report.not_run:
         write(f"Not compared, being made for other machines than this one: {', '.join(report.not_run)}.")
+    for note in report.notes:
+        write(f"Tokenizer: {note}.")
     write(f"The bundle lies in {out}. Try it:")
     words = f'{_program()} answer "Who wrote it?" FILE --bundle {shlex.quote(str(out))}'
     write(style.strong(f"  {words}"))

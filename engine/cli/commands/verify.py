@@ -112,7 +112,8 @@ def _show(bundle: Bundle, checks: Sequence[GraphCheck], accepted: set[str]) -> N
     compared = [check.comparison for check in checks if check.comparison is not None]
     if compared:
         write()
-        questions = f"{compared[0].questions} questions ({compared[0].windows} windows)"
+        counts = sorted({(found.questions, found.windows) for found in compared})
+        questions = " and ".join(f"{count} questions ({windows} windows)" for count, windows in counts)
         write(f"Compared with the bundle's fp32 graph on {questions}, on the CPU.")
         write(COLUMNS)
     if not all(check.runs_here for check in checks):

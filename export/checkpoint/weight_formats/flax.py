@@ -76,7 +76,7 @@ def read_flax(path: Path) -> dict[str, npt.NDArray[Any]]:
     def leaf(code: int, payload: bytes) -> npt.NDArray[Any]:
         """The array that an extension value of MessagePack holds."""
         if code not in (_ARRAY, _SCALAR):
-            raise ValueError(f"a value of extension type {code} is no array")
+            raise ValueError(f"a value of extension type {code} is not an array")
         shape, kind, data = msgpack.unpackb(payload)
         return _array(shape, kind, data)
 
@@ -123,7 +123,7 @@ def _array(shape: Any, kind: Any, data: Any) -> npt.NDArray[Any]:
 def _dimensions(shape: Any) -> tuple[int, ...]:
     # Without this check, reshape would read a negative dimension as one to be worked out.
     if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"{shape!r} is no shape")
+        raise ValueError(f"{shape!r} is not a shape")
     return tuple(shape)
 
 

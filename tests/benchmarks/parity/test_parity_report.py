@@ -13,7 +13,7 @@ import pytest
 from fastspan.benchmarks.accuracy.evaluation import Outcomes, evaluate
 from fastspan.benchmarks.parity import runs
 from fastspan.benchmarks.parity.figures import compare_runs
-from fastspan.benchmarks.parity.gates import FEWEST_FOR_F1, GATES, Demand, held_against
+from fastspan.benchmarks.parity.gates import ACCURACY_GATES, FEWEST_FOR_F1, Demand, held_against
 from fastspan.benchmarks.parity.markdown import parity_markdown, summary_table
 from fastspan.benchmarks.parity.record import ParityReport
 from fastspan.benchmarks.parity.report import save_parity_report
@@ -55,7 +55,9 @@ def figures(run: VariantRun, thresholds=(0.0,), name: str = "fp32"):
 def passed(
     variant: str, run: VariantRun, fp32_f1: float = 100.0, questions: int = FEWEST_FOR_F1
 ) -> list[bool | None]:
-    return [demand.passed for demand in held_against(GATES[variant], figures(run), fp32_f1, questions)]
+    return [
+        demand.passed for demand in held_against(ACCURACY_GATES[variant], figures(run), fp32_f1, questions)
+    ]
 
 
 def a_report(questions: int, fp32_f1: float = 100.0, name: str = "tiny-qa") -> ParityReport:
@@ -72,7 +74,7 @@ def a_report(questions: int, fp32_f1: float = 100.0, name: str = "tiny-qa") -> P
         f1=100.0,
         reference_seconds=1.0,
         variants=(parity,),
-        demands={"int8": held_against(GATES["int8"], parity, fp32_f1, questions)},
+        demands={"int8": held_against(ACCURACY_GATES["int8"], parity, fp32_f1, questions)},
         environment={},
         command="fastspan verify",
     )
@@ -150,7 +152,7 @@ def test_the_gates_of_fp16_and_int8():
 
 def test_a_difference_that_is_no_number_passes_no_gate():
     found = replace(figures(a_run()), largest_difference=float("nan"))
-    assert [d.passed for d in held_against(GATES["fp32"], found, 100.0, 200)] == [True, False, True]
+    assert [d.passed for d in held_against(ACCURACY_GATES["fp32"], found, 100.0, 200)] == [True, False, True]
 
 
 def test_f1_is_judged_only_where_one_answer_is_not_the_whole_gate():
@@ -364,7 +366,7 @@ def test_a_missed_gate_is_reported_and_is_an_error(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path, capsys, monkeypatch
 ):
     data, out = write_squad(tmp_path), tmp_path / "reports"
-    monkeypatch.setitem(GATES, "int8", replace(GATES["int8"], logits_within=0.0))
+    monkeypatch.setitem(ACCURACY_GATES, "int8", replace(ACCURACY_GATES["int8"], logits_within=0.0))
     options = ("--checkpoint", str(tiny_checkpoint), "--data", str(data), "--provider", "cpu")
     assert verify(tiny_bundle, *options, "--variants", "int8", "--out", str(out)) == 1
     written = capsys.readouterr()

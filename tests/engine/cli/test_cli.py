@@ -213,7 +213,7 @@ class TestErrors:
             ["answer", "who?", "--threads", "0"],
             ["answer", "who?", "--top-k", "²"],
             ["answer", "who?", "--no-answer-threshold", "nan"],
-            ["export", "somewhere"],
+            ["export"],
             ["export", "somewhere", "--out", "out", "--variants", "fp32,int4"],
             ["export", "somewhere", "--out", "/"],
             ["export", "somewhere", "--out", ""],

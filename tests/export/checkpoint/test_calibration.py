@@ -13,6 +13,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export import exporter
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
+from fastspan.export.options import ExportOptions
 from support.paths import MINILM
 
 DIGEST = "ab" * 32
@@ -139,11 +140,12 @@ def test_export_puts_it_into_the_manifest(tiny_checkpoint, tmp_path, monkeypatch
     source = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
     (source / "calibration.json").write_text(json.dumps(WHOLE))
     out = tmp_path / "bundle"
-    manifest = exporter.export(source, out, progress=SilentProgress(), variants=("fp32",)).bundle.manifest
+    options = ExportOptions(variants=("fp32",))
+    manifest = exporter.export(source, out, options, progress=SilentProgress()).bundle.manifest
     assert (manifest.no_answer.threshold, manifest.confidence.ece) == (-4.5, 0.03)
     (source / "calibration.json").write_text(json.dumps(changed("fitted_on", ...)))
     with pytest.raises(CheckpointError, match="lacks fitted_on"):
-        exporter.export(source, tmp_path / "other", progress=SilentProgress(), variants=("fp32",))
+        exporter.export(source, tmp_path / "other", options, progress=SilentProgress())
 
 
 def test_the_bundled_model_is_calibrated():

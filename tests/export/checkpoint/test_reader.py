@@ -331,7 +331,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "as F8_E4M3, which cannot be exported",
     ),
     "by TensorFlow": (header({"__metadata__": {"format": "tf"}, "a": F32}, bytes(8)), "saved by TensorFlow"),
-    "no head": (without_head, r"is no question-answering model but BertForQuestion.*no qa_outputs\.weight"),
+    "no head": (without_head, r"is not a question-answering model but BertForQ.*no qa_outputs\.weight"),
     "no head's bias": (without_head_bias, r"no qa_outputs\.bias"),
     "three outputs": (with_three_outputs, r"qa_outputs\.weight has the shape \(3, 4\)"),
     "index not an index": (index([]), r"index\.json has no weight_map"),

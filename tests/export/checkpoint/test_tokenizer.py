@@ -342,7 +342,10 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
         {**BERT, "vocab.txt": "a\n", "tokenizer_config.json": {"tokenizer_class": "BertJapaneseTokenizer"}},
         "BertJapaneseTokenizer",
     ),
-    "broken tokenizer.json": ({**BERT, "tokenizer.json": "{}"}, r"tokenizer\.json is no tokenizer"),
+    "broken tokenizer.json": (
+        {**BERT, "tokenizer.json": "{}"},
+        r"tokenizer\.json cannot be read as",
+    ),
     "settings not JSON": ({**BERT, "tokenizer_config.json": "{"}, r"tokenizer_config\.json is not JSON"),
 }
 

@@ -147,7 +147,7 @@ FLAX_REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "negative shape": (
         msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(((-1,), "float32", bytes(8))))}),
-        r"\[-1\] is no shape",
+        r"\[-1\] is not a shape",
     ),
     "array without bytes": (
         msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(((1,), "float32", "text")))}),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from conftest import SilentProgress
 
 from fastspan.bundle.folder import Bundle
 from fastspan.export.verification import checks
 from fastspan.export.verification.checks import measure, not_run_here
-from fastspan.export.verification.comparison import GATES, Comparison
+from fastspan.export.verification.comparison import EXPORT_GATES, Comparison, logits_of, lower_bound
 from fastspan.export.verification.questions import questions
 
 
@@ -26,9 +28,10 @@ class Judge:
 
 @pytest.fixture
 def judged(tiny_bundle, monkeypatch):
-    """Measure the tiny bundle with a made-up outcome; the first look is at 24 questions, the second at 30."""
+    """Measure the tiny bundle with a made-up outcome, on 30, then 34, then 38 questions."""
     monkeypatch.setattr(checks, "_WORK", 0)
-    monkeypatch.setattr(checks, "_QUESTIONS_OF_APPEAL", 30)
+    monkeypatch.setattr(checks, "_QUESTIONS_OF_DOUBT", 34)
+    monkeypatch.setattr(checks, "_QUESTIONS_OF_APPEAL", 38)
     manifest = Bundle.open(tiny_bundle).manifest
 
     def run(equal, **options):
@@ -43,21 +46,36 @@ def judged(tiny_bundle, monkeypatch):
 
 
 def test_what_passes_is_measured_once(judged):
-    asked, checks = judged(lambda count: 0.96)
-    assert set(asked) == {24}
+    asked, checks = judged(lambda count: 1.0)
+    assert set(asked) == {30}
     assert all(check.passed for check in checks)
 
 
-def test_a_missed_gate_is_judged_once_more_on_a_larger_set_for_every_graph(judged):
-    asked, checks = judged(lambda count: 0.96 if count > 24 else 0.94)
-    assert asked == [24] * (len(asked) // 2) + [30] * (len(asked) // 2)
+def test_where_the_few_are_too_few_to_be_sure_more_are_asked(judged):
+    asked, checks = judged(lambda count: 1.0 if count > 30 else 0.967)
+    assert asked == [30, 30, 34]
     assert all(check.passed for check in checks)
-    assert {check.comparison.questions for check in checks if check.comparison is not None} == {30}
+    # fp32 is held to its logits alone, so nothing about it is in doubt.
+    counts = {check.variant: check.comparison.questions for check in checks if check.comparison is not None}
+    assert counts == {"fp32": 30, "int8": 34}
 
 
-def test_the_second_verdict_stands(judged):
+def test_a_gate_that_is_missed_on_more_questions_is_judged_on_the_most(judged):
+    asked, checks = judged(lambda count: {30: 0.967, 34: 0.94, 38: 1.0}[count])
+    assert sorted(set(asked)) == [30, 34, 38]
+    assert all(check.passed for check in checks)
+
+
+def test_a_gate_that_is_missed_at_once_is_judged_on_the_most_alone(judged):
+    # Or an export could pass on the questions in between that fails on the most.
+    asked, checks = judged(lambda count: {30: 0.93, 34: 1.0, 38: 0.93}[count])
+    assert set(asked) == {30, 38}
+    assert not all(check.passed for check in checks)
+
+
+def test_the_last_verdict_stands(judged):
     asked, checks = judged(lambda count: 0.949)
-    assert set(asked) == {24, 30}
+    assert set(asked) == {30, 38}
     assert len(asked) == 2 * sum(check.comparison is not None for check in checks)
     judged_int8 = [c for c in checks if c.variant == "int8" and c.comparison is not None]
     assert judged_int8
@@ -66,8 +84,74 @@ def test_the_second_verdict_stands(judged):
 
 def test_where_a_loss_is_allowed_nothing_is_judged_again(judged):
     asked, checks = judged(lambda count: 0.94, appeal=False)
-    assert set(asked) == {24}
+    assert set(asked) == {30}
     assert not all(check.passed for check in checks)
+
+
+def test_windows_that_were_run_are_not_run_again(judged, monkeypatch):
+    windows = []
+
+    def counted(session, pairs, step):
+        windows.append(sum(len(pair.windows) for pair in pairs))
+        return logits_of(session, pairs, step)
+
+    monkeypatch.setattr(checks, "logits_of", counted)
+    _, measured = judged(lambda count: 0.93)
+    graphs = 1 + sum(check.comparison is not None for check in measured)
+    compared = next(check.comparison for check in measured if check.comparison is not None)
+    assert len(windows) == 2 * graphs
+    assert sum(windows) == graphs * compared.windows
+
+
+@pytest.mark.parametrize(
+    ("equal", "of", "bound"),
+    [
+        (0, 10, 0.0),
+        (36, 36, 0.92016),
+        (35, 36, 0.87471),
+        (30, 30, 0.90503),
+        (114, 120, 0.90370),
+        (1, 1, 0.05),
+    ],
+)
+def test_the_lower_bound_is_that_of_clopper_and_pearson(equal, of, bound):
+    assert lower_bound(equal, of) == pytest.approx(bound, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("equal", "of", "met", "passed"),
+    [
+        (36, 36, True, True),
+        (35, 36, True, False),  # one question of so few is 2.8 points
+        (34, 36, False, False),
+        (30, 30, True, True),
+        (29, 29, True, True),
+        (28, 28, True, False),
+        (114, 120, True, True),
+        (113, 120, False, False),
+    ],
+)
+def test_few_questions_pass_only_where_they_are_enough_to_be_sure(equal, of, met, passed):
+    found = Comparison(1.0, equal / of, of, of)
+    gate = EXPORT_GATES["int8"]
+    assert (gate.met(found), gate.passed(found)) == (met, passed)
+
+
+@pytest.mark.parametrize("gate", [gate for gate in EXPORT_GATES.values() if gate.equal_answers is not None])
+def test_no_gate_is_looser_than_its_share_alone(gate):
+    for of in (1, 24, 30, 36, 120, 367):
+        for equal in range(of + 1):
+            if equal / of < gate.equal_answers:
+                assert not gate.passed(Comparison(0.0, equal / of, of, of))
+
+
+def test_a_check_becomes_json(judged):
+    _, measured = judged(lambda count: 1.0)
+    found = json.loads(json.dumps([check.to_dict() for check in measured], allow_nan=False))
+    assert [check["graph"] for check in found] == [check.graph.file for check in measured]
+    reference, *compared = found
+    assert (reference["passed"], reference["questions"]) == (None, 0)
+    assert all(check["passed"] and check["questions"] == 30 for check in compared)
 
 
 def test_a_small_model_is_judged_on_every_question(tiny_bundle, monkeypatch):
@@ -88,10 +172,11 @@ def test_a_small_model_is_judged_on_every_question(tiny_bundle, monkeypatch):
 
 def test_fp32_is_held_to_its_logits_alone():
     tie = Comparison(9e-5, 0.97, 40, 36)
-    assert GATES["fp32"].passed(tie)
-    assert not GATES["fp32"].passed(Comparison(2e-4, 1.0, 40, 36))
-    assert not GATES["fp32"].passed(Comparison(float("nan"), 0.0, 40, 36))
-    assert str(GATES["fp32"]) == "logits within 0.0001"
+    assert EXPORT_GATES["fp32"].passed(tie)
+    assert not EXPORT_GATES["fp32"].passed(Comparison(2e-4, 1.0, 40, 36))
+    assert not EXPORT_GATES["fp32"].passed(Comparison(float("nan"), 0.0, 40, 36))
+    assert str(EXPORT_GATES["fp32"]) == "logits within 0.0001"
+    assert str(EXPORT_GATES["int8"]) == "at least 95.0% equal answers, 90% surely"
 
 
 def test_graphs_for_other_processors_are_named(tiny_bundle, tiny_half_bundle):
