@@ -1,0 +1,71 @@
+#include "paths.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace fastspan {
+
+namespace {
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+
+struct Registers {
+  unsigned a, b, c, d;
+};
+
+Registers cpuid(unsigned leaf, unsigned subleaf) {
+  Registers r = {0, 0, 0, 0};
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
+  return r;
+}
+
+bool bit(unsigned value, int n) { return (value >> n & 1) != 0; }
+
+// Whether the system saves these parts of a thread's state, which the CPU having the instructions does not say.
+bool system_saves(unsigned mask) {
+  if (!bit(cpuid(1, 0).c, 27)) return false;
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & mask) == mask;
+}
+
+constexpr unsigned kYmm = 0x6, kZmm = 0xe6, kTiles = 0x60000;
+
+bool has_avx2() { return system_saves(kYmm) && bit(cpuid(1, 0).c, 12) && bit(cpuid(7, 0).b, 5); }
+
+bool has_avx512_vnni() {
+  const Registers r = cpuid(7, 0);
+  // F, DQ, BW, VL and VNNI.
+  return has_avx2() && system_saves(kZmm) && bit(r.b, 16) && bit(r.b, 17) && bit(r.b, 30) && bit(r.b, 31) && bit(r.c, 11);
+}
+
+#endif
+
+}  // namespace
+
+const Candidate kCandidates[] = {
+#if defined(__x86_64__)
+    {&kAvx512Vnni, has_avx512_vnni},
+#endif
+    {&kPortable, always},
+};
+const int kCandidateCount = sizeof kCandidates / sizeof kCandidates[0];
+
+const Path* find_path(const char* name) {
+  for (int i = 0; i < kCandidateCount; ++i) {
+    const bool asked = *name == 0 || std::strcmp(name, kCandidates[i].path->name) == 0;
+    if (asked && kCandidates[i].runs_here()) return kCandidates[i].path;
+  }
+  return nullptr;
+}
+
+}  // namespace fastspan
