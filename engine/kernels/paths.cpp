@@ -48,12 +48,21 @@ bool has_avx512_vnni() {
   return has_avx2() && system_saves(kZmm) && bit(r.b, 16) && bit(r.b, 17) && bit(r.b, 30) && bit(r.b, 31) && bit(r.c, 11);
 }
 
+// The kernel gives a process the use of tiles only when it asks. Asking twice does no harm.
+bool has_amx() {
+  const Registers r = cpuid(7, 0);
+  if (!has_avx512_vnni() || !bit(r.d, 24) || !bit(r.d, 25) || !system_saves(kTiles)) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 #endif
 
 }  // namespace
 
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
+    {&kAmx, has_amx},
     {&kAvx512Vnni, has_avx512_vnni},
 #endif
     {&kPortable, always},
