@@ -16,8 +16,8 @@ namespace {
 template <class P>
 struct AttentionMemory {
   float* mean;                    // (size,)
-  int8_t* key_code;               // (64, depth)
-  typename P::Weight* keys;       // panels of 64 keys
+  int8_t* key_code;               // (panel, depth)
+  typename P::Weight* keys;       // panels of keys
   int32_t* key_start;             // (keys,)
   float* key_scale;               // (keys,)
   char* values;
@@ -32,7 +32,7 @@ struct AttentionMemory {
   AttentionMemory(Arena& arena, int size) {
     const int depth = round_up(size, P::kDepth);
     mean = arena.take<float>(size);
-    key_code = arena.take<int8_t>(kPanel * depth);
+    key_code = arena.take<int8_t>(P::kPanel * depth);
     keys = arena.take<typename P::Weight>(static_cast<size_t>(kLongest) * depth);
     key_start = arena.take<int32_t>(kLongest);
     key_scale = arena.take<float>(kLongest);
@@ -47,7 +47,7 @@ struct AttentionMemory {
   }
 };
 
-// 64 keys a panel, those behind the last zero.
+// Those behind the last, up to a multiple of 64, are zero.
 template <class P>
 void round_keys(const float* key, size_t stride, int length, int size, const AttentionMemory<P>& m) {
   const int depth = round_up(size, P::kDepth);
@@ -57,8 +57,8 @@ void round_keys(const float* key, size_t stride, int length, int size, const Att
     for (int j = 0; j < length; ++j) total = add(total, load(key + j * stride + c));
     store(m.mean + c, div(total, all(count)));
   }
-  for (int j = 0; j < round_up(length, kPanel); ++j) {
-    int8_t* code = m.key_code + static_cast<size_t>(j % kPanel) * depth;
+  for (int j = 0; j < round_up(length, kWidth); ++j) {
+    int8_t* code = m.key_code + static_cast<size_t>(j % P::kPanel) * depth;
     F most = all(0.0f);
     if (j < length) {
       for (int c = 0; c < size; c += 16) most = max(abs(sub(load(key + j * stride + c), load(m.mean + c))), most);
@@ -75,8 +75,8 @@ void round_keys(const float* key, size_t stride, int length, int size, const Att
         store_bytes(code + c, all(0));
       }
     }
-    if (j % kPanel == kPanel - 1) {
-      const int first_key = j - (kPanel - 1);
+    if (j % P::kPanel == P::kPanel - 1) {
+      const int first_key = j - (P::kPanel - 1);
       P::pack_keys(m.key_code, depth, m.keys + static_cast<size_t>(first_key) * depth, m.key_start + first_key);
     }
   }
@@ -84,7 +84,7 @@ void round_keys(const float* key, size_t stride, int length, int size, const Att
 
 template <class P>
 void round_values(const float* value, size_t stride, int length, int size, const AttentionMemory<P>& m) {
-  const int keys = round_up(length, kPanel);
+  const int keys = round_up(length, kWidth);
   const F low = all(-511.0f), high = all(511.0f);
   for (int c = 0; c < size; c += 16) {
     F most = all(0.0f);
@@ -150,7 +150,7 @@ FS_INLINE int32_t soften(const int32_t* scores, const float* key_scale, int leng
 template <class P>
 void attend(const float* query, const float* key, const float* value, size_t stride, int length, int size, float* out,
             size_t out_stride, const AttentionMemory<P>& m) {
-  const int depth = round_up(size, P::kDepth), keys = round_up(length, kPanel);
+  const int depth = round_up(size, P::kDepth), keys = round_up(length, kWidth);
   const float factor = 1.44269504f / __builtin_sqrtf(static_cast<float>(size));
   Nothing nothing;
   round_keys<P>(key, stride, length, size, m);
@@ -160,7 +160,7 @@ void attend(const float* query, const float* key, const float* value, size_t str
     for (int r = 0; r < rows; ++r) {
       round_query<P>(query + (i + r) * stride, size, depth, m.query_code + r * depth, m.query_scale + r);
     }
-    for (int j = 0; j < keys; j += kPanel) {
+    for (int j = 0; j < keys; j += P::kPanel) {
       P::product(m.query_code, depth, rows, m.keys + static_cast<size_t>(j) * depth, depth, m.key_start + j,
                  m.scores + j, keys, nothing);
     }

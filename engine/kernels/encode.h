@@ -23,33 +23,39 @@ FS_INLINE int divided_up(int a, int b) { return (a + b - 1) / b; }
 // Columns of query, key and value that hold whole heads and whole panels.
 inline int unit_columns(const Model& m) {
   int unit = m.head_size();
-  while (unit % kPanel != 0) unit += m.head_size();
+  while (unit % kWidth != 0) unit += m.head_size();
   return m.hidden % unit == 0 ? unit : m.hidden;
 }
 
+// Floats from one row to the next. Rows at whole kilobytes would fall on the same few lines of the cache.
+FS_INLINE size_t stride_of(int width) { return static_cast<size_t>(width) + 16; }
+
 template <class P>
 struct SharedMemory {
-  float* hidden;         // (rows, hidden), what layers take and give
-  float* sum;            // (rows, hidden): before a normalization; embeddings before their projection
+  float* hidden;         // (rows, hidden), what layers take and give; first the embeddings
+  float* sum;            // (rows, hidden): before a normalization
   float* context;        // (rows, hidden)
   float* inner;          // (rows, inner); only where its groups are too large to be rounded at once
   Codes<P> code;         // of hidden, context
   Codes<P> inner_code;
 
   SharedMemory(Arena& arena, const Model& m, int rows) {
-    const size_t n = static_cast<size_t>(rows), padded = n + kRowPadding;
-    hidden = arena.take<float>(n * larger(m.hidden, m.width));
-    sum = arena.take<float>(n * larger(m.hidden, m.width));
-    context = arena.take<float>(n * m.hidden);
-    inner = arena.take<float>(n * m.inner);
-    code.stride = larger(m.hidden, m.width) + 64;
-    code.code = arena.take<typename P::Code>(padded * code.stride);
-    code.scale = arena.take<float>(padded * (code.stride / 64));
-    code.centre = arena.take<float>(padded * (code.stride / 64));
-    inner_code.stride = m.inner + 64;
-    inner_code.code = arena.take<typename P::Code>(padded * inner_code.stride);
-    inner_code.scale = arena.take<float>(padded * (inner_code.stride / 64));
-    inner_code.centre = arena.take<float>(padded * (inner_code.stride / 64));
+    const size_t n = static_cast<size_t>(rows);
+    hidden = arena.take<float>(n * stride_of(larger(m.hidden, m.width)));
+    sum = arena.take<float>(n * stride_of(m.hidden));
+    context = arena.take<float>(n * stride_of(m.hidden));
+    inner = arena.take<float>(n * stride_of(m.inner));
+    take(arena, larger(m.hidden, m.width), rows, code);
+    take(arena, m.inner, rows, inner_code);
+  }
+
+  static void take(Arena& arena, int width, int rows, Codes<P>& codes) {
+    const size_t groups = width / kWidth;
+    codes.rows = rows + kRowPadding;
+    codes.stride = width + 64;
+    codes.code = arena.take<typename P::Code>(codes.rows * codes.stride);
+    codes.scale = arena.take<float>(codes.rows * groups);
+    codes.centre = arena.take<float>(codes.rows * groups);
   }
 };
 
@@ -60,7 +66,7 @@ struct OwnMemory {
   AttentionMemory<P> attention;
 
   OwnMemory(Arena& arena, const Model& m, int rows)
-      : qkv(arena.take<float>(static_cast<size_t>(rows) * 3 * unit_columns(m))),
+      : qkv(arena.take<float>(rows * stride_of(3 * unit_columns(m)))),
         tile(arena.take<float>(static_cast<size_t>(P::kRows) * kFusedGroup)),
         attention(arena, m.head_size()) {}
 };
@@ -126,34 +132,35 @@ class Encoder {
     });
   }
 
-  // By columns in `units`, and by rows where that leaves threads idle. task(unit, row, rows)
+  // By columns in multiples of `unit`, and by rows too where that leaves threads idle. Neighbouring columns stay
+  // together: their weights follow each other in memory. task(column, columns, row, rows)
   template <class Task>
-  FS_INLINE void by_columns(int units, Task task) {
-    const int threads = team_.threads(), most = divided_up(rows_, 3 * P::kRows);
+  FS_INLINE void by_columns(int columns, int unit, Task task) {
+    const int threads = team_.threads(), units = columns / unit, most = divided_up(rows_, 32);
+    const int width = unit * (threads == 1 ? units : larger(1, units / (3 * threads)));
+    const int across = divided_up(columns, width);
     int parts = 1;
-    while (parts < most && units * parts % threads != 0 && units * parts < 8 * threads) ++parts;
+    while (parts < most && across * parts % threads != 0 && across * parts < 8 * threads) ++parts;
     const int size = round_up(divided_up(rows_, parts), P::kRows);
     parts = divided_up(rows_, size);
-    step(units * parts, [&](int i) {
-      const int row = i % parts * size;
-      task(i / parts, row, smaller(size, rows_ - row));
+    step(across * parts, [&](int i) {
+      const int column = i / parts * width, row = i % parts * size;
+      task(column, smaller(width, columns - column), row, smaller(size, rows_ - row));
     });
   }
 
-  void round_rows(const float* x, int width, const Linear& layer, Codes<P>& to) {
-    to.groups = layer.groups();
-    by_rows([&](int r) { round_row<P>(layer, x + static_cast<size_t>(r) * width, to, r); });
+  void round_rows(const float* x, int width, const Linear& layer, const Codes<P>& to) {
+    by_rows([&](int r) { round_row<P>(layer, x + r * stride_of(width), to, r); });
   }
 
   void embed() {
     const bool projected = m_.projection.in != 0;
     const Linear& next = projected ? m_.projection : m_.layer[0].qkv;
-    s_.code.groups = next.groups();
     by_rows([&](int r) {
       const size_t row = first_row_ + r;
       const float* word = m_.words + static_cast<size_t>(b_.ids[row]) * m_.width;
       const float* position = m_.position_table + static_cast<size_t>(b_.positions[row]) * m_.width;
-      float* out = s_.hidden + static_cast<size_t>(r) * m_.width;
+      float* out = s_.hidden + r * stride_of(m_.width);
       for (int c = 0; c < m_.width; c += 16) store(out + c, add(load(word + c), load(position + c)));
       if (m_.segment_table != nullptr) {
         const float* segment = m_.segment_table + static_cast<size_t>(b_.types[row]) * m_.width;
@@ -163,10 +170,10 @@ class Encoder {
       round_row<P>(next, out, s_.code, r);
     });
     if (projected) {
-      by_columns(m_.hidden / kPanel, [&](int panel, int row, int rows) {
-        multiply<P>(m_.projection, s_.code, row, rows, panel, 1, [&](int r, int c, F(&y)[4]) FS_LAMBDA {
-          float* to = s_.hidden + static_cast<size_t>(r) * m_.hidden + c;
-          for (int j = 0; j < 4; ++j) store(to + 16 * j, y[j]);
+      by_columns(m_.hidden, P::kPanel, [&](int column, int columns, int row, int rows) {
+        multiply<P>(m_.projection, s_.code, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+          float* to = s_.hidden + r * stride_of(m_.hidden) + c;
+          for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, y[j]);
         });
       });
       round_rows(s_.hidden, m_.hidden, m_.layer[0].qkv, s_.code);
@@ -175,7 +182,7 @@ class Encoder {
 
   // Query, key and value of some heads, and at once the attention of these heads over some windows.
   void attention(const Linear& qkv) {
-    const int unit = unit_columns(m_), units = m_.hidden / unit, panels = unit / kPanel, size = m_.head_size();
+    const int unit = unit_columns(m_), units = m_.hidden / unit, size = m_.head_size();
     const int threads = team_.threads();
     int parts = 1;
     while (parts < windows_ && units * parts % threads != 0 && units * parts < 8 * threads) ++parts;
@@ -185,13 +192,13 @@ class Encoder {
       const int u = i / parts, first = first_window_ + i % parts * windows;
       const int last = smaller(first_window_ + windows_, first + windows);
       const int row = b_.ends[first] - first_row_, rows = b_.ends[last] - b_.ends[first];
-      const size_t stride = 3 * static_cast<size_t>(unit);
+      const size_t stride = stride_of(3 * unit);
       if (rows == 0) return;
       for (int t = 0; t < 3; ++t) {
         const int before = t * m_.hidden + u * unit;
-        multiply<P>(qkv, s_.code, row, rows, before / kPanel, panels, [&](int r, int c, F(&y)[4]) FS_LAMBDA {
+        multiply<P>(qkv, s_.code, row, rows, before, unit, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
           float* to = own_.qkv + (r - row) * stride + t * unit + (c - before);
-          for (int j = 0; j < 4; ++j) store(to + 16 * j, y[j]);
+          for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, y[j]);
         });
       }
       for (int w = first; w < last; ++w) {
@@ -200,7 +207,7 @@ class Encoder {
         for (int c = 0; c < unit; c += size) {
           const float* query = own_.qkv + (begin - row) * stride + c;
           attend<P>(query, query + unit, query + 2 * unit, stride, length, size,
-                    s_.context + static_cast<size_t>(begin) * m_.hidden + u * unit + c, m_.hidden, own_.attention);
+                    s_.context + begin * stride_of(m_.hidden) + u * unit + c, stride_of(m_.hidden), own_.attention);
         }
       }
     });
@@ -208,19 +215,18 @@ class Encoder {
 
   // sum = product + hidden
   void add_product(const Linear& layer, const Codes<P>& in) {
-    by_columns(m_.hidden / kPanel, [&](int panel, int row, int rows) {
-      multiply<P>(layer, in, row, rows, panel, 1, [&](int r, int c, F(&y)[4]) FS_LAMBDA {
-        const size_t at = static_cast<size_t>(r) * m_.hidden + c;
-        for (int j = 0; j < 4; ++j) store(s_.sum + at + 16 * j, add(y[j], load(s_.hidden + at + 16 * j)));
+    by_columns(m_.hidden, P::kPanel, [&](int column, int columns, int row, int rows) {
+      multiply<P>(layer, in, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+        const size_t at = r * stride_of(m_.hidden) + c;
+        for (int j = 0; j < kVectors<P>; ++j) store(s_.sum + at + 16 * j, add(y[j], load(s_.hidden + at + 16 * j)));
       });
     });
   }
 
   void normalize_rows(const Norm& norm, const Linear& next) {
-    s_.code.groups = next.groups();
     by_rows([&](int r) {
-      float* out = s_.hidden + static_cast<size_t>(r) * m_.hidden;
-      normalize(s_.sum + static_cast<size_t>(r) * m_.hidden, m_.hidden, norm, m_.epsilon, out);
+      float* out = s_.hidden + r * stride_of(m_.hidden);
+      normalize(s_.sum + r * stride_of(m_.hidden), m_.hidden, norm, m_.epsilon, out);
       round_row<P>(next, out, s_.code, r);
     });
   }
@@ -228,33 +234,33 @@ class Encoder {
   template <class Act>
   FS_INLINE void intermediate(const Layer& layer, Act act) {
     const int group = layer.output.group;
-    s_.inner_code.groups = layer.output.groups();
     if (group > kFusedGroup) {
-      by_columns(m_.inner / kPanel, [&](int panel, int row, int rows) {
-        multiply<P>(layer.intermediate, s_.code, row, rows, panel, 1, [&](int r, int c, F(&y)[4]) FS_LAMBDA {
-          float* to = s_.inner + static_cast<size_t>(r) * m_.inner + c;
-          for (int j = 0; j < 4; ++j) store(to + 16 * j, act(y[j]));
+      by_columns(m_.inner, P::kPanel, [&](int column, int columns, int row, int rows) {
+        multiply<P>(layer.intermediate, s_.code, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+          float* to = s_.inner + r * stride_of(m_.inner) + c;
+          for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, act(y[j]));
         });
       });
       round_rows(s_.inner, m_.inner, layer.output, s_.inner_code);
       return;
     }
-    by_columns(m_.inner / group, [&](int g, int row, int rows) {
-      const int panels = group / kPanel;
-      for (int r = row; r < row + rows; r += P::kRows) {
-        const int block = smaller(P::kRows, row + rows - r);
-        multiply<P>(layer.intermediate, s_.code, r, block, g * panels, panels, [&](int at, int c, F(&y)[4]) FS_LAMBDA {
-          float* to = own_.tile + (at - r) * group + (c - g * group);
-          for (int j = 0; j < 4; ++j) store(to + 16 * j, act(y[j]));
-        });
-        for (int i = 0; i < block; ++i) round_one<P>(layer.output, own_.tile + i * group, s_.inner_code, r + i, g);
+    by_columns(m_.inner, group, [&](int column, int columns, int row, int rows) {
+      for (int first = column; first < column + columns; first += group) {
+        for (int r = row; r < row + rows; r += P::kRows) {
+          const int block = smaller(P::kRows, row + rows - r);
+          multiply<P>(layer.intermediate, s_.code, r, block, first, group, [&](int at, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+            float* to = own_.tile + (at - r) * group + (c - first);
+            for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, act(y[j]));
+          });
+          for (int i = 0; i < block; ++i) round_one<P>(layer.output, own_.tile + i * group, s_.inner_code, r + i, first / group);
+        }
       }
     });
   }
 
   void answer(const Norm& norm) {
     by_rows([&](int r) {
-      float* row = s_.sum + static_cast<size_t>(r) * m_.hidden;
+      float* row = s_.sum + r * stride_of(m_.hidden);
       normalize(row, m_.hidden, norm, m_.epsilon, row);
       for (int k = 0; k < 2; ++k) {
         const float* weight = m_.head_weight + static_cast<size_t>(k) * m_.hidden;
@@ -298,10 +304,10 @@ size_t thread_bytes(const Model& m, int rows) {
 
 template <class P>
 void pack_weight(const int8_t* weight, int in, int out, int group, void* packed, int32_t* start) {
-  for (int column = 0; column < out; column += kPanel) {
+  for (int column = 0; column < out; column += P::kPanel) {
     for (int k = 0; k < in; k += group) {
       P::pack(weight + static_cast<size_t>(k) * out + column, out, group,
-              static_cast<typename P::Weight*>(packed) + static_cast<size_t>(column) * in + static_cast<size_t>(k) * kPanel,
+              static_cast<typename P::Weight*>(packed) + static_cast<size_t>(column) * in + static_cast<size_t>(k) * P::kPanel,
               start + static_cast<size_t>(k / group) * out + column);
     }
   }

@@ -5,7 +5,7 @@
 
 namespace fastspan {
 
-constexpr int kPanel = 64;        // output channels that are packed and multiplied together
+constexpr int kWidth = 64;        // sizes and groups are multiples of it, and keys are filled up to one
 constexpr int kLongest = 512;     // tokens of a window: 4095 · 511 · 512 < 2³¹, so attention's sums are exact
 constexpr int kRowPadding = 32;   // rows of codes that may be read behind the last one
 

@@ -1,4 +1,4 @@
-// A linear layer: integer products of blocks of rows and panels of 64 columns, and the floats made of them.
+// A linear layer: integer products of blocks of rows and panels of columns, and the floats made of them.
 //
 // Float order of one element, on every path:
 //   y = float(sum of group 0) · (row's scale · column's scale)
@@ -11,72 +11,107 @@
 
 namespace {
 
+// What a product does at each of its steps where there is nothing else to do.
 struct Nothing {
   FS_INLINE void some(int) {}
 };
 
-// The floats of one block's sums. A path may make them while its next product runs: a few rows at each step.
-template <class P, class Finish>
-struct Drain {
-  const Linear& layer;
-  const Codes<P>& in;
-  Finish& finish;
-  alignas(64) float partial[P::kRows * kPanel];
-  const int32_t* sums = nullptr;
-  int row = 0, rows = 0, panel = 0, group = 0, next = 0;
+template <class P>
+constexpr int kVectors = P::kPanel / 16;
 
-  FS_INLINE void begin(const int32_t* s, int r, int n, int p, int g) {
-    sums = s, row = r, rows = n, panel = p, group = g, next = 0;
+// The floats of one block's sums. A path may make them while its next product runs: a few rows at each step, and
+// with them a part of the next panel is called into the cache.
+template <class P, class Finish>
+class Drain {
+ public:
+  Drain(const Linear& layer, const Codes<P>& in, Finish& finish) : layer_(layer), in_(in), finish_(finish) {}
+
+  FS_INLINE void begin(const int32_t* sums, int row, int rows, int column, int group) {
+    const size_t at = static_cast<size_t>(group) * layer_.out + column;
+    sums_ = sums, scale_ = layer_.scale + at, bias_ = layer_.bias + column;
+    row_scale_ = in_.scale + group * in_.rows + row;
+    if (layer_.asymmetric) centre_ = layer_.centre + at, row_centre_ = in_.centre + group * in_.rows + row;
+    row_ = row, rows_ = rows, column_ = column, next_ = 0;
+    first_ = group == 0, last_ = group + 1 == layer_.groups();
   }
-  FS_INLINE void rest() { some(rows); }
+  FS_INLINE void call_ahead(const void* from) { ahead_ = static_cast<const char*>(from); }
+  FS_INLINE void call_ahead(int lines) { lines_ahead_ = lines; }
+  FS_INLINE void rest() { some(rows_); }
   FS_INLINE void some(int count) {
-    const int end = next + count < rows ? next + count : rows;
-    for (; next < end; ++next) one(next);
+    for (int i = 0; i < lines_ahead_; ++i, ahead_ += 64) __builtin_prefetch(ahead_, 0, 2);
+    const int end = next_ + count < rows_ ? next_ + count : rows_;
+    if (next_ == end) return;
+    if (first_) {
+      last_ ? all_of<true, true>(end) : all_of<true, false>(end);
+    } else {
+      last_ ? all_of<false, true>(end) : all_of<false, false>(end);
+    }
   }
-  FS_INLINE void one(int r) {
-    const size_t column = static_cast<size_t>(panel) * kPanel;
-    const size_t at = static_cast<size_t>(row + r) * in.groups + group;
-    const float* scale = layer.scale + static_cast<size_t>(group) * layer.out + column;
-    const F by = all(in.scale[at]);
-    float* part = partial + r * kPanel;
-    F y[4];
-    for (int j = 0; j < 4; ++j) {
-      const F value = convert(load(sums + r * kPanel + 16 * j));
-      const F both = mul(by, load(scale + 16 * j));
-      y[j] = group == 0 ? mul(value, both) : fma(value, both, load(part + 16 * j));
-    }
-    if (layer.asymmetric) {
-      const float* centre = layer.centre + static_cast<size_t>(group) * layer.out + column;
-      for (int j = 0; j < 4; ++j) y[j] = fma(all(in.centre[at]), load(centre + 16 * j), y[j]);
-    }
-    if (group + 1 < in.groups) {
-      for (int j = 0; j < 4; ++j) store(part + 16 * j, y[j]);
-      return;
-    }
-    for (int j = 0; j < 4; ++j) y[j] = add(y[j], load(layer.bias + column + 16 * j));
-    finish(row + r, static_cast<int>(column), y);
+
+ private:
+  template <bool first, bool last>
+  FS_INLINE void all_of(int end) {
+    F scale[kVectors<P>];
+    for (int j = 0; j < kVectors<P>; ++j) scale[j] = load(scale_ + 16 * j);
+    for (; next_ < end; ++next_) one<first, last>(next_, scale);
   }
+  template <bool first, bool last>
+  FS_INLINE void one(int r, const F* scale) {
+    const F by = all(row_scale_[r]);
+    float* part = partial_ + r * P::kPanel;
+    F y[kVectors<P>];
+    for (int j = 0; j < kVectors<P>; ++j) {
+      const F value = convert(load(sums_ + r * P::kPanel + 16 * j)), both = mul(by, scale[j]);
+      y[j] = first ? mul(value, both) : fma(value, both, load(part + 16 * j));
+    }
+    if (layer_.asymmetric) {
+      for (int j = 0; j < kVectors<P>; ++j) y[j] = fma(all(row_centre_[r]), load(centre_ + 16 * j), y[j]);
+    }
+    if (last) {
+      for (int j = 0; j < kVectors<P>; ++j) y[j] = add(y[j], load(bias_ + 16 * j));
+      finish_(row_ + r, column_, y);
+    } else {
+      for (int j = 0; j < kVectors<P>; ++j) store(part + 16 * j, y[j]);
+    }
+  }
+
+  const Linear& layer_;
+  const Codes<P>& in_;
+  Finish& finish_;
+  const int32_t* sums_ = nullptr;
+  const float *scale_ = nullptr, *bias_ = nullptr, *row_scale_ = nullptr, *centre_ = nullptr, *row_centre_ = nullptr;
+  const char* ahead_ = nullptr;
+  int lines_ahead_ = 0, row_ = 0, rows_ = 0, column_ = 0, next_ = 0;
+  bool first_ = true, last_ = true;
+  alignas(64) float partial_[P::kRows * P::kPanel];
 };
 
-// Rows [row, row + rows) by panels [panel, panel + panels). finish(row, column, y) gets 64 columns as four F.
+// Rows [row, row + rows) by columns [column, column + columns), whole panels. finish(row, column, y) gets a panel's
+// columns of one row.
 template <class P, class Finish>
-FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int rows, int panel, int panels,
+FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int rows, int column, int columns,
                         Finish finish) {
   using Weight = typename P::Weight;
-  alignas(64) int32_t sums[2][P::kRows * kPanel];
-  Drain<P, Finish> drain{layer, in, finish, {}};
-  const size_t group_size = static_cast<size_t>(layer.group) * kPanel;
+  alignas(64) int32_t sums[2][P::kRows * P::kPanel];
+  Drain<P, Finish> drain(layer, in, finish);
+  const size_t group_size = static_cast<size_t>(layer.group) * P::kPanel;
+  const size_t panel_size = static_cast<size_t>(layer.in) * P::kPanel;
+  if (P::kCallsAhead) {
+    const int steps = (rows + P::kRows - 1) / P::kRows * (layer.in / 64);
+    drain.call_ahead((static_cast<int>(panel_size * sizeof(Weight) / 64) + steps - 1) / steps);
+  }
   int turn = 0;
-  for (int p = panel; p < panel + panels; ++p) {
-    const Weight* weight = static_cast<const Weight*>(layer.weight) + static_cast<size_t>(p) * layer.in * kPanel;
+  for (int c = column; c < column + columns; c += P::kPanel) {
+    const Weight* weight = static_cast<const Weight*>(layer.weight) + static_cast<size_t>(c) * layer.in;
+    drain.call_ahead(weight + panel_size);
     for (int r = row; r < row + rows; r += P::kRows) {
       const int block = row + rows - r < P::kRows ? row + rows - r : P::kRows;
-      for (int g = 0; g < in.groups; ++g) {
+      for (int g = 0; g < layer.groups(); ++g) {
         P::product(in.code + static_cast<size_t>(r) * in.stride + g * layer.group, in.stride, block,
-                   weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + p * kPanel,
-                   sums[turn], kPanel, drain);
+                   weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + c,
+                   sums[turn], P::kPanel, drain);
         drain.rest();
-        drain.begin(sums[turn], r, block, p, g);
+        drain.begin(sums[turn], r, block, c, g);
         turn ^= 1;
       }
     }

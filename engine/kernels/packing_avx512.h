@@ -1,4 +1,4 @@
-// Panels in quads: (depth / 4, 64 columns, 4 channels), as vpdpbusd and the tiles of AMX take them.
+// Panels in quads: (depth / 4, columns, 4 channels), as vpdpbusd and the tiles of AMX take them.
 #pragma once
 #include <immintrin.h>
 
@@ -16,12 +16,13 @@ FS_INLINE __m512i interleave(__m128i a, __m128i b, __m128i c, __m128i d) {
   return _mm512_inserti32x4(quads, _mm_unpackhi_epi16(ab1, cd1), 3);
 }
 
-inline void pack_quads(const int8_t* weight, size_t stride, int depth, int8_t* panel) {
+template <int columns>
+void pack_quads(const int8_t* weight, size_t stride, int depth, int8_t* panel) {
   for (int k = 0; k < depth; k += 4) {
-    for (int j = 0; j < 64; j += 16) {
+    for (int j = 0; j < columns; j += 16) {
       const int8_t* at = weight + k * stride + j;
       const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + i * stride)); };
-      _mm512_storeu_si512(panel + k * 64 + j * 4, interleave(row(0), row(1), row(2), row(3)));
+      _mm512_storeu_si512(panel + k * columns + j * 4, interleave(row(0), row(1), row(2), row(3)));
     }
   }
 }
@@ -53,16 +54,17 @@ FS_INLINE void transpose(__m512i (&r)[16]) {
   }
 }
 
-// 64 keys of `depth` codes (a multiple of 16) each, a key a row.
-inline void pack_keys_in_quads(const int8_t* key, int depth, int8_t* panel) {
-  for (int j = 0; j < 64; j += 16) {
+// As many keys as a panel has columns, of `depth` codes each (a multiple of 16), a key a row.
+template <int columns>
+void pack_keys_in_quads(const int8_t* key, int depth, int8_t* panel) {
+  for (int j = 0; j < columns; j += 16) {
     for (int k = 0; k < depth; k += 64) {
       const int part = depth - k < 64 ? depth - k : 64;
       const __mmask64 mask = part == 64 ? ~__mmask64{0} : (__mmask64{1} << part) - 1;
       __m512i rows[16];
       for (int i = 0; i < 16; ++i) rows[i] = _mm512_maskz_loadu_epi8(mask, key + static_cast<size_t>(j + i) * depth + k);
       transpose(rows);
-      for (int i = 0; i < part / 4; ++i) _mm512_storeu_si512(panel + (k + 4 * i) * 64 + j * 4, rows[i]);
+      for (int i = 0; i < part / 4; ++i) _mm512_storeu_si512(panel + (k + 4 * i) * columns + j * 4, rows[i]);
     }
   }
 }

@@ -9,10 +9,11 @@ namespace {
 struct Avx512Vnni : Vnni512Attention {
   using Code = uint8_t;
   using Weight = int8_t;
+  static constexpr bool kCallsAhead = false;
   struct Session {
     Session() {}
   };
-  static constexpr int kRows = 6, kQueryRows = 6, kDepth = 16;
+  static constexpr int kRows = 6, kPanel = 64, kQueryRows = 6, kDepth = 16;
 
   // vpdpbusd takes its first operand without sign, so codes carry an offset of 128, which `start` undoes.
   static FS_INLINE void store_codes(Code* out, I v) {
@@ -20,11 +21,11 @@ struct Avx512Vnni : Vnni512Attention {
                      _mm_xor_si128(_mm512_cvtepi32_epi8(v), _mm_set1_epi8(static_cast<char>(0x80))));
   }
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
-    pack_quads(weight, stride, depth, panel);
+    pack_quads<kPanel>(weight, stride, depth, panel);
     column_sums(panel, depth, start);
   }
   static void pack_keys(const int8_t* key, int depth, Weight* panel, int32_t* start) {
-    pack_keys_in_quads(key, depth, panel);
+    pack_keys_in_quads<kPanel>(key, depth, panel);
     column_sums(panel, depth, start);
   }
   template <class Side>

@@ -8,10 +8,11 @@ namespace {
 struct Portable {
   using Code = int8_t;
   using Weight = int8_t;
+  static constexpr bool kCallsAhead = false;
   struct Session {
     Session() {}
   };
-  static constexpr int kRows = 8, kQueryRows = 8, kValueRows = 1, kDepth = 16;
+  static constexpr int kRows = 8, kPanel = 64, kQueryRows = 8, kValueRows = 1, kDepth = 16;
 
   static void store_codes(Code* out, I v) { store_bytes(out, v); }
 

@@ -28,65 +28,55 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-constexpr size_t kPanelStride = 256;   // bytes from one quad of channels to the next
+constexpr int kTilePanel = 32;                   // columns
+constexpr size_t kPanelStride = kTilePanel * 4;   // bytes from one quad of channels to the next
 
 // All 32 rows are computed: those behind the last one are memory of the run too, and nobody reads their sums.
 template <class Side>
-FS_INLINE void product_32x64(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
-                             size_t sum_stride, Side& side) {
-  const int steps = depth / 64, share = (16 + steps - 1) / steps;
-  const int8_t* lower = code + 16 * stride;
-  for (int half = 0; half < 2; ++half) {
-    const int8_t* b = panel + half * 128;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int k = 0; k < steps; ++k) {
-      _tile_loadd(4, code + k * 64, stride);
-      _tile_loadd(6, b, kPanelStride);
-      _tile_dpbssd(0, 4, 6);
-      _tile_loadd(7, b + 64, kPanelStride);
-      _tile_dpbssd(1, 4, 7);
-      _tile_loadd(5, lower + k * 64, stride);
-      _tile_dpbssd(2, 5, 6);
-      _tile_dpbssd(3, 5, 7);
-      b += 64 * 64;
-      side.some(share);
-    }
-    int32_t* to = sums + half * 32;
-    _tile_stored(0, to, sum_stride * sizeof(int32_t));
-    _tile_stored(1, to + 16, sum_stride * sizeof(int32_t));
-    _tile_stored(2, to + 16 * sum_stride, sum_stride * sizeof(int32_t));
-    _tile_stored(3, to + 16 * sum_stride + 16, sum_stride * sizeof(int32_t));
-  }
-}
-
-template <class Side>
-FS_INLINE void product_16x64(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
+FS_INLINE void product_32x32(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
                              size_t sum_stride, Side& side) {
   const int steps = depth / 64, share = (32 + steps - 1) / steps;
+  const int8_t* lower = code + 16 * stride;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int k = 0; k < steps; ++k) {
-    const int8_t* b = panel + k * (64 * 64);
     _tile_loadd(4, code + k * 64, stride);
-    _tile_loadd(5, b, kPanelStride);
-    _tile_dpbssd(0, 4, 5);
-    _tile_loadd(6, b + 64, kPanelStride);
-    _tile_dpbssd(1, 4, 6);
-    _tile_loadd(7, b + 128, kPanelStride);
-    _tile_dpbssd(2, 4, 7);
-    _tile_loadd(5, b + 192, kPanelStride);
-    _tile_dpbssd(3, 4, 5);
+    _tile_loadd(6, panel, kPanelStride);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(7, panel + 64, kPanelStride);
+    _tile_dpbssd(1, 4, 7);
+    _tile_loadd(5, lower + k * 64, stride);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+    panel += 64 * kTilePanel;
+    side.some(share);
+  }
+  const size_t bytes = sum_stride * sizeof(int32_t);
+  _tile_stored(0, sums, bytes);
+  _tile_stored(1, sums + 16, bytes);
+  _tile_stored(2, sums + 16 * sum_stride, bytes);
+  _tile_stored(3, sums + 16 * sum_stride + 16, bytes);
+}
+
+template <class Side>
+FS_INLINE void product_16x32(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
+                             size_t sum_stride, Side& side) {
+  const int steps = depth / 64, share = (32 + steps - 1) / steps;
+  _tile_zero(0);
+  _tile_zero(1);
+  for (int k = 0; k < steps; ++k) {
+    _tile_loadd(4, code + k * 64, stride);
+    _tile_loadd(6, panel, kPanelStride);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(7, panel + 64, kPanelStride);
+    _tile_dpbssd(1, 4, 7);
+    panel += 64 * kTilePanel;
     side.some(share);
   }
   _tile_stored(0, sums, sum_stride * sizeof(int32_t));
   _tile_stored(1, sums + 16, sum_stride * sizeof(int32_t));
-  _tile_stored(2, sums + 32, sum_stride * sizeof(int32_t));
-  _tile_stored(3, sums + 48, sum_stride * sizeof(int32_t));
 }
 
 // Probabilities (12 bits) and values (10 bits) in parts of 6 bits: p = 64 · high + low, v = 64 · high + low, so

@@ -9,9 +9,9 @@ template <class P>
 struct Codes {
   typename P::Code* code = nullptr;
   size_t stride = 0;            // of codes
-  float* scale = nullptr;       // (rows, groups)
-  float* centre = nullptr;      // (rows, groups); read only where the layer is asymmetric
-  int groups = 0;
+  float* scale = nullptr;       // (groups, rows)
+  float* centre = nullptr;      // (groups, rows); read only where the layer is asymmetric
+  size_t rows = 0;              // from one group's scales to the next's
 };
 
 // Below this a group counts as zero: 127 / largest must stay finite.
@@ -63,7 +63,7 @@ void round_group_between(const float* x, int n, typename P::Code* out, float* sc
 template <class P>
 FS_INLINE void round_one(const Linear& layer, const float* x, const Codes<P>& to, int row, int group) {
   typename P::Code* code = to.code + static_cast<size_t>(row) * to.stride + group * layer.group;
-  const size_t at = static_cast<size_t>(row) * to.groups + group;
+  const size_t at = group * to.rows + row;
   if (layer.asymmetric) {
     round_group_between<P>(x, layer.group, code, to.scale + at, to.centre + at);
   } else {

@@ -129,7 +129,7 @@ class Reader {
   std::vector<Linear*> linears_;
 };
 
-bool width_fits(int64_t n) { return n > 0 && n % kPanel == 0 && n <= kWidest; }
+bool width_fits(int64_t n) { return n > 0 && n % kWidth == 0 && n <= kWidest; }
 
 bool has(const Attributes& a, int kind) { return (a.asymmetric & kind) != 0; }
 
