@@ -48,6 +48,8 @@ bool has_avx512_vnni() {
   return has_avx2() && system_saves(kZmm) && bit(r.b, 16) && bit(r.b, 17) && bit(r.b, 30) && bit(r.b, 31) && bit(r.c, 11);
 }
 
+bool has_avx_vnni() { return has_avx2() && bit(cpuid(7, 1).a, 4); }
+
 // The kernel gives a process the use of tiles only when it asks. Asking twice does no harm.
 bool has_amx() {
   const Registers r = cpuid(7, 0);
@@ -64,6 +66,8 @@ const Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&kAmx, has_amx},
     {&kAvx512Vnni, has_avx512_vnni},
+    {&kAvxVnni, has_avx_vnni},
+    {&kAvx2, has_avx2},
 #endif
     {&kPortable, always},
 };
