@@ -1,0 +1,105 @@
+"""Compiles the kernels into the package. Everything else about the project is in pyproject.toml.
+
+The library uses no Python API, so one build serves every Python: the wheel is ``py3-none-<platform>``. Without a
+compiler the package is pure Python, and the plain graphs run.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("engine/kernels")
+COMMON = "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno"
+AVX512 = "-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
+# A path's own file is compiled for its own instructions; all other files for the oldest CPU of the platform.
+X86_PATHS = {
+    "path_avx2.cpp": "-mavx2 -mfma",
+    "path_avxvnni.cpp": "-mavx2 -mfma -mavxvnni",
+    "path_avx512vnni.cpp": AVX512,
+    "path_amx.cpp": f"{AVX512} -mamx-tile -mamx-int8",
+}
+ARM_PATHS = {
+    "path_neondot.cpp": "-march=armv8.2-a+dotprod",
+    "path_neoni8mm.cpp": "-march=armv8.2-a+dotprod+i8mm",
+}
+PATHS = {"x86_64": X86_PATHS, "amd64": X86_PATHS, "aarch64": ARM_PATHS, "arm64": ARM_PATHS}
+
+
+def flags(source: Path, machine: str) -> list[str] | None:
+    """Flags for a source file; None where it is for another machine."""
+    paths = PATHS.get(machine, {})
+    if source.name in paths:
+        return f"{COMMON} {paths[source.name]}".split()
+    if source.name in X86_PATHS or source.name in ARM_PATHS:
+        return None
+    # The reference path is for checking the others: its speed is not worth a minute of compiling.
+    return [*COMMON.split(), *(["-O2"] if source.name == "path_portable.cpp" else [])]
+
+
+class BuildKernels(build_ext):
+    """Compiles each file with its own flags, two at a time."""
+
+    def build_extension(self, extension: Extension) -> None:
+        """Compile and link; leave the package without kernels where that does not work."""
+        target, folder = Path(self.get_ext_fullpath(extension.name)), Path(self.build_temp)
+        compiler = [*(getattr(self.compiler, "compiler_cxx", None) or ["c++"])][:1]
+        try:
+            if sys.platform == "win32":
+                raise OSError("they are not built on Windows")
+            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(2) as pool:
+                machine = platform.machine().lower()
+                jobs = [
+                    pool.submit(_compile, compiler, source, folder, chosen)
+                    for source in sorted(KERNELS.glob("*.cpp"))
+                    if (chosen := flags(source, machine)) is not None
+                ]
+                objects = [job.result() for job in jobs]
+            shared = "-dynamiclib" if sys.platform == "darwin" else "-shared"
+            _run([*compiler, shared, *objects, "-o", str(target), "-lpthread"])
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            self.warn(f"fastspan is installed without its int8 kernels, so its plain graphs run: {error}")
+
+    def get_ext_filename(self, ext_name: str) -> str:
+        """A plain shared library, without the tag of a Python."""
+        suffix = ".dylib" if sys.platform == "darwin" else ".so"
+        return str(Path(*ext_name.split(".")).with_suffix(suffix))
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for any Python of one platform, or of every platform where nothing was compiled."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The tag that the wheel's name ends with."""
+        _, _, system = super().get_tag()
+        built = any(Path(self.bdist_dir or ".").rglob("libfastspan_kernels.*"))
+        return "py3", "none", system if built else "any"
+
+
+def _compile(compiler: list[str], source: Path, folder: Path, chosen: list[str]) -> str:
+    made = folder / f"{source.stem}.o"
+    _run([*compiler, *chosen, "-c", str(source), "-o", str(made)])
+    return str(made)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
+        raise OSError(f"{command[0]} failed: {lines[0] if lines else done.returncode}")
+
+
+setup(
+    ext_modules=[Extension("fastspan.kernels.libfastspan_kernels", sources=[], optional=True)],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},
+)
