@@ -8,6 +8,8 @@
 #include <unistd.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace fastspan {
@@ -58,6 +60,24 @@ bool has_amx() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+#elif defined(__aarch64__) && defined(__linux__)
+
+// Bits of the kernel's lists of what the CPU has.
+constexpr unsigned long kDotProduct = 1ul << 20, kI8mm = 1ul << 13;
+
+bool has_dot_product() { return (getauxval(AT_HWCAP) & kDotProduct) != 0; }
+bool has_i8mm() { return has_dot_product() && (getauxval(AT_HWCAP2) & kI8mm) != 0; }
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+bool has(const char* feature) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dot_product() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_dot_product() && has("hw.optional.arm.FEAT_I8MM"); }
+
 #endif
 
 }  // namespace
@@ -68,6 +88,9 @@ const Candidate kCandidates[] = {
     {&kAvx512Vnni, has_avx512_vnni},
     {&kAvxVnni, has_avx_vnni},
     {&kAvx2, has_avx2},
+#elif defined(__aarch64__)
+    {&kNeonI8mm, has_i8mm},
+    {&kNeonDot, has_dot_product},
 #endif
     {&kPortable, always},
 };
