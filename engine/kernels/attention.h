@@ -110,7 +110,7 @@ FS_INLINE void round_query(const float* query, int size, int depth, typename P::
   const float size_of_row = largest(most);
   const bool nothing = size_of_row < kSmallest;
   *scale = nothing ? 0.0f : size_of_row / 127.0f;
-  write_codes<P>(query, size, 0.0f, nothing ? 0.0f : 127.0f / size_of_row, code);
+  write_codes<P>(Plain{query}, size, 0.0f, nothing ? 0.0f : 127.0f / size_of_row, code);
   for (int c = size; c < depth; c += 16) P::store_codes(code + c, all(0));
 }
 

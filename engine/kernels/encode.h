@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int kFusedGroup = 512;   // groups up to this size are rounded where they are produced
+constexpr int kFusedGroup = 1024;   // groups up to this size are rounded where they are produced
 
 FS_INLINE int smaller(int a, int b) { return a < b ? a : b; }
 FS_INLINE int larger(int a, int b) { return a > b ? a : b; }

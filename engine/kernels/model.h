@@ -19,6 +19,7 @@ struct Linear {
   const float* scale = nullptr;       // (groups, out)
   const float* centre = nullptr;      // (groups, out): scale · Σ weight; only where asymmetric
   const float* bias = nullptr;        // (out,)
+  const float* prescale = nullptr;    // (in,): multiplies the input before it is rounded; nullptr: nothing does
   int groups() const { return in / group; }
 };
 

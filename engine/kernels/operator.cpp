@@ -102,6 +102,7 @@ std::string load(const ort::Api& api, const ort::Info* info, Runner& runner) {
   read(api, info, "padding_id", a.padding_id);
   read(api, info, "segments", a.segments);
   read(api, info, "asymmetric", a.asymmetric);
+  read(api, info, "prescaled", a.prescaled);
   read(api, info, "epsilon", a.epsilon);
   read(api, info, "activation", a.activation);
   size_t count = 0;

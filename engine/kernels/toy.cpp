@@ -16,13 +16,13 @@ Toy::Toy(const ToySizes& s) : sizes_(s), state_(s.seed) {
   add_floats({s.positions, s.width}, 0, 2);
   if (s.segments) add_floats({2, s.width}, 0, 2);
   add_norm(s.width);
-  if (s.width != s.hidden) add_linear(s.width, s.hidden, 64);
+  if (s.width != s.hidden) add_linear(s.width, s.hidden, 64, 16);
   for (int i = 0; i < s.layers; ++i) {
-    add_linear(s.hidden, 3 * s.hidden, s.group);
-    add_linear(s.hidden, s.hidden, s.group);
+    add_linear(s.hidden, 3 * s.hidden, s.group, 1);
+    add_linear(s.hidden, s.hidden, s.group, 2);
     add_norm(s.hidden);
-    add_linear(s.hidden, s.inner, s.group);
-    add_linear(s.inner, s.hidden, s.inner_group);
+    add_linear(s.hidden, s.inner, s.group, 4);
+    add_linear(s.inner, s.hidden, s.inner_group, 8);
     add_norm(s.hidden);
   }
   add_floats({s.hidden, 2}, 0, 0.5f);
@@ -57,10 +57,11 @@ void Toy::add_norm(int size) {
   add_floats({size}, 0, 0.25f);
 }
 
-void Toy::add_linear(int in, int out, int group) {
+void Toy::add_linear(int in, int out, int group, int kind) {
   add_bytes({in, out});
   add_floats({in / group, out}, 1.0f / 1024, 1.0f / 2048);
   add_floats({out}, 0, 0.25f);
+  if ((sizes_.prescaled & kind) != 0) add_floats({in}, 1, 0.5f);
 }
 
 std::vector<Tensor> Toy::tensors() const {
@@ -76,6 +77,7 @@ Attributes Toy::attributes() const {
   Attributes a;
   a.heads = sizes_.heads, a.layers = sizes_.layers, a.padding_id = sizes_.padding_id;
   a.segments = sizes_.segments ? 1 : 0, a.asymmetric = sizes_.asymmetric;
+  a.prescaled = sizes_.prescaled;
   a.epsilon = 1e-12f, a.activation = sizes_.activation;
   return a;
 }

@@ -11,7 +11,7 @@ struct ToySizes {
   int group = 64, inner_group = 64;
   int vocabulary = 32, positions = 512;
   bool segments = true;
-  int64_t asymmetric = 8, padding_id = -1;
+  int64_t asymmetric = 8, prescaled = 4, padding_id = -1;
   const char* activation = "gelu";
   uint32_t seed = 1;
 };
@@ -30,7 +30,7 @@ class Toy {
   void add_floats(std::vector<int64_t> shape, float around, float spread);
   void add_bytes(std::vector<int64_t> shape);
   void add_norm(int size);
-  void add_linear(int in, int out, int group);
+  void add_linear(int in, int out, int group, int kind);   // kind: the bit of asymmetric and prescaled
 
   struct Place {
     bool is_float;

@@ -6,8 +6,9 @@
 namespace fastspan {
 namespace {
 
-constexpr int kAsymmetricQkv = 1, kAsymmetricAttentionOutput = 2, kAsymmetricIntermediate = 4, kAsymmetricOutput = 8,
-              kAsymmetricProjection = 16;
+// Kinds of linear layers, as bits of the attributes that say what a kind has.
+enum Kind { kQkv = 1, kAttentionOutput = 2, kIntermediate = 4, kOutput = 8, kProjection = 16 };
+constexpr int64_t kMostLayers = 1024;
 constexpr int64_t kWidest = 65536;   // sums of 65536 products of codes stay below 2³¹
 
 std::string text(const std::vector<int64_t>& shape) {
@@ -44,10 +45,11 @@ class Reader {
     norm.bias = floats(what + " bias", {size});
   }
 
-  void linear(const std::string& what, int in, int out, bool asymmetric, Linear& l) {
+  void linear(const std::string& what, int in, int out, const Attributes& a, Kind kind, Linear& l) {
     const Tensor* weight = take(what + " weight", Type::kInt8, {in, out});
     const Tensor* scale = take(what + " scale", Type::kFloat, {-1, out});
     l.bias = floats(what + " bias", {out});
+    if ((a.prescaled & kind) != 0) l.prescale = floats(what + " prescale", {in});
     if (!problem.empty()) return;
     const int64_t groups = scale->shape[0];
     if (in % groups != 0 || (in / groups) % 64 != 0) {
@@ -55,7 +57,7 @@ class Reader {
                " channels; a group must be a multiple of 64");
       return;
     }
-    l.in = in, l.out = out, l.group = static_cast<int>(in / groups), l.asymmetric = asymmetric;
+    l.in = in, l.out = out, l.group = static_cast<int>(in / groups), l.asymmetric = (a.asymmetric & kind) != 0;
     l.scale = static_cast<const float*>(scale->data);
     l.weight = weight->data;   // packed once all sizes are known
     linears_.push_back(&l);
@@ -131,8 +133,6 @@ class Reader {
 
 bool width_fits(int64_t n) { return n > 0 && n % kWidth == 0 && n <= kWidest; }
 
-bool has(const Attributes& a, int kind) { return (a.asymmetric & kind) != 0; }
-
 std::string read_activation(const std::string& name, Activation& out) {
   if (name == "gelu") out = Activation::kGelu;
   else if (name == "gelu_tanh") out = Activation::kGeluTanh;
@@ -143,11 +143,11 @@ std::string read_activation(const std::string& name, Activation& out) {
 
 void read_layer(Reader& read, const Attributes& a, const Model& m, int number, Layer& layer) {
   const std::string of = "layer " + std::to_string(number) + " ";
-  read.linear(of + "query, key and value", m.hidden, 3 * m.hidden, has(a, kAsymmetricQkv), layer.qkv);
-  read.linear(of + "attention output", m.hidden, m.hidden, has(a, kAsymmetricAttentionOutput), layer.attention_output);
+  read.linear(of + "query, key and value", m.hidden, 3 * m.hidden, a, kQkv, layer.qkv);
+  read.linear(of + "attention output", m.hidden, m.hidden, a, kAttentionOutput, layer.attention_output);
   read.norm(of + "attention norm", m.hidden, layer.attention_norm);
-  read.linear(of + "intermediate", m.hidden, m.inner, has(a, kAsymmetricIntermediate), layer.intermediate);
-  read.linear(of + "output", m.inner, m.hidden, has(a, kAsymmetricOutput), layer.output);
+  read.linear(of + "intermediate", m.hidden, m.inner, a, kIntermediate, layer.intermediate);
+  read.linear(of + "output", m.inner, m.hidden, a, kOutput, layer.output);
   read.norm(of + "output norm", m.hidden, layer.output_norm);
 }
 
@@ -155,15 +155,13 @@ void read_layer(Reader& read, const Attributes& a, const Model& m, int number, L
 
 std::string pack_model(const Path& path, const Attributes& a, const std::vector<Tensor>& tensors, PackedModel& packed) {
   Model& m = packed.model;
-  // Sizes are read off the tensors that alone tell them: the words' width, the head's rows, the first intermediate's columns.
-  const size_t per_layer = 16;
-  const size_t before = 4 + (a.segments == 1 ? 1 : 0);
-  if (a.layers < 1 || a.layers > 1024 || tensors.size() < before + 2 + per_layer * static_cast<size_t>(a.layers)) {
-    return "the number of inputs does not fit the number of layers";
-  }
+  if (a.layers < 1 || a.layers > kMostLayers) return "there must be 1 to 1024 layers";
+  // Sizes are read off the tensors that alone tell them: the words' width, the head's rows, the last intermediate's columns.
+  const size_t behind_inner_bias = 7 + ((a.prescaled & kIntermediate) != 0) + ((a.prescaled & kOutput) != 0);
+  if (tensors.size() < behind_inner_bias + 2) return "the number of inputs does not fit the number of layers";
   const Tensor& words = tensors.front();
   const Tensor& head = tensors[tensors.size() - 2];
-  const Tensor& inner_bias = tensors[tensors.size() - 2 - 6];
+  const Tensor& inner_bias = tensors[tensors.size() - 1 - behind_inner_bias];
   if (words.shape.size() != 2 || head.shape.size() != 2 || inner_bias.shape.size() != 1) {
     return "the embeddings, the head or the last intermediate layer have the wrong number of dimensions";
   }
@@ -190,7 +188,7 @@ std::string pack_model(const Path& path, const Attributes& a, const std::vector<
   if (a.segments == 1) m.segment_table = read.floats("segments", {-1, m.width}, &m.types);
   read.norm("embedding norm", m.width, m.embedding_norm);
   if (m.width != m.hidden) {
-    read.linear("embedding projection", m.width, m.hidden, has(a, kAsymmetricProjection), m.projection);
+    read.linear("embedding projection", m.width, m.hidden, a, kProjection, m.projection);
   }
   packed.layers.resize(m.layers);
   for (int i = 0; i < m.layers; ++i) read_layer(read, a, m, i, packed.layers[i]);

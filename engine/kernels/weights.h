@@ -17,7 +17,7 @@ struct Tensor {
 };
 
 struct Attributes {
-  int64_t heads = 0, layers = 0, padding_id = -1, segments = 0, asymmetric = 0;
+  int64_t heads = 0, layers = 0, padding_id = -1, segments = 0, asymmetric = 0, prescaled = 0;
   float epsilon = 0;
   std::string activation = "gelu";
 };

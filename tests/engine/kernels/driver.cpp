@@ -77,6 +77,7 @@ ToySizes draw_sizes(Draw& draw) {
   s.vocabulary = 1 + draw.below(40);
   s.segments = draw.below(2) == 0;
   s.asymmetric = draw.below(32);
+  s.prescaled = draw.below(32);
   s.padding_id = draw.below(2) == 0 ? -1 : draw.below(3);
   s.positions = 520;
   s.activation = draw.of({"gelu", "gelu", "gelu_tanh", "relu"});

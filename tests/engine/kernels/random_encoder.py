@@ -29,6 +29,7 @@ class RandomEncoder:
     padding_id: int = -1
     activation: str = "gelu"
     asymmetric: int = 0
+    prescaled: int = 0
     group: int | None = None
     inner_group: int | None = None
     epsilon: float = 1e-12
@@ -47,12 +48,14 @@ class RandomEncoder:
             floats(f"{name}.weight", size, scale=0.1, around=1)
             floats(f"{name}.bias", size, scale=0.1)
 
-        def linear(name: str, size_in: int, size_out: int, group: int | None) -> None:
+        def linear(name: str, size_in: int, size_out: int, group: int | None, kind: int) -> None:
             groups = 1 if group is None else size_in // group
             tensors[f"{name}.weight"] = draw.integers(-127, 128, (size_in, size_out), np.int8)
             scale = draw.uniform(0.5, 1.5, (groups, size_out)) / (70 * math.sqrt(size_in))
             tensors[f"{name}.scale"] = scale.astype(np.float32)
             floats(f"{name}.bias", size_out, scale=0.1)
+            if self.prescaled & kind:
+                tensors[f"{name}.prescale"] = draw.uniform(0.5, 2, size_in).astype(np.float32)
 
         floats("words", self.vocabulary, width)
         floats("positions", self.positions, width)
@@ -60,13 +63,13 @@ class RandomEncoder:
             floats("segments", 2, width)
         norm("embedding_norm", width)
         if width != hidden:
-            linear("projection", width, hidden, 64)
+            linear("projection", width, hidden, 64, 16)
         for i in range(self.layers):
-            linear(f"{i}.qkv", hidden, 3 * hidden, self.group)
-            linear(f"{i}.attention_output", hidden, hidden, self.group)
+            linear(f"{i}.qkv", hidden, 3 * hidden, self.group, 1)
+            linear(f"{i}.attention_output", hidden, hidden, self.group, 2)
             norm(f"{i}.attention_norm", hidden)
-            linear(f"{i}.intermediate", hidden, inner, self.group)
-            linear(f"{i}.output", inner, hidden, self.inner_group)
+            linear(f"{i}.intermediate", hidden, inner, self.group, 4)
+            linear(f"{i}.output", inner, hidden, self.inner_group, 8)
             norm(f"{i}.output_norm", hidden)
         floats("head.weight", hidden, 2, scale=hidden**-0.5)
         floats("head.bias", 2)
@@ -90,6 +93,7 @@ class RandomEncoder:
             segments=int(self.segments),
             activation=self.activation,
             asymmetric=self.asymmetric,
+            prescaled=self.prescaled,
         )
         graph = helper.make_graph(
             [node],
@@ -162,6 +166,8 @@ class RandomEncoder:
 
     def _linear(self, x: NDArray, w: dict[str, NDArray], name: str, kind: int) -> NDArray:
         weight, scale = w[f"{name}.weight"], w[f"{name}.scale"]
+        if self.prescaled & kind:
+            x = x * w[f"{name}.prescale"]
         parts = np.split(x, len(scale), axis=1)
         y = np.zeros((len(x), weight.shape[1]))
         for part, rows, by in zip(parts, np.split(weight, len(scale)), scale, strict=True):

@@ -20,6 +20,7 @@ if (reason := kernels.unavailable_reason()) is not None:
 ENCODERS = {
     "bert": RandomEncoder(),
     "grouped": RandomEncoder(hidden=128, heads=4, inner=576, group=64, inner_group=192, asymmetric=31),
+    "prescaled": RandomEncoder(hidden=128, heads=2, inner=512, asymmetric=15, prescaled=31, width=64),
     "electra": RandomEncoder(hidden=128, heads=2, width=64, inner_group=64, asymmetric=8),
     "roberta": RandomEncoder(hidden=192, heads=3, padding_id=1, segments=False, activation="gelu_tanh"),
     "relu": RandomEncoder(hidden=192, heads=12, activation="relu", inner=704),
