@@ -28,7 +28,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,17 @@ demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer ques
 
 test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
+
+# The kernels without ONNX Runtime: under sanitizers, and for Arm under an emulator where both are installed.
+DRIVER := tests/engine/kernels/build_driver.py
+ARM := aarch64-linux-gnu
+test-kernels:  ## Compare the int8 kernels' paths bit for bit, under sanitizers, and for Arm under qemu.
+	$(PYTHON) $(DRIVER) build/kernels/sanitized --sanitize
+	build/kernels/sanitized/driver $(CASES)
+	@if command -v $(ARM)-g++ qemu-aarch64 >/dev/null; then \
+		$(PYTHON) $(DRIVER) build/kernels/arm --compiler $(ARM)-g++ --machine aarch64 && \
+		qemu-aarch64 -cpu max -L /usr/$(ARM) build/kernels/arm/driver 3; \
+	else echo 'SKIPPED for Arm: install g++-$(ARM) and qemu-user'; fi
 
 # Checkers want to see one package; the sources lie in three top-level folders. So they see links.
 build/typed: $(SOURCES) Makefile

@@ -63,11 +63,13 @@ template <class P>
 struct OwnMemory {
   float* qkv;      // (rows, 3 · unit)
   float* tile;     // (block rows, group)
+  float* partial;  // (rows, panel)
   AttentionMemory<P> attention;
 
   OwnMemory(Arena& arena, const Model& m, int rows)
       : qkv(arena.take<float>(rows * stride_of(3 * unit_columns(m)))),
         tile(arena.take<float>(static_cast<size_t>(P::kRows) * kFusedGroup)),
+        partial(arena.take<float>(static_cast<size_t>(rows + P::kRows) * P::kPanel)),
         attention(arena, m.head_size()) {}
 };
 
@@ -171,7 +173,7 @@ class Encoder {
     });
     if (projected) {
       by_columns(m_.hidden, P::kPanel, [&](int column, int columns, int row, int rows) {
-        multiply<P>(m_.projection, s_.code, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+        multiply<P>(m_.projection, s_.code, row, rows, column, columns, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
           float* to = s_.hidden + r * stride_of(m_.hidden) + c;
           for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, y[j]);
         });
@@ -196,7 +198,7 @@ class Encoder {
       if (rows == 0) return;
       for (int t = 0; t < 3; ++t) {
         const int before = t * m_.hidden + u * unit;
-        multiply<P>(qkv, s_.code, row, rows, before, unit, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+        multiply<P>(qkv, s_.code, row, rows, before, unit, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
           float* to = own_.qkv + (r - row) * stride + t * unit + (c - before);
           for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, y[j]);
         });
@@ -216,7 +218,7 @@ class Encoder {
   // sum = product + hidden
   void add_product(const Linear& layer, const Codes<P>& in) {
     by_columns(m_.hidden, P::kPanel, [&](int column, int columns, int row, int rows) {
-      multiply<P>(layer, in, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+      multiply<P>(layer, in, row, rows, column, columns, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
         const size_t at = r * stride_of(m_.hidden) + c;
         for (int j = 0; j < kVectors<P>; ++j) store(s_.sum + at + 16 * j, add(y[j], load(s_.hidden + at + 16 * j)));
       });
@@ -236,7 +238,7 @@ class Encoder {
     const int group = layer.output.group;
     if (group > kFusedGroup) {
       by_columns(m_.inner, P::kPanel, [&](int column, int columns, int row, int rows) {
-        multiply<P>(layer.intermediate, s_.code, row, rows, column, columns, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+        multiply<P>(layer.intermediate, s_.code, row, rows, column, columns, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
           float* to = s_.inner + r * stride_of(m_.inner) + c;
           for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, act(y[j]));
         });
@@ -248,7 +250,7 @@ class Encoder {
       for (int first = column; first < column + columns; first += group) {
         for (int r = row; r < row + rows; r += P::kRows) {
           const int block = smaller(P::kRows, row + rows - r);
-          multiply<P>(layer.intermediate, s_.code, r, block, first, group, [&](int at, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
+          multiply<P>(layer.intermediate, s_.code, r, block, first, group, own_.partial, r == row, [&](int at, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
             float* to = own_.tile + (at - r) * group + (c - first);
             for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, act(y[j]));
           });
