@@ -30,3 +30,8 @@ def flags(source: Path, machine: str) -> list[str] | None:
         return None
     # The reference path is for checking the others: its speed is not worth a minute of compiling.
     return [*COMMON.split(), *(["-O2"] if source.name == "path_portable.cpp" else [])]
+
+
+def is_path(source: Path) -> bool:
+    """Whether this file needs instructions that a compiler may be too old for."""
+    return source.name in X86_PATHS or source.name in ARM_PATHS

@@ -1,7 +1,7 @@
 """Compiles the kernels into the package. Everything else about the project is in pyproject.toml.
 
-The library uses no Python API, so one build serves every Python: the wheel is ``py3-none-<platform>``. Without a
-compiler the package is pure Python, and the plain graphs run.
+The library uses no Python API, so one build serves every Python: the wheel is ``py3-none-<platform>``.
+Without a compiler the package is pure Python, and the plain graphs run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from setuptools.command.build_ext import build_ext
 # Builds run this file from the project's folder, which is not on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from build_kernels import KERNELS, flags  # noqa: E402
+from build_kernels import KERNELS, flags, is_path
+
 
 class BuildKernels(build_ext):
     """Compiles each file with its own flags, two at a time."""
@@ -33,19 +34,36 @@ class BuildKernels(build_ext):
                 raise OSError("they are not built on Windows")
             folder.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with ThreadPoolExecutor(2) as pool:
-                machine = platform.machine().lower()
-                jobs = [
-                    pool.submit(_compile, compiler, source, folder, chosen)
-                    for source in sorted(KERNELS.glob("*.cpp"))
-                    if (chosen := flags(source, machine)) is not None
-                ]
-                objects = [job.result() for job in jobs]
+            objects = self._objects(compiler, folder)
             shared = "-dynamiclib" if sys.platform == "darwin" else "-shared"
             _run([*compiler, shared, *objects, "-o", str(target), "-lpthread"])
         except OSError as error:
             target.unlink(missing_ok=True)
             self.warn(f"fastspan is installed without its int8 kernels, so its plain graphs run: {error}")
+
+    def _objects(self, compiler: list[str], folder: Path) -> list[str]:
+        """Compile every file for this machine. A path that the compiler is too old for is left out."""
+        machine = platform.machine().lower()
+        sources = [source for source in sorted(KERNELS.glob("*.cpp")) if flags(source, machine) is not None]
+        left_out: list[str] = []
+
+        def compiled(source: Path) -> str | None:
+            made = folder / f"{source.stem}.o"
+            chosen = [*(flags(source, machine) or []), *(f"-DFS_WITHOUT_{name}" for name in left_out)]
+            try:
+                _run([*compiler, *chosen, "-c", str(source), "-o", str(made)])
+            except OSError as error:
+                if not is_path(source):
+                    raise
+                self.warn(f"fastspan's int8 kernels go without {source.stem}: {error}")
+                left_out.append(source.stem)
+                return None
+            return str(made)
+
+        with ThreadPoolExecutor(2) as pool:
+            paths = list(pool.map(compiled, filter(is_path, sources)))
+            others = list(pool.map(compiled, (source for source in sources if not is_path(source))))
+        return [made for made in [*paths, *others] if made is not None]
 
     def get_ext_filename(self, ext_name: str) -> str:
         """A plain shared library, without the tag of a Python."""
@@ -63,17 +81,11 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", system if built else "any"
 
 
-def _compile(compiler: list[str], source: Path, folder: Path, chosen: list[str]) -> str:
-    made = folder / f"{source.stem}.o"
-    _run([*compiler, *chosen, "-c", str(source), "-o", str(made)])
-    return str(made)
-
-
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
-        raise OSError(f"{command[0]} failed: {lines[0] if lines else done.returncode}")
+        errors = [line for line in done.stderr.splitlines() if "error" in line]
+        raise OSError(f"{command[0]} failed: {errors[0] if errors else done.returncode}")
 
 
 setup(

@@ -66,7 +66,8 @@ def register(options: SessionOptions, *, threads: int, path: str = "") -> None:
     if (reason := unavailable_reason()) is not None:
         raise RuntimeError(reason)
     if path and path not in paths():
-        raise RuntimeError(f"the int8 kernels have no path {path!r} on this CPU; they have {', '.join(paths())}")
+        known = ", ".join(paths())
+        raise RuntimeError(f"the int8 kernels have no path {path!r} on this CPU; they have {known}")
     options.add_session_config_entry("fastspan.kernel_threads", str(threads))
     options.add_session_config_entry("fastspan.kernel_path", path)
     options.register_custom_ops_library(str(_FILE))

@@ -42,18 +42,18 @@ bool system_saves(unsigned mask) {
 
 constexpr unsigned kYmm = 0x6, kZmm = 0xe6, kTiles = 0x60000;
 
-bool has_avx2() { return system_saves(kYmm) && bit(cpuid(1, 0).c, 12) && bit(cpuid(7, 0).b, 5); }
+[[maybe_unused]] bool has_avx2() { return system_saves(kYmm) && bit(cpuid(1, 0).c, 12) && bit(cpuid(7, 0).b, 5); }
 
-bool has_avx512_vnni() {
+[[maybe_unused]] bool has_avx512_vnni() {
   const Registers r = cpuid(7, 0);
   // F, DQ, BW, VL and VNNI.
   return has_avx2() && system_saves(kZmm) && bit(r.b, 16) && bit(r.b, 17) && bit(r.b, 30) && bit(r.b, 31) && bit(r.c, 11);
 }
 
-bool has_avx_vnni() { return has_avx2() && bit(cpuid(7, 1).a, 4); }
+[[maybe_unused]] bool has_avx_vnni() { return has_avx2() && bit(cpuid(7, 1).a, 4); }
 
 // The kernel gives a process the use of tiles only when it asks. Asking twice does no harm.
-bool has_amx() {
+[[maybe_unused]] bool has_amx() {
   const Registers r = cpuid(7, 0);
   if (!has_avx512_vnni() || !bit(r.d, 24) || !bit(r.d, 25) || !system_saves(kTiles)) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
@@ -65,8 +65,8 @@ bool has_amx() {
 // Bits of the kernel's lists of what the CPU has.
 constexpr unsigned long kDotProduct = 1ul << 20, kI8mm = 1ul << 13;
 
-bool has_dot_product() { return (getauxval(AT_HWCAP) & kDotProduct) != 0; }
-bool has_i8mm() { return has_dot_product() && (getauxval(AT_HWCAP2) & kI8mm) != 0; }
+[[maybe_unused]] bool has_dot_product() { return (getauxval(AT_HWCAP) & kDotProduct) != 0; }
+[[maybe_unused]] bool has_i8mm() { return has_dot_product() && (getauxval(AT_HWCAP2) & kI8mm) != 0; }
 
 #elif defined(__aarch64__) && defined(__APPLE__)
 
@@ -82,15 +82,28 @@ bool has_i8mm() { return has_dot_product() && has("hw.optional.arm.FEAT_I8MM"); 
 
 }  // namespace
 
+// A path that the compiler was too old for is left out by setup.py.
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
+#ifndef FS_WITHOUT_path_amx
     {&kAmx, has_amx},
+#endif
+#ifndef FS_WITHOUT_path_avx512vnni
     {&kAvx512Vnni, has_avx512_vnni},
+#endif
+#ifndef FS_WITHOUT_path_avxvnni
     {&kAvxVnni, has_avx_vnni},
+#endif
+#ifndef FS_WITHOUT_path_avx2
     {&kAvx2, has_avx2},
+#endif
 #elif defined(__aarch64__)
+#ifndef FS_WITHOUT_path_neoni8mm
     {&kNeonI8mm, has_i8mm},
+#endif
+#ifndef FS_WITHOUT_path_neondot
     {&kNeonDot, has_dot_product},
+#endif
 #endif
     {&kPortable, always},
 };

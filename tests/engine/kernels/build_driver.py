@@ -1,4 +1,4 @@
-"""Builds the kernels' test driver: ``build_driver.py <out folder> [--compiler c++] [--machine x86_64] [--sanitize]``."""
+"""Builds the kernels' test driver into a folder, for this machine or another, under sanitizers or not."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def main() -> None:
             if (chosen := flags(source, asked.machine)) is not None
         ]
         objects = [job.result() for job in jobs]
-    link = [asked.compiler, *(SANITIZE.split() if asked.sanitize else []), *objects, "-o", str(asked.out / "driver")]
-    subprocess.run([*link, "-lpthread"], check=True)
+    link = [asked.compiler, *extra, *objects, "-o", str(asked.out / "driver"), "-lpthread"]
+    subprocess.run(link, check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Encoders of random weights: as the tensors of the kernels' operator, as a graph of it, and computed by numpy."""
+"""Encoders of random weights: as tensors of the kernels' operator, as its graph, and computed by numpy."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,7 @@ class RandomEncoder:
         """(2, rows) logits in float64, from docs/kernels.md alone."""
         w = {name: value.astype(np.float64) for name, value in self.tensors.items()}
         ends = feeds["cumulative_sequence_length"]
-        windows = [np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
+        windows = [np.arange(a, b) for a, b in itertools.pairwise(ends) if b > a]
         ids = feeds["input_ids"]
         numbers = np.zeros(len(ids), np.int64)
         for rows in windows:
@@ -162,7 +163,8 @@ class RandomEncoder:
 
     def _norm(self, x: NDArray, w: dict[str, NDArray], name: str) -> NDArray:
         d = x - x.mean(1, keepdims=True)
-        return d / np.sqrt((d**2).mean(1, keepdims=True) + self.epsilon) * w[f"{name}.weight"] + w[f"{name}.bias"]
+        unit = d / np.sqrt((d**2).mean(1, keepdims=True) + self.epsilon)
+        return unit * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def _linear(self, x: NDArray, w: dict[str, NDArray], name: str, kind: int) -> NDArray:
         weight, scale = w[f"{name}.weight"], w[f"{name}.scale"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_window_alone_has_the_bits_that_it_has_among_others() -> None:
     feeds = encoder.feeds([40, 3, 200, 512, 90])
     together = bits(run.run(None, feeds))
     ends = feeds["cumulative_sequence_length"]
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in itertools.pairwise(ends):
         alone = {name: values[begin:end] for name, values in feeds.items()}
         alone["cumulative_sequence_length"] = np.array([0, end - begin], np.int32)
         np.testing.assert_array_equal(bits(run.run(None, alone)), together[:, begin:end])
@@ -92,7 +93,8 @@ def test_runs_at_the_same_time_give_what_they_give_one_by_one() -> None:
     one_by_one = [bits(run.run(None, feed)) for feed in feeds]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(4):
-            for expected, got in zip(one_by_one, pool.map(lambda feed: run.run(None, feed), feeds), strict=True):
+            together = pool.map(lambda feed: run.run(None, feed), feeds)
+            for expected, got in zip(one_by_one, together, strict=True):
                 np.testing.assert_array_equal(expected, bits(got))
 
 
