@@ -32,8 +32,7 @@ FS_INLINE size_t stride_of(int width) { return static_cast<size_t>(width) + 16; 
 
 template <class P>
 struct SharedMemory {
-  float* hidden;         // (rows, hidden), what layers take and give; first the embeddings
-  float* sum;            // (rows, hidden): before a normalization
+  float* hidden;         // (rows, hidden), the residual stream; first the embeddings
   float* context;        // (rows, hidden)
   float* inner;          // (rows, inner); only where its groups are too large to be rounded at once
   Codes<P> code;         // of hidden, context
@@ -42,7 +41,6 @@ struct SharedMemory {
   SharedMemory(Arena& arena, const Model& m, int rows) {
     const size_t n = static_cast<size_t>(rows);
     hidden = arena.take<float>(n * stride_of(larger(m.hidden, m.width)));
-    sum = arena.take<float>(n * stride_of(m.hidden));
     context = arena.take<float>(n * stride_of(m.hidden));
     inner = arena.take<float>(n * stride_of(m.inner));
     take(arena, larger(m.hidden, m.width), rows, code);
@@ -215,20 +213,28 @@ class Encoder {
     });
   }
 
-  // sum = product + hidden
+  // Adds a product to the residual stream.
   void add_product(const Linear& layer, const Codes<P>& in) {
     by_columns(m_.hidden, P::kPanel, [&](int column, int columns, int row, int rows) {
       multiply<P>(layer, in, row, rows, column, columns, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
-        const size_t at = r * stride_of(m_.hidden) + c;
-        for (int j = 0; j < kVectors<P>; ++j) store(s_.sum + at + 16 * j, add(y[j], load(s_.hidden + at + 16 * j)));
+        float* to = s_.hidden + r * stride_of(m_.hidden) + c;
+        call_row(to, stride_of(m_.hidden));
+        for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, add(y[j], load(to + 16 * j)));
       });
     });
+  }
+
+  // A panel's columns of a row are too few for the CPU to see where the next row's lie: the next block's are called.
+  FS_INLINE void call_row(const float* row, size_t stride) {
+    if (!P::kCallsAhead) return;
+    const char* at = reinterpret_cast<const char*>(row + P::kRows * stride);
+    for (size_t i = 0; i < P::kPanel * sizeof(float); i += 64) __builtin_prefetch(at + i, 1, 3);
   }
 
   void normalize_rows(const Norm& norm, const Linear& next) {
     by_rows([&](int r) {
       float* out = s_.hidden + r * stride_of(m_.hidden);
-      normalize(s_.sum + r * stride_of(m_.hidden), m_.hidden, norm, m_.epsilon, out);
+      normalize(out, m_.hidden, norm, m_.epsilon, out);
       round_row<P>(next, out, s_.code, r);
     });
   }
@@ -240,6 +246,7 @@ class Encoder {
       by_columns(m_.inner, P::kPanel, [&](int column, int columns, int row, int rows) {
         multiply<P>(layer.intermediate, s_.code, row, rows, column, columns, own_.partial, true, [&](int r, int c, F(&y)[kVectors<P>]) FS_LAMBDA {
           float* to = s_.inner + r * stride_of(m_.inner) + c;
+          call_row(to, stride_of(m_.inner));
           for (int j = 0; j < kVectors<P>; ++j) store(to + 16 * j, act(y[j]));
         });
       });
@@ -262,7 +269,7 @@ class Encoder {
 
   void answer(const Norm& norm) {
     by_rows([&](int r) {
-      float* row = s_.sum + r * stride_of(m_.hidden);
+      float* row = s_.hidden + r * stride_of(m_.hidden);
       normalize(row, m_.hidden, norm, m_.epsilon, row);
       for (int k = 0; k < 2; ++k) {
         const float* weight = m_.head_weight + static_cast<size_t>(k) * m_.hidden;
