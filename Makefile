@@ -25,7 +25,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test test-reference golden test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test test-reference golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,17 @@ test-reference: .venv/.reference $(BUNDLED)/fastspan.json  ## Compare with PyTor
 
 golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
 	$(BIN)/python -m pytest --reference=record
+
+# The kernels without ONNX Runtime: under sanitizers, and for Arm under an emulator where both are installed.
+DRIVER := tests/engine/kernels/build_driver.py
+ARM := aarch64-linux-gnu
+test-kernels:  ## Compare the int8 kernels' paths bit for bit, under sanitizers, and for Arm under qemu.
+	$(PYTHON) $(DRIVER) build/kernels/sanitized --sanitize
+	build/kernels/sanitized/driver $(CASES)
+	@if command -v $(ARM)-g++ >/dev/null && command -v qemu-aarch64 >/dev/null; then \
+		$(PYTHON) $(DRIVER) build/kernels/arm --compiler $(ARM)-g++ --machine aarch64 && \
+		qemu-aarch64 -cpu max -L /usr/$(ARM) build/kernels/arm/driver 3; \
+	else echo 'SKIPPED for Arm: install g++-$(ARM) and qemu-user'; fi
 
 # Checkers want to see one package; the sources lie in three top-level folders. So they see links.
 build/typed: $(SOURCES) Makefile

@@ -1,0 +1,37 @@
+"""With which flags each source file of the kernels is compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+KERNELS = Path("engine/kernels")
+COMMON = "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno"
+AVX512 = "-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
+# A path's own file is compiled for its own instructions; all other files for the oldest CPU of the platform.
+X86_PATHS = {
+    "path_avx2.cpp": "-mavx2 -mfma",
+    "path_avxvnni.cpp": "-mavx2 -mfma -mavxvnni",
+    "path_avx512vnni.cpp": AVX512,
+    "path_amx.cpp": f"{AVX512} -mamx-tile -mamx-int8",
+}
+ARM_PATHS = {
+    "path_neondot.cpp": "-march=armv8.2-a+dotprod",
+    "path_neoni8mm.cpp": "-march=armv8.2-a+dotprod+i8mm",
+}
+PATHS = {"x86_64": X86_PATHS, "amd64": X86_PATHS, "aarch64": ARM_PATHS, "arm64": ARM_PATHS}
+
+
+def flags(source: Path, machine: str) -> list[str] | None:
+    """Flags for a source file; None where it is for another machine."""
+    paths = PATHS.get(machine, {})
+    if source.name in paths:
+        return f"{COMMON} {paths[source.name]}".split()
+    if source.name in X86_PATHS or source.name in ARM_PATHS:
+        return None
+    # The reference path is for checking the others: its speed is not worth a minute of compiling.
+    return [*COMMON.split(), *(["-O2"] if source.name == "path_portable.cpp" else [])]
+
+
+def is_path(source: Path) -> bool:
+    """Whether this file needs instructions that a compiler may be too old for."""
+    return source.name in X86_PATHS or source.name in ARM_PATHS

@@ -1,0 +1,11 @@
+"""The int8 kernels: a library of our own that ONNX Runtime runs int8 graphs with.
+
+It is optional. Where it is missing, or gives other numbers than it should, ``unavailable_reason`` says so in
+one sentence, and the plain int8 graph runs.
+"""
+
+from __future__ import annotations
+
+from fastspan.kernels.library import paths, register, unavailable_reason
+
+__all__ = ["paths", "register", "unavailable_reason"]

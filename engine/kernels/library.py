@@ -1,0 +1,83 @@
+"""Finds the compiled library, checks it, and registers it with a session's options.
+
+Only the file inside this package is ever loaded. A bundle names operators, never a library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxruntime import SessionOptions
+
+__all__ = ["paths", "register", "unavailable_reason"]
+
+_VERSION = 1
+_FILE = Path(__file__).with_name("libfastspan_kernels" + (".dylib" if sys.platform == "darwin" else ".so"))
+_REASONS = {
+    1: "the int8 kernels have nothing that this CPU can run",
+    2: "the int8 kernels compute other numbers than they should on this CPU",
+}
+
+
+@cache
+def unavailable_reason() -> str | None:
+    """Say why the kernels cannot be used here, in one sentence without a full stop; None where they can.
+
+    The first call loads the library and lets it compute a small fixed problem, in some milliseconds.
+    """
+    try:
+        library = _library()
+    except OSError as error:
+        if not _FILE.exists():
+            return "the int8 kernels were not compiled when FastSpan was installed"
+        return f"the int8 kernels could not be loaded: {error}"
+    if (version := library.fastspan_kernels_version()) != _VERSION:
+        return f"the int8 kernels are of version {version}, not {_VERSION}: install FastSpan again"
+    code = library.fastspan_kernels_self_test(b"")
+    return None if code == 0 else _REASONS.get(code, f"the int8 kernels' self-test gave {code}")
+
+
+def paths() -> tuple[str, ...]:
+    """The instruction sets that the kernels can use on this CPU, fastest first; the first is used.
+
+    Empty where the kernels are unavailable.
+    """
+    if unavailable_reason() is not None:
+        return ()
+    return tuple(_library().fastspan_kernels_paths().decode().split())
+
+
+def register(options: SessionOptions, *, threads: int, path: str = "") -> None:
+    """Let a session of these options run graphs of the kernels' operator.
+
+    Args:
+        options: Of one session to be made; ``intra_op_num_threads`` should be ``threads``.
+        threads: How many threads work is cut for. Results do not depend on it.
+        path: One of ``paths()``, for tests. Empty: the fastest.
+
+    Raises:
+        RuntimeError: The kernels are unavailable, or have no such path.
+    """
+    if (reason := unavailable_reason()) is not None:
+        raise RuntimeError(reason)
+    if path and path not in paths():
+        known = ", ".join(paths())
+        raise RuntimeError(f"the int8 kernels have no path {path!r} on this CPU; they have {known}")
+    options.add_session_config_entry("fastspan.kernel_threads", str(threads))
+    options.add_session_config_entry("fastspan.kernel_path", path)
+    options.register_custom_ops_library(str(_FILE))
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(_FILE))
+    library.fastspan_kernels_version.restype = ctypes.c_int
+    library.fastspan_kernels_paths.restype = ctypes.c_char_p
+    library.fastspan_kernels_self_test.argtypes = [ctypes.c_char_p]
+    library.fastspan_kernels_self_test.restype = ctypes.c_int
+    return library
