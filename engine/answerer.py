@@ -72,8 +72,8 @@ class QuestionAnswerer:
             revision: With a hub id: branch, tag or commit.
             options: How to load it.
             **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
-                ``optimize_for``, ``threads``, ``spinning``, ``token_budget``, ``gpu_memory_limit`` or
-                ``profile``.
+                ``optimize_for``, ``threads``, ``spinning``, ``token_budget``, ``gpu_memory_limit``,
+                ``profile`` or ``kernels``.
 
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.
@@ -181,7 +181,7 @@ class QuestionAnswerer:
             )
         if on_error not in get_args(OnError):
             raise InputError(f"on_error must be 'raise' or 'yield', not {shown(on_error)}.")
-        layout = self._loaded.session.graph.layout
+        on_gpu = self._loaded.session.graph.target == "cuda"
         return stream(
             iter(pairs),
             Stages(
@@ -191,7 +191,7 @@ class QuestionAnswerer:
                 start=self._start,
                 finish=lambda runs: self._decode(runs, chosen),
             ),
-            chunk=GPU_CHUNK if layout == "packed" else CHUNK,
+            chunk=GPU_CHUNK if on_gpu else CHUNK,
             # With workers, the next chunk is encoded and queued while the one before it still runs.
             ahead=1 if self._workers is not None else 0,
             on_error=on_error,
@@ -251,7 +251,7 @@ class QuestionAnswerer:
     ) -> Iterable[tuple[Logits, Logits]]:
         """Start runs in threads, where that lets work overlap; else they run as their logits are taken."""
         # Even one batch leaves this thread free to encode, where a GPU runs it.
-        on_gpu = session.graph.layout == "packed"
+        on_gpu = session.graph.target == "cuda"
         if self._workers is not None and (on_gpu or len(batches) > 1):
             return self._workers.start(session, batches, deadline)
         return map(partial(session.run, deadline=deadline), batches)
@@ -301,7 +301,9 @@ def _plan(loaded: LoadedBundle, pairs: Sequence[EncodedPair]) -> tuple[list[list
     windows = [window for pair in pairs for window in pair.windows]
     lengths = [len(window.input_ids) for window in windows]
     session = loaded.session
-    if session.graph.layout == "packed":
+    if session.graph.target == "cpu-kernels":
+        groups = plan_packed(lengths, loaded.settings.batch_tokens)
+    elif session.graph.layout == "packed":
         groups = plan_packed(lengths, loaded.options.token_budget)
     elif session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
         groups = plan_padded(lengths, loaded.options.token_budget)

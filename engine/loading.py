@@ -13,15 +13,18 @@ from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import parse_object
 from fastspan.bundle.variants import Graph, ProviderKind, VariantName
 from fastspan.errors import BundleError, ProviderError
+from fastspan.kernels import paths as kernel_paths
+from fastspan.kernels import unavailable_reason as why_no_kernels
 from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.options import LoadOptions
-from fastspan.runtime.batching import SHORT_BATCH_TOKENS
+from fastspan.runtime.batching import KERNEL_BATCH_TOKENS, SHORT_BATCH_TOKENS
+from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.provider_options import default_options, make_cache_folders
 from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolve_provider
 from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
-__all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
+__all__ = ["LoadedBundle", "default_settings", "kernel_path", "load_bundle", "with_settings"]
 
 _TRIES = 10
 
@@ -101,8 +104,11 @@ def _has_graph(bundle: Bundle, variant: str, kind: ProviderKind) -> bool:
 
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
     kind = provider_kind(provider)
-    choice = choose_variant(bundle.manifest, options.variant, kind, cpu_features())
-    graph = choice.variant.graph_for(kind)
+    choice = choose_variant(
+        bundle.manifest, options.variant, kind, cpu_features(), kernel_path(options.kernels)
+    )
+    graph, told = _graph(choice, kind, options)
+    choice = replace(choice, reason=f"{choice.reason}{told}")
     model = bundle.manifest.model
     # All at one moment: what is opened stays whole while the folder is replaced.
     contents = bundle.read(*bundle.files_for(graph))
@@ -113,7 +119,7 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
         segment_ids=model.segment_ids,
         max_positions=model.max_positions,
     )
-    settings, profile = _settle(bundle, options, choice.variant.name, kind, runtime_version)
+    settings, profile = _settle(bundle, options, choice.variant.name, graph, kind, runtime_version)
     padding_id = _padding_id(config, model.vocab_size)
     read = _Reader(bundle, graph, GraphBytes.of(graph, contents))
     del contents  # or the weights would lie in memory twice
@@ -132,6 +138,22 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
     )
 
 
+def kernel_path(wanted: bool = True) -> str:
+    """Return what FastSpan's own kernels run on here, such as ``"avx2"``; empty where they do not run."""
+    return next(iter(kernel_paths()), "") if wanted else ""
+
+
+def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Graph, str]:
+    """The graph that runs, and what is to be said of the kernels: nothing where none is made for them."""
+    made_for_them = any(graph.target == "cpu-kernels" for graph in choice.variant.graphs)
+    if kind != "cpu" or not made_for_them:
+        return choice.variant.graph_for(kind), ""
+    unavailable = why_no_kernels() if options.kernels else "kernels=False was asked for"
+    if unavailable is not None:
+        return choice.variant.graph_for(kind), f" Its plain graph runs: {unavailable}."
+    return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({kernel_path()})."
+
+
 def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:
     """Return the same bundle, verified already, with a session of its own that runs with other settings."""
     provider = loaded.session.settings.provider
@@ -142,13 +164,14 @@ def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:
     return replace(loaded, session=session, settings=settings)
 
 
-def default_settings(options: LoadOptions, variant: VariantName) -> RunSettings:
+def default_settings(options: LoadOptions, variant: VariantName, graph: Graph) -> RunSettings:
     """Return how windows are run where no profile says better.
 
     Args:
         options: ``optimize_for``, ``threads`` and ``spinning`` are used.
         variant: What runs. A dynamic int8 scale spans the batch: alone, a window's answer cannot depend on
             its company.
+        graph: Which of its graphs runs. The kernels have a scale a row, so windows may share a run.
     """
     threads = options.threads or usable_cores()
     latency = options.optimize_for == "latency"
@@ -157,15 +180,21 @@ def default_settings(options: LoadOptions, variant: VariantName) -> RunSettings:
         workers=1 if latency else threads,
         spinning=latency if options.spinning is None else options.spinning,
         block_base=0,
-        batch_tokens=1 if variant == "int8" else SHORT_BATCH_TOKENS,
+        batch_tokens=_batch_tokens(variant, graph),
     )
 
 
+def _batch_tokens(variant: VariantName, graph: Graph) -> int:
+    if graph.target == "cpu-kernels":
+        return KERNEL_BATCH_TOKENS
+    return 1 if variant == "int8" else SHORT_BATCH_TOKENS
+
+
 def _settle(
-    bundle: Bundle, options: LoadOptions, variant: VariantName, kind: str, runtime_version: str
+    bundle: Bundle, options: LoadOptions, variant: VariantName, graph: Graph, kind: str, runtime_version: str
 ) -> tuple[RunSettings, str]:
     """Choose between the defaults and the profile; what was asked for goes before both."""
-    settings = default_settings(options, variant)
+    settings = default_settings(options, variant, graph)
     if not options.profile:
         return settings, "none: profile=False was asked for."
     if kind != "cpu":
@@ -198,7 +227,7 @@ def _session(
     padding_id: int,
 ) -> Session:
     bundle, graph = read.bundle, read.graph
-    packed = graph.layout == "packed"
+    packed = graph.target == "cuda" and graph.layout == "packed"
     # A replayed run is one launch instead of hundreds, which is what a single window waits for.
     longest = bundle.manifest.max_length if packed and options.optimize_for == "latency" else 0
     defaults = default_options(
@@ -223,6 +252,8 @@ def _session(
         from fastspan.runtime.cuda.session import CudaSession  # a CPU never needs it
 
         return CudaSession(bundle.folder, graph, chosen, read)
+    if graph.target == "cpu-kernels":
+        return KernelSession(bundle.folder, graph, chosen, read)
     return OnnxSession(bundle.folder, graph, chosen, read)
 
 

@@ -238,6 +238,7 @@ class LoadOverrides(TypedDict, total=False):
     token_budget: int
     gpu_memory_limit: int | None
     profile: bool
+    kernels: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +261,8 @@ class LoadOptions:
             does not fit is run again in halves.
         profile: Use what ``fastspan tune`` measured on this machine, where it did; ``Info.profile`` says
             whether. What is given here goes before it.
+        kernels: Run int8 on a CPU with FastSpan's own kernels, where they were compiled and the bundle has a
+            graph for them; ``Info.reason`` says whether.
     """
 
     variant: str = "auto"
@@ -271,6 +274,7 @@ class LoadOptions:
     token_budget: int = 16384
     gpu_memory_limit: int | None = None
     profile: bool = True
+    kernels: bool = True
 
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
@@ -292,6 +296,7 @@ class LoadOptions:
         if self.gpu_memory_limit is not None:
             _whole("gpu_memory_limit", self.gpu_memory_limit, 1)
         _flag("profile", self.profile)
+        _flag("kernels", self.kernels)
 
     def override(self, changes: Mapping[str, Any]) -> LoadOptions:
         """Return these options with ``changes`` made.

@@ -12,6 +12,9 @@ from fastspan.machine.cpu import CpuFeatures
 
 __all__ = ["Choice", "choose_variant", "preferred_variants"]
 
+# The kernels' path for every CPU, which is there to be compared with, not to be fast.
+_PORTABLE = "portable"
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -27,19 +30,21 @@ class Choice:
 
 
 def choose_variant(
-    manifest: Manifest, requested: str, provider_kind: ProviderKind, cpu: CpuFeatures
+    manifest: Manifest, requested: str, provider_kind: ProviderKind, cpu: CpuFeatures, kernels: str = ""
 ) -> Choice:
     """Choose the variant to load.
 
-    ``"auto"`` takes fp16 on CUDA; int8 on a CPU that sums 8-bit products in one instruction (VNNI, or the dot
-    product of arm64); fp32 otherwise. Where the bundle lacks that, or has it for other providers only, or it
-    missed its parity gate and nobody accepted the loss, the next best is taken, and the reason says so.
+    ``"auto"`` takes fp16 on CUDA; int8 on a CPU for which FastSpan's own kernels are made, where the bundle
+    has a graph for them, or that sums 8-bit products in one instruction (VNNI, or the dot product of arm64);
+    fp32 otherwise. Where the bundle lacks that, or has it for other providers only, or it missed its parity
+    gate and nobody accepted the loss, the next best is taken, and the reason says so.
 
     Args:
         manifest: The bundle's manifest.
         requested: ``"auto"`` or a variant's name.
         provider_kind: Where it will run.
         cpu: This machine's instruction sets; they count only for ``"cpu"``.
+        kernels: What FastSpan's own kernels run on here, such as ``"avx2"``; empty where they do not run.
 
     Raises:
         BundleError: The requested variant is not in the bundle or has no graph for this provider, or
@@ -55,7 +60,9 @@ def choose_variant(
         variants[requested].graph_for(provider_kind)
         return Choice(variants[requested], f"{requested} was asked for.")
 
-    order, because = preferred_variants(provider_kind, cpu)
+    int8 = variants.get("int8")
+    made_for_them = int8 is not None and any(graph.target == "cpu-kernels" for graph in int8.graphs)
+    order, because = preferred_variants(provider_kind, cpu, kernels if made_for_them else "")
     passed_over: list[str] = []
     for name in order:
         fault = _fault(variants.get(name), provider_kind)
@@ -71,12 +78,15 @@ def choose_variant(
     )
 
 
-def preferred_variants(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[Sequence[VariantName], str]:
+def preferred_variants(
+    provider_kind: ProviderKind, cpu: CpuFeatures, kernels: str = ""
+) -> tuple[Sequence[VariantName], str]:
     """Say which variants ``"auto"`` prefers, whatever a bundle holds.
 
     Args:
         provider_kind: Where it will run.
         cpu: This machine's instruction sets; they count only for ``"cpu"``.
+        kernels: What FastSpan's own kernels run on here; empty where they do not run.
 
     Returns:
         The names, best first, and a clause that says what makes the first the best.
@@ -85,6 +95,12 @@ def preferred_variants(provider_kind: ProviderKind, cpu: CpuFeatures) -> tuple[S
         return ("fp16", "fp32", "int8"), "fp16 is the fastest on CUDA"
     if provider_kind == "other":
         return ("fp32", "fp16", "int8"), "fp32 is what every provider can run"
+    if kernels not in ("", _PORTABLE):
+        return (
+            "int8",
+            "fp32",
+            "fp16",
+        ), f"FastSpan's own kernels run it on this {cpu.machine} CPU ({kernels})"
     if cpu.int8_dot_product is not None:
         return ("int8", "fp32", "fp16"), f"this {cpu.machine} CPU has {cpu.int8_dot_product}, which int8 uses"
     # Without such an instruction int8 gains so much less over fp32 that its small loss of accuracy is the

@@ -2,18 +2,23 @@
 
 On a CPU a batch is no faster than its windows one after the other (``docs/performance.md``), and padding is
 wasted work. A dynamic int8 scale is taken over a batch, so that an answer would depend on the other windows
-in it. So windows of equal length share a run only while they are short, and never in int8. On a GPU windows
-are sorted by length and packed under a token budget.
+in it. So windows of equal length share a run only while they are short, and never in plain int8. FastSpan's
+own int8 kernels have a scale a row and no padding: windows of any lengths share a run, up to a budget. On a
+GPU windows are sorted by length and packed under a token budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["SHORT_BATCH_TOKENS", "plan_equal_lengths", "plan_packed", "plan_padded"]
+__all__ = ["KERNEL_BATCH_TOKENS", "SHORT_BATCH_TOKENS", "plan_equal_lengths", "plan_packed", "plan_padded"]
 
 # Up to about this many tokens, windows of equal length gain from sharing one matrix product.
 SHORT_BATCH_TOKENS = 128
+
+# Tokens that share a run of the kernels. Weights are read once for all of them; from about so many on that
+# gains nothing more, and a deadline is looked at between runs.
+KERNEL_BATCH_TOKENS = 512
 
 
 def plan_equal_lengths(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

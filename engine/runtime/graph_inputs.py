@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastspan.text.encoder import Window
 
-__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "pack", "pad"]
+__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "join", "pack", "pad"]
 
 BUCKET_STEP = 32
 """Lengths of single windows are rounded up to a multiple of this many tokens."""
@@ -118,6 +118,28 @@ def pack(windows: Sequence[Window], *, bucket: int | None = None, padding_id: in
         "cumulative_sequence_length": np.concatenate(([0], ends)).astype(np.int32),
     }
     return Packed(feeds, asked)
+
+
+def join(windows: Sequence[Window], inputs: Sequence[str]) -> dict[str, NDArray[np.int32]]:
+    """Join windows end to end for FastSpan's own kernels, which count positions themselves.
+
+    Args:
+        windows: At least one.
+        inputs: Names of the graph's inputs, some of ``input_ids``, ``token_type_ids`` and
+            ``cumulative_sequence_length``.
+
+    Returns:
+        Input name → *Shape:* ``(tokens,)``; ``cumulative_sequence_length`` of ``(windows + 1,)``: 0, then
+        where each window ends.
+    """
+    ends = np.zeros(len(windows) + 1, np.int32)
+    np.cumsum([len(window.input_ids) for window in windows], out=ends[1:])
+    made = {"cumulative_sequence_length": ends}
+    for name, part in (("input_ids", "input_ids"), ("token_type_ids", "type_ids")):
+        if name in inputs:
+            rows = [getattr(window, part) for window in windows]
+            made[name] = (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(np.int32)
+    return {name: made[name] for name in inputs}
 
 
 def bucket_lengths(longest: int) -> tuple[int, ...]:

@@ -180,7 +180,7 @@ class OnnxSession:
         return start, end
 
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
-        feeds = pad(windows, self.graph.inputs, self.settings.padding_id)
+        feeds = self._feeds(windows)
         session = self._session if os.getpid() == self._process else self._after_fork()
         limited = nullcontext() if deadline is None else terminated_at(deadline)
         try:
@@ -190,7 +190,18 @@ class OnnxSession:
             raise
         except Exception as error:
             raise self._failure(windows, deadline, error) from error
-        return start, end
+        return self._rows(windows, start), self._rows(windows, end)
+
+    def _feeds(self, windows: Sequence[Window]) -> Mapping[str, Any]:
+        """The graph's inputs."""
+        return pad(windows, self.graph.inputs, self.settings.padding_id)
+
+    def _rows(self, windows: Sequence[Window], logits: Logits) -> Logits:
+        """The graph's output, a row a window."""
+        return logits
+
+    def _prepare(self, options: Any) -> None:
+        """What the session's options need beyond the settings."""
 
     def _touching_gpu(self, deadline: float | None = None) -> AbstractContextManager[None]:
         """The context in which the provider's device is used."""
@@ -235,9 +246,10 @@ class OnnxSession:
         if needs_cuda(settings.provider):
             preload_cuda(ort)
         if self.graph.layout == "packed":
-            # It was made to run on the GPU as a whole: an operator that went elsewhere would go unnoticed,
-            # and could not be captured. Shapes differ from run to run, so there is no pattern to learn.
+            # One for a GPU was made to run there as a whole: an operator that went elsewhere would go
+            # unnoticed, and could not be captured. Shapes differ from run to run, so there is no pattern to learn.
             options.enable_mem_pattern = False
+        self._prepare(options)
         if not on_cpu:
             options.add_session_config_entry(_NO_FALLBACK, "1")
         try:

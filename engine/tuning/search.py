@@ -230,7 +230,9 @@ class _Search:
         self, mode: OptimizeFor, changes: Callable[[RunSettings], Changes], texts: Texts, end: float
     ) -> RunSettings:
         """Climb from the defaults, and return to them unless the summit is faster in a duel of its own."""
-        defaults = default_settings(replace(self._loaded.options, optimize_for=mode), self._variant)
+        defaults = default_settings(
+            replace(self._loaded.options, optimize_for=mode), self._variant, self._loaded.session.graph
+        )
         time_left = end - time.monotonic()
         best = self._climb(mode, defaults, changes(defaults), texts, end - time_left / 5)
         if best != defaults and sum(trial.kept for trial in self.trials if trial.mode == mode) > 1:
