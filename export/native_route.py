@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
 
-from fastspan.bundle.variants import Graph, Target, Variant
+from fastspan.bundle.variants import Graph, Layout, Target, Variant
 from fastspan.export.graphs.builder import IR_VERSION, OPSET, WeightFile
 from fastspan.export.graphs.cuda_graphs import CudaLowering, PackedCudaLowering
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
 from fastspan.export.graphs.model import EncoderModel
 from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.kernel_graph import kernel_graph
+from fastspan.export.int8.kernel_layers import quantize_for_kernels, unfit_for_kernels
 from fastspan.export.options import ExportOptions
 from fastspan.text.encoder import Encoder
 
@@ -41,23 +43,22 @@ def lower_natively(
     Returns:
         The variants, their parity not yet measured.
     """
-    made = []
-    for name in ("fp32", "fp16", "int8"):
-        if name != "fp32" and name not in options.variants:
-            continue
-        stage(f"lowering to {name}")
-        if name == "fp32":
-            made.append(_fp32(model, folder))
-        elif name == "fp16":
-            made.append(_fp16(model, folder))
-        else:
-            made.append(_int8(model, texts, folder, options, stage))
+    stage("lowering to fp32")
+    with WeightFile(folder / "model.onnx_data") as weights:
+        made = [_fp32(model, weights)]
+    if "fp16" in options.variants:
+        stage("lowering to fp16")
+        made.append(_fp16(model, folder))
+    if "int8" in options.variants:
+        stage("lowering to int8")
+        made.append(_int8(model, texts, weights, options, stage))
     return made
 
 
-def _fp32(model: EncoderModel, folder: Path) -> Variant:
-    with WeightFile(folder / "model.onnx_data") as weights:
-        graphs = (
+def _fp32(model: EncoderModel, weights: WeightFile) -> Variant:
+    return Variant(
+        name="fp32",
+        graphs=(
             _write(Lowering(model, weights), "model.onnx", weights, target="any", note="interchange"),
             _write(
                 CpuLowering(model, weights),
@@ -66,8 +67,10 @@ def _fp32(model: EncoderModel, folder: Path) -> Variant:
                 target="cpu",
                 note="no mask, fused attention; shares the interchange graph's weights",
             ),
-        )
-    return Variant(name="fp32", graphs=graphs, parity=None, target="any CPU or GPU")
+        ),
+        parity=None,
+        target="any CPU or GPU",
+    )
 
 
 def _fp16(model: EncoderModel, folder: Path) -> Variant:
@@ -101,40 +104,89 @@ def _fp16(model: EncoderModel, folder: Path) -> Variant:
 def _int8(
     model: EncoderModel,
     texts: Encoder,
-    folder: Path,
+    tables: WeightFile,
     options: ExportOptions,
     stage: Callable[[str], None],
 ) -> Variant:
+    """The plain graph, and where the model allows it the one for our own kernels.
+
+    Args:
+        model: The model.
+        texts: The bundle's tokenizer.
+        tables: The fp32 graphs' weights, whose embedding tables the kernels read, too.
+        options: How.
+        stage: Told in a few words which step begins.
+    """
+    folder, recipe = tables.path.parent, options.int8
     stage("observing activations")
-    model, quantized = options.int8.quantize(model, texts, options.cores)
-    stage("writing int8")
+    seen = recipe.observe(model, texts, options.cores)
+    stage("rounding for the plain int8 graph")
+    moved, quantized = recipe.quantize(model, seen)
     with WeightFile(folder / "model_int8.onnx_data") as weights:
-        graph = _write(
-            Int8Lowering(model, quantized, weights),
-            "model_int8.onnx",
-            weights,
-            target="cpu",
-            note="s8 weights, u8 activations; exact on every CPU",
-        )
+        graphs = [
+            _write(
+                Int8Lowering(moved, quantized, weights),
+                "model_int8.onnx",
+                weights,
+                target="cpu",
+                note="s8 weights, u8 activations; exact on every CPU",
+            )
+        ]
+    plain = {name for name, layer in quantized.items() if not layer.compensated}
+    unfit = "layers are kept in fp32" if recipe.keep else unfit_for_kernels(model)
+    if unfit is not None:
+        stage(f"no graph for the int8 kernels: {unfit}")
+    else:
+        stage("rounding for the int8 kernels")
+        moved, layers = quantize_for_kernels(model, seen)
+        plain |= {name for name, layer in layers.items() if not layer.compensated}
+        with WeightFile(folder / "model_int8_kernels.onnx_data") as weights:
+            graphs.append(_kernels(kernel_graph(moved, layers, weights, tables), weights, tables))
+    if plain:
+        stage(f"rounded to nearest, for want of usable statistics: {', '.join(sorted(plain))}")
     return Variant(
-        name="int8", graphs=(graph,), parity=None, target="any CPU, fastest with an 8-bit dot product"
+        name="int8", graphs=tuple(graphs), parity=None, target="any CPU, fastest with an 8-bit dot product"
+    )
+
+
+def _kernels(graph: onnx.ModelProto, weights: WeightFile, tables: WeightFile) -> Graph:
+    return _written(
+        graph,
+        "model_int8_kernels.onnx",
+        (weights, tables),
+        target="cpu-kernels",
+        layout="packed",
+        note="FastSpan's own operator: a scale a row, windows of any lengths joined end to end; shares the "
+        "interchange graph's embeddings",
     )
 
 
 def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target, note: str) -> Graph:
-    """Lower, write the graph beside its weights, and check it as onnx.checker does."""
-    graph = lowering.lower()
-    path = weights.path.with_name(name)
+    """Lower, and write the graph beside its weights."""
+    return _written(lowering.lower(), name, (weights,), target=target, layout=lowering.layout, note=note)
+
+
+def _written(
+    graph: onnx.ModelProto,
+    name: str,
+    files: Sequence[WeightFile],
+    *,
+    target: Target,
+    layout: Layout,
+    note: str,
+) -> Graph:
+    """Write a graph beside its weights, and check it as onnx.checker does."""
+    path = files[0].path.with_name(name)
     path.write_bytes(graph.SerializeToString())
-    weights.flush()
+    files[0].flush()
     onnx.checker.check_model(str(path))
     place = path.parent.name
     return Graph(
         file=f"{place}/{name}",
         target=target,
-        layout=lowering.layout,
+        layout=layout,
         inputs=tuple(value.name for value in graph.graph.input),
-        data=(f"{place}/{weights.path.name}",),
+        data=tuple(f"{place}/{file.path.name}" for file in files),
         opset=OPSET,
         ir_version=IR_VERSION,
         note=note,

@@ -247,7 +247,7 @@ class OnnxSession:
             preload_cuda(ort)
         if self.graph.layout == "packed":
             # One for a GPU was made to run there as a whole: an operator that went elsewhere would go
-            # unnoticed, and could not be captured. Shapes differ from run to run: there is no pattern to learn.
+            # unnoticed, and could not be captured. Shapes differ from run to run, so no pattern repeats.
             options.enable_mem_pattern = False
         self._prepare(options)
         if not on_cpu:

@@ -6,7 +6,7 @@ targets, read the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +16,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["GraphBuilder", "WeightFile"]
+__all__ = ["KERNELS", "MICROSOFT", "GraphBuilder", "WeightFile"]
 
 MICROSOFT = "com.microsoft"
+KERNELS = "fastspan"  # operators of our own, see docs/kernels.md
 OPSET = 17  # the first with LayerNormalization; every runtime of the last years reads it
 IR_VERSION = 8
 # Smaller tensors stay inside the graph: shape inference and constant folding want to see them.
@@ -48,7 +49,10 @@ class WeightFile:
         self._file.flush()
 
     def place(self, name: str, array: npt.NDArray[Any]) -> tuple[int, int]:
-        """Write ``array`` unless a tensor of that name is there; return its offset and length in bytes."""
+        """Write ``array`` unless a tensor of that name is there; return its offset and length in bytes.
+
+        What is there can be asked for when the file is closed, too.
+        """
         if name not in self._places:
             self._file.write(b"\0" * (-self._offset % _PAGE))
             self._offset += -self._offset % _PAGE
@@ -79,10 +83,34 @@ class GraphBuilder:
         self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
-    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
-        """Add an initializer of that name; the same name twice means the same tensor."""
+    def answer(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Mapping[str, tuple[str, ...]],
+        *,
+        domain: str,
+        **attributes: Any,
+    ) -> None:
+        """Add a node whose outputs are graph outputs, float32, given with their shapes."""
+        self._nodes.append(
+            helper.make_node(op, list(inputs), list(outputs), name=op, domain=domain, **attributes)
+        )
+        self._outputs += [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            for name, shape in outputs.items()
+        ]
+
+    def constant(self, name: str, array: npt.NDArray[Any], file: WeightFile | None = None) -> str:
+        """Add an initializer of that name; the same name twice means the same tensor.
+
+        Args:
+            name: Its name.
+            array: Its values.
+            file: Where it goes if it is large; None: where the graph's weights go.
+        """
         if name not in self._initializers:
-            file = self._weights
+            file = file or self._weights
             if file is not None and array.nbytes > _INLINE_BYTES:
                 offset, length = file.place(name, array)
                 tensor = TensorProto(
@@ -140,8 +168,8 @@ class GraphBuilder:
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
         imports = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == MICROSOFT for node in self._nodes):
-            imports.append(helper.make_opsetid(MICROSOFT, 1))
+        used = {node.domain for node in self._nodes}
+        imports += [helper.make_opsetid(domain, 1) for domain in (MICROSOFT, KERNELS) if domain in used]
         model = helper.make_model(
             graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="fastspan"
         )

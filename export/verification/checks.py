@@ -24,7 +24,9 @@ from fastspan.export.verification.comparison import (
 )
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
+from fastspan.kernels import unavailable_reason as why_no_kernels
 from fastspan.machine.cpu import usable_cores
+from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import EncodedPair, Encoder
 
@@ -256,7 +258,8 @@ class _Bench:
     def _run(self, graph: Graph, pairs: Sequence[EncodedPair]) -> Logits:
         found, left = self._rest(graph.file, pairs)
         if left:
-            session = OnnxSession(self._folder, graph, self._settings)
+            kind = KernelSession if graph.target == "cpu-kernels" else OnnxSession
+            session = kind(self._folder, graph, self._settings)
             with self._progress.bar(f"running {graph.file}", len(list(windows_of(left)))) as step:
                 found += logits_of(session, left, step)
         return found
@@ -294,5 +297,7 @@ def _interchange(folder: Path, manifest: Manifest) -> Graph:
 
 
 def _runs_here(graph: Graph) -> bool:
-    """Whether a CPU runs the graph."""
+    """Whether this machine's CPU runs the graph."""
+    if graph.target == "cpu-kernels":
+        return why_no_kernels() is None
     return graph.target != "cuda"
