@@ -61,7 +61,7 @@ class BuildKernels(build_ext):
             return str(made)
 
         with ThreadPoolExecutor(2) as pool:
-            # The table of paths comes last, when it is known which there are; without a compiler the first file fails.
+            # The table of paths comes last, when it is known which there are.
             last = KERNELS / "paths.cpp"
             others = list(pool.map(compiled, [s for s in sources if not is_path(s) and s != last]))
             paths = list(pool.map(compiled, filter(is_path, sources)))
