@@ -61,9 +61,11 @@ class BuildKernels(build_ext):
             return str(made)
 
         with ThreadPoolExecutor(2) as pool:
+            # The table of paths comes last, when it is known which there are.
+            last = KERNELS / "paths.cpp"
+            others = list(pool.map(compiled, [s for s in sources if not is_path(s) and s != last]))
             paths = list(pool.map(compiled, filter(is_path, sources)))
-            others = list(pool.map(compiled, (source for source in sources if not is_path(source))))
-        return [made for made in [*paths, *others] if made is not None]
+            return [made for made in [*others, *paths, compiled(last)] if made is not None]
 
     def get_ext_filename(self, ext_name: str) -> str:
         """A plain shared library, without the tag of a Python."""

@@ -1,10 +1,9 @@
 // A linear layer: integer products of blocks of rows and panels of columns, and the floats made of them.
 //
 // Float order of one element, on every path:
-//   y = float(sum of group 0) · (row's scale · column's scale)
-//   y = fma(float(sum of group g), row's scale · column's scale, y)        for g = 1, 2, …
+//   y = bias
+//   y = fma(float(sum of group g) · row's scale, column's scale, y)        for g = 0, 1, 2, …
 //   and behind each of these, where asymmetric: y = fma(row's centre, column's centre, y)
-//   y = y + bias
 #pragma once
 #include "inlining.h"
 #include "rounding.h"
@@ -13,6 +12,7 @@ namespace {
 
 // What a product does at each of its steps where there is nothing else to do.
 struct Nothing {
+  FS_INLINE void call() {}
   FS_INLINE void some(int) {}
 };
 
@@ -34,60 +34,71 @@ class Drain {
     row_scale_ = in_.scale + group * in_.rows + row;
     if (layer_.asymmetric) centre_ = layer_.centre + at, row_centre_ = in_.centre + group * in_.rows + row;
     part_ = partial_ + place * P::kPanel;
-    row_ = row, rows_ = rows, column_ = column, next_ = 0;
-    first_ = group == 0, last_ = group + 1 == layer_.groups();
+    row_ = row, left_ = rows, column_ = column;
+    kind_ = (group == 0 ? kFirst : 0) | (group + 1 == layer_.groups() ? kLast : 0) | (layer_.asymmetric ? kCentred : 0);
   }
   FS_INLINE void call_ahead(const void* from) { ahead_ = static_cast<const char*>(from); }
   FS_INLINE void call_ahead(int lines) { lines_ahead_ = lines; }
-  FS_INLINE void rest() { some(rows_); }
-  FS_INLINE void some(int count) {
+  FS_INLINE void rest() { rows(left_); }
+  FS_INLINE void call() {
     for (int i = 0; i < lines_ahead_; ++i, ahead_ += 64) __builtin_prefetch(ahead_, 0, 2);
-    const int end = next_ + count < rows_ ? next_ + count : rows_;
-    if (next_ == end) return;
-    if (first_) {
-      last_ ? all_of<true, true>(end) : all_of<true, false>(end);
-    } else {
-      last_ ? all_of<false, true>(end) : all_of<false, false>(end);
-    }
   }
+  FS_INLINE void some(int count) { rows(count < left_ ? count : left_); }
 
  private:
-  template <bool first, bool last>
-  FS_INLINE void all_of(int end) {
-    F scale[kVectors<P>];
-    for (int j = 0; j < kVectors<P>; ++j) scale[j] = load(scale_ + 16 * j);
-    for (; next_ < end; ++next_) one<first, last>(next_, scale);
+  enum : int { kFirst = 1, kLast = 2, kCentred = 4 };
+
+  FS_INLINE void rows(int count) {
+    if (count == 0) return;
+    switch (kind_) {
+      case 0: return of_kind<0>(count);
+      case kFirst: return of_kind<kFirst>(count);
+      case kLast: return of_kind<kLast>(count);
+      case kFirst | kLast: return of_kind<kFirst | kLast>(count);
+      case kCentred: return of_kind<kCentred>(count);
+      case kCentred | kFirst: return of_kind<kCentred | kFirst>(count);
+      case kCentred | kLast: return of_kind<kCentred | kLast>(count);
+      default: return of_kind<kCentred | kFirst | kLast>(count);
+    }
   }
-  template <bool first, bool last>
-  FS_INLINE void one(int r, const F* scale) {
-    const F by = all(row_scale_[r]);
-    float* part = part_ + r * P::kPanel;
-    F y[kVectors<P>];
+  template <int kind>
+  FS_INLINE void of_kind(int count) {
+    const int32_t* sums = sums_;
+    const float *row_scale = row_scale_, *row_centre = row_centre_;
+    float* part = part_;
+    F scale[kVectors<P>], centre[kVectors<P>], bias[kVectors<P>];
     for (int j = 0; j < kVectors<P>; ++j) {
-      const F value = convert(load(sums_ + r * P::kPanel + 16 * j)), both = mul(by, scale[j]);
-      y[j] = first ? mul(value, both) : fma(value, both, load(part + 16 * j));
+      scale[j] = load(scale_ + 16 * j);
+      if ((kind & kCentred) != 0) centre[j] = load(centre_ + 16 * j);
+      if ((kind & kFirst) != 0) bias[j] = load(bias_ + 16 * j);
     }
-    if (layer_.asymmetric) {
-      for (int j = 0; j < kVectors<P>; ++j) y[j] = fma(all(row_centre_[r]), load(centre_ + 16 * j), y[j]);
+    for (int r = 0; r < count; ++r) {
+      const F by = all(row_scale[r]);
+      F y[kVectors<P>];
+      for (int j = 0; j < kVectors<P>; ++j) {
+        const F before = (kind & kFirst) != 0 ? bias[j] : load(part + 16 * j);
+        y[j] = fma(mul(convert(load(sums + 16 * j)), by), scale[j], before);
+        if ((kind & kCentred) != 0) y[j] = fma(all(row_centre[r]), centre[j], y[j]);
+        if ((kind & kLast) == 0) store(part + 16 * j, y[j]);
+      }
+      if ((kind & kLast) != 0) finish_(row_ + r, column_, y);
+      sums += P::kPanel;
+      part += P::kPanel;
     }
-    if (last) {
-      for (int j = 0; j < kVectors<P>; ++j) y[j] = add(y[j], load(bias_ + 16 * j));
-      finish_(row_ + r, column_, y);
-    } else {
-      for (int j = 0; j < kVectors<P>; ++j) store(part + 16 * j, y[j]);
-    }
+    sums_ = sums, part_ = part, row_ += count, left_ -= count;
+    row_scale_ += count;
+    if ((kind & kCentred) != 0) row_centre_ += count;
   }
 
   const Linear& layer_;
   const Codes<P>& in_;
   float* partial_;
-  float* part_ = nullptr;
   Finish& finish_;
   const int32_t* sums_ = nullptr;
   const float *scale_ = nullptr, *bias_ = nullptr, *row_scale_ = nullptr, *centre_ = nullptr, *row_centre_ = nullptr;
+  float* part_ = nullptr;
   const char* ahead_ = nullptr;
-  int lines_ahead_ = 0, row_ = 0, rows_ = 0, column_ = 0, next_ = 0;
-  bool first_ = true, last_ = true;
+  int lines_ahead_ = 0, row_ = 0, left_ = 0, column_ = 0, kind_ = 0;
 };
 
 // From this size on a group's part of a panel is worth keeping in the first cache while all rows pass by. Below it the

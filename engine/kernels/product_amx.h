@@ -28,14 +28,15 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-constexpr int kTilePanel = 32;                   // columns
-constexpr size_t kPanelStride = kTilePanel * 4;   // bytes from one quad of channels to the next
+constexpr int kTileSteps = 2;                     // steps between two turns of the side job
+constexpr int kTilePanel = 32;                    // columns
+constexpr size_t kPanelStride = kTilePanel * 4;    // bytes from one quad of channels to the next
 
 // All 32 rows are computed: those behind the last one are memory of the run too, and nobody reads their sums.
 template <class Side>
 FS_INLINE void product_32x32(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
                              size_t sum_stride, Side& side) {
-  const int steps = depth / 64, share = (32 + steps - 1) / steps;
+  const int steps = depth / 64, turns = (steps + kTileSteps - 1) / kTileSteps, share = (32 + turns - 1) / turns;
   const int8_t* lower = code + 16 * stride;
   _tile_zero(0);
   _tile_zero(1);
@@ -51,7 +52,8 @@ FS_INLINE void product_32x32(const int8_t* code, size_t stride, const int8_t* pa
     _tile_dpbssd(2, 5, 6);
     _tile_dpbssd(3, 5, 7);
     panel += 64 * kTilePanel;
-    side.some(share);
+    side.call();
+    if (k % kTileSteps == kTileSteps - 1 || k == steps - 1) side.some(share);
   }
   const size_t bytes = sum_stride * sizeof(int32_t);
   _tile_stored(0, sums, bytes);
@@ -63,7 +65,7 @@ FS_INLINE void product_32x32(const int8_t* code, size_t stride, const int8_t* pa
 template <class Side>
 FS_INLINE void product_16x32(const int8_t* code, size_t stride, const int8_t* panel, int depth, int32_t* sums,
                              size_t sum_stride, Side& side) {
-  const int steps = depth / 64, share = (32 + steps - 1) / steps;
+  const int steps = depth / 64, turns = (steps + kTileSteps - 1) / kTileSteps, share = (16 + turns - 1) / turns;
   _tile_zero(0);
   _tile_zero(1);
   for (int k = 0; k < steps; ++k) {
@@ -73,7 +75,8 @@ FS_INLINE void product_16x32(const int8_t* code, size_t stride, const int8_t* pa
     _tile_loadd(7, panel + 64, kPanelStride);
     _tile_dpbssd(1, 4, 7);
     panel += 64 * kTilePanel;
-    side.some(share);
+    side.call();
+    if (k % kTileSteps == kTileSteps - 1 || k == steps - 1) side.some(share);
   }
   _tile_stored(0, sums, sum_stride * sizeof(int32_t));
   _tile_stored(1, sums + 16, sum_stride * sizeof(int32_t));

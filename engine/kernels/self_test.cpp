@@ -9,7 +9,7 @@ namespace fastspan {
 namespace {
 
 // Of the logits' bits on the portable path, found with `make test-kernels`. Every path gives the same bits.
-constexpr uint64_t kExpected = 0x3248b689200be8a0ull;
+constexpr uint64_t kExpected = 0x4fecfc058907bd1cull;
 
 uint64_t hash(const std::vector<float>& values, uint64_t h) {
   for (float v : values) {
