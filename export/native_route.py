@@ -51,7 +51,7 @@ def lower_natively(
         made.append(_fp16(model, folder))
     if "int8" in options.variants:
         stage("lowering to int8")
-        made.append(_int8(model, texts, weights, options, stage))
+        made.append(_int8(model, texts, folder, options, stage))
     return made
 
 
@@ -104,7 +104,7 @@ def _fp16(model: EncoderModel, folder: Path) -> Variant:
 def _int8(
     model: EncoderModel,
     texts: Encoder,
-    tables: WeightFile,
+    folder: Path,
     options: ExportOptions,
     stage: Callable[[str], None],
 ) -> Variant:
@@ -113,21 +113,21 @@ def _int8(
     Args:
         model: The model.
         texts: The bundle's tokenizer.
-        tables: The fp32 graphs' weights, whose embedding tables the kernels read, too.
+        folder: Where the graphs go.
         options: How.
         stage: Told in a few words which step begins.
     """
-    folder, recipe = tables.path.parent, options.int8
+    recipe = options.int8
     stage("observing activations")
     seen = recipe.observe(model, texts, options.cores)
     stage("rounding for the plain int8 graph")
     moved, quantized = recipe.quantize(model, seen)
-    with WeightFile(folder / "model_int8.onnx_data") as weights:
+    with WeightFile(folder / "model_int8.onnx_data") as plain_weights:
         graphs = [
             _write(
-                Int8Lowering(moved, quantized, weights),
+                Int8Lowering(moved, quantized, plain_weights),
                 "model_int8.onnx",
-                weights,
+                plain_weights,
                 target="cpu",
                 note="s8 weights, u8 activations; exact on every CPU",
             )
@@ -141,7 +141,9 @@ def _int8(
         moved, layers = quantize_for_kernels(model, seen)
         plain |= {name for name, layer in layers.items() if not layer.compensated}
         with WeightFile(folder / "model_int8_kernels.onnx_data") as weights:
-            graphs.append(_kernels(kernel_graph(moved, layers, weights, tables), weights, tables))
+            graphs.append(
+                _kernels(kernel_graph(moved, layers, weights, plain_weights), weights, plain_weights)
+            )
     if plain:
         stage(f"rounded to nearest, for want of usable statistics: {', '.join(sorted(plain))}")
     return Variant(
@@ -157,7 +159,7 @@ def _kernels(graph: onnx.ModelProto, weights: WeightFile, tables: WeightFile) ->
         target="cpu-kernels",
         layout="packed",
         note="FastSpan's own operator: a scale a row, windows of any lengths joined end to end; shares the "
-        "interchange graph's embeddings",
+        "plain graph's embeddings",
     )
 
 

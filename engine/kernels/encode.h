@@ -153,14 +153,24 @@ class Encoder {
     by_rows([&](int r) { round_row<P>(layer, x + r * stride_of(width), to, r); });
   }
 
+  // A word's embedding: where the table lies, or, of codes, in `room`.
+  const float* word_of(int32_t id, float* room) const {
+    const size_t at = static_cast<size_t>(id) * m_.width;
+    if (m_.words != nullptr) return m_.words + at;
+    const int8_t* code = m_.word_codes + at;
+    const float scale = m_.word_scales[id];
+    for (int c = 0; c < m_.width; ++c) room[c] = static_cast<float>(code[c]) * scale;
+    return room;
+  }
+
   void embed() {
     const bool projected = m_.projection.in != 0;
     const Linear& next = projected ? m_.projection : m_.layer[0].qkv;
     by_rows([&](int r) {
       const size_t row = first_row_ + r;
-      const float* word = m_.words + static_cast<size_t>(b_.ids[row]) * m_.width;
-      const float* position = m_.position_table + static_cast<size_t>(b_.positions[row]) * m_.width;
       float* out = s_.hidden + r * stride_of(m_.width);
+      const float* word = word_of(b_.ids[row], out);
+      const float* position = m_.position_table + static_cast<size_t>(b_.positions[row]) * m_.width;
       for (int c = 0; c < m_.width; c += 16) store(out + c, add(load(word + c), load(position + c)));
       if (m_.segment_table != nullptr) {
         const float* segment = m_.segment_table + static_cast<size_t>(b_.types[row]) * m_.width;

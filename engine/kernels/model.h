@@ -38,7 +38,9 @@ struct Model {
   int64_t vocabulary = 0, positions = 0, types = 0, padding_id = -1;
   float epsilon = 0;
   Activation activation = Activation::kGelu;
-  const float* words = nullptr;
+  const float* words = nullptr;           // or, where nullptr, their codes with a scale a row
+  const int8_t* word_codes = nullptr;
+  const float* word_scales = nullptr;
   const float* position_table = nullptr;
   const float* segment_table = nullptr;   // nullptr: the model takes no segment ids
   Norm embedding_norm;

@@ -183,7 +183,14 @@ std::string pack_model(const Path& path, const Attributes& a, const std::vector<
   if (std::string problem = read_activation(a.activation, m.activation); !problem.empty()) return problem;
 
   Reader read(path, tensors);
-  m.words = read.floats("words", {-1, m.width}, &m.vocabulary);
+  if (words.type == Type::kInt8) {
+    const Tensor* codes = read.take("words", Type::kInt8, {-1, m.width});
+    m.vocabulary = codes == nullptr ? 0 : codes->shape[0];
+    m.word_codes = codes == nullptr ? nullptr : static_cast<const int8_t*>(codes->data);
+    m.word_scales = read.floats("words' scales", {m.vocabulary, 1});
+  } else {
+    m.words = read.floats("words", {-1, m.width}, &m.vocabulary);
+  }
   m.position_table = read.floats("positions", {-1, m.width}, &m.positions);
   if (a.segments == 1) m.segment_table = read.floats("segments", {-1, m.width}, &m.types);
   read.norm("embedding norm", m.width, m.embedding_norm);

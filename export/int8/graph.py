@@ -15,7 +15,7 @@ from fastspan.export.int8.linear_layer import (
     QuantizedLinear,
 )
 from fastspan.export.int8.recipe import joined_projection
-from fastspan.export.int8.rounding import quantize_columns
+from fastspan.export.int8.rounding import word_codes
 
 __all__ = ["Int8Lowering"]
 
@@ -49,9 +49,9 @@ class Int8Lowering(CpuLowering):
     def words(self) -> str:
         """Token embeddings: gathered as s8, scaled row by row."""
         graph = self.graph
-        quantized, scale = quantize_columns(np.ascontiguousarray(self.encoder.words.T))
-        table = graph.constant("embeddings.words", np.ascontiguousarray(quantized.T))
-        scales = graph.constant("embeddings.words.scale", scale[:, None])
+        codes, scale = word_codes(self.encoder.words)
+        table = graph.constant("embeddings.words", codes)
+        scales = graph.constant("embeddings.words.scale", scale)
         rows = graph.add("Cast", graph.add("Gather", table, self.ids), to=TensorProto.FLOAT)
         return graph.add("Mul", rows, graph.add("Gather", scales, self.ids), name="embeddings.word")
 

@@ -6,13 +6,16 @@ Which inputs the operator takes, in which order, is laid down in ``docs/kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
 from fastspan.export.graphs.builder import KERNELS, GraphBuilder, WeightFile
 from fastspan.export.graphs.model import Array, EncoderModel, Norm
 from fastspan.export.int8.kernel_layers import KernelLinear
+from fastspan.export.int8.rounding import word_codes
 
 __all__ = ["kernel_graph"]
 
@@ -38,7 +41,7 @@ def kernel_graph(
         encoder: The model, as ``quantize_for_kernels`` returned it.
         layers: Its linear layers, from there too.
         weights: Where large tensors go; None puts them inside the graph.
-        tables: The fp32 graphs' file: embedding tables that lie there are read from there.
+        tables: The plain int8 graph's file: embedding tables that lie there are read from there.
     """
     parts = _Parts(GraphBuilder(weights), layers, tables or weights)
     graph, positions, segments = parts.graph, encoder.positions, encoder.segments
@@ -46,7 +49,9 @@ def kernel_graph(
         graph.input("input_ids", ("rows",), TensorProto.INT32),
         graph.input("cumulative_sequence_length", ("windows_and_1",), TensorProto.INT32),
     ]
-    parts.table("embeddings.words", encoder.words)
+    codes, scales = word_codes(encoder.words)
+    parts.table("embeddings.words", codes)
+    parts.table("embeddings.words.scale", scales)
     if segments is None:
         parts.table("embeddings.positions", positions)
     elif encoder.takes_segment_ids:
@@ -102,7 +107,7 @@ class _Parts:
         """A weight of this graph alone."""
         self.names.append(self.graph.constant(name, array))
 
-    def table(self, name: str, array: Array) -> None:
+    def table(self, name: str, array: npt.NDArray[Any]) -> None:
         """An embedding table, which other graphs may have."""
         self.names.append(self.graph.constant(name, array, self._tables))
 

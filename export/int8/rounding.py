@@ -26,6 +26,7 @@ __all__ = [
     "quantize_columns",
     "round_in_groups",
     "round_with_compensation",
+    "word_codes",
 ]
 
 PAIR_LIMIT = 128
@@ -63,6 +64,19 @@ def column_steps(weight: Floats, largest: int = 127) -> Floats:
     """The steps of a matrix, (in, out), quantized symmetrically with one scale a column: (out,) float32."""
     peak = np.abs(weight).max(axis=0)
     return np.where(peak > 0, peak, 1.0).astype(np.float32) / np.float32(largest)
+
+
+def word_codes(words: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Round an embedding table to codes with a scale a row.
+
+    Args:
+        words: (vocabulary, width), float32.
+
+    Returns:
+        Codes of the same shape, and scales. *Shape:* ``(vocabulary, 1)``.
+    """
+    codes, scale = quantize_columns(np.ascontiguousarray(words.T))
+    return np.ascontiguousarray(codes.T), scale[:, None]
 
 
 def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from fastspan.export.graphs.model import EncoderModel, Layer, Linear, Norm
+from fastspan.export.int8.rounding import word_codes
 
 __all__ = ["attributes_of", "random_encoder", "run_operator", "with_its_layers"]
 
@@ -98,7 +99,8 @@ def with_its_layers(encoder, layers):
             )
         )
     projection = encoder.projection and meant("embeddings.projection")
-    return replace(encoder, layers=tuple(changed), projection=projection)
+    codes, scales = word_codes(encoder.words)
+    return replace(encoder, words=codes * scales, layers=tuple(changed), projection=projection)
 
 
 def run_operator(model, windows, types, *, rounding=True):
@@ -138,7 +140,8 @@ def run_operator(model, windows, types, *, rounding=True):
             total += _rounded(part, between=settings["asymmetric"] & kind, rounding=rounding) @ (rows * step)
         return total + bias
 
-    x = next(weights)[ids] + next(weights)[numbers]
+    codes, scales = next(weights), next(weights)
+    x = codes[ids] * scales[ids] + next(weights)[numbers]
     if settings["segments"]:
         x = x + next(weights)[np.concatenate(types)]
     x = norm(x)

@@ -27,6 +27,7 @@ class RandomEncoder:
     vocabulary: int = 50
     positions: int = 512
     segments: bool = True
+    word_codes: bool = False
     padding_id: int = -1
     activation: str = "gelu"
     asymmetric: int = 0
@@ -58,7 +59,11 @@ class RandomEncoder:
             if self.prescaled & kind:
                 tensors[f"{name}.prescale"] = draw.uniform(0.5, 2, size_in).astype(np.float32)
 
-        floats("words", self.vocabulary, width)
+        if self.word_codes:
+            tensors["words"] = draw.integers(-127, 128, (self.vocabulary, width), np.int8)
+            tensors["words.scale"] = draw.uniform(0.005, 0.01, (self.vocabulary, 1)).astype(np.float32)
+        else:
+            floats("words", self.vocabulary, width)
         floats("positions", self.positions, width)
         if self.segments:
             floats("segments", 2, width)
@@ -143,7 +148,7 @@ class RandomEncoder:
             else:
                 real = ids[rows] != self.padding_id
                 numbers[rows] = np.cumsum(real) * real + self.padding_id
-        x = w["words"][ids] + w["positions"][numbers]
+        x = w["words"][ids] * (w["words.scale"][ids] if self.word_codes else 1) + w["positions"][numbers]
         if self.segments:
             x = x + w["segments"][feeds["token_type_ids"]]
         x = self._norm(x, w, "embedding_norm")

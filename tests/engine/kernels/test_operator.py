@@ -24,6 +24,7 @@ ENCODERS = {
     "prescaled": RandomEncoder(hidden=128, heads=2, inner=512, asymmetric=15, prescaled=31, width=64),
     "electra": RandomEncoder(hidden=128, heads=2, width=64, inner_group=64, asymmetric=8),
     "roberta": RandomEncoder(hidden=192, heads=3, padding_id=1, segments=False, activation="gelu_tanh"),
+    "words as codes": RandomEncoder(word_codes=True),
     "relu": RandomEncoder(hidden=192, heads=12, activation="relu", inner=704),
 }
 LENGTHS = [[1], [5], [64], [1, 2, 3, 0, 17], [300, 512, 77]]

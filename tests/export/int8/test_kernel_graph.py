@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 
 from fastspan.export.graphs.builder import WeightFile
 from fastspan.export.graphs.encoder_graph import Lowering
+from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.kernel_graph import kernel_graph
 from fastspan.export.int8.kernel_layers import quantize_for_kernels
+from fastspan.export.int8.rounding import word_codes
 from support.graph_runs import calibrated, run, session
 from support.kernel_graphs import attributes_of, random_encoder, run_operator, with_its_layers
 
@@ -56,14 +60,21 @@ def test_it_computes_what_its_weights_stand_for(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rounding_hardly_changes_the_logits(kind):
-    encoder = random_encoder(**KINDS[kind])
-    windows, types = windows_for(encoder)
-    expected = fp32_logits(encoder, windows, types)
-    found = run_operator(kernel_graph(*made(encoder)), windows, types)
-    assert np.sqrt(np.square(found - expected).mean()) < 0.02 * expected.std()
-    # Without statistics nothing is centred, prescaled or made up for.
-    blind = run_operator(kernel_graph(*quantize_for_kernels(encoder, {})), windows, types)
-    assert np.square(found - expected).mean() < np.square(blind - expected).mean() < 0.1 * expected.var()
+    errors = []
+    for seed in range(5):
+        encoder = random_encoder(seed=seed, **KINDS[kind])
+        # Words are stored as codes here as in the plain graph; it is the layers' rounding that is judged.
+        codes, scales = word_codes(encoder.words)
+        encoder = replace(encoder, words=codes * scales)
+        windows, types = windows_for(encoder)
+        expected = fp32_logits(encoder, windows, types)
+        # Without statistics nothing is centred, prescaled or made up for.
+        for graph in (made(encoder), quantize_for_kernels(encoder, {})):
+            found = run_operator(kernel_graph(*graph), windows, types)
+            errors.append(np.sqrt(np.square(found - expected).mean()) / expected.std())
+    with_statistics, blind = np.median(errors[::2]), np.median(errors[1::2])
+    assert with_statistics < 0.02
+    assert with_statistics < blind < 0.3
 
 
 def test_its_inputs_and_attributes_are_those_of_the_format():
@@ -84,11 +95,11 @@ def test_its_inputs_and_attributes_are_those_of_the_format():
     assert {(each.domain, each.version) for each in graph.opset_import} == {("", 17), ("fastspan", 1)}
 
 
-def test_embedding_tables_are_read_from_the_fp32_graphs_file(tmp_path):
+def test_embedding_tables_are_read_from_the_plain_graphs_file(tmp_path):
     encoder = random_encoder()
     moved, layers = made(encoder)
-    with WeightFile(tmp_path / "model.onnx_data") as tables:
-        Lowering(encoder, tables).lower()
+    with WeightFile(tmp_path / "model_int8.onnx_data") as tables:
+        Int8Lowering(encoder, {}, tables).lower()
     size = tables.path.stat().st_size
     with WeightFile(tmp_path / "kernels.onnx_data") as weights:
         graph = kernel_graph(moved, layers, weights, tables)
