@@ -235,7 +235,7 @@ def toy_answers(family, question, context, options, pairs, starts, ends):
 @pytest.mark.parametrize("number", range(24))
 def test_equals_the_pipeline_ties_and_zeros_included_as_kept(golden, family, number):
     draw = np.random.RandomState(number)
-    pieces = [*CORPUS, "\U0001f469\u200d\U0001f467", "e\u0301 "]
+    pieces = [*CORPUS, "\U0001f469", "\u00e9 "]
     context = " ".join(pieces[draw.randint(len(pieces))] for _ in range(draw.randint(1, 9)))
     options = AnswerOptions(
         decoding="pipeline",

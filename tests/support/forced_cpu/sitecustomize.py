@@ -36,7 +36,7 @@ def inject(cpu: ModuleType) -> None:
     true = cpu.cpu_features
 
     def forced_features(**elsewhere):
-        if elsewhere:
+        if set(elsewhere.values()) - {true.__kwdefaults__["cpuinfo"]}:
             return true(**elsewhere)
         test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", OUTSIDE).rpartition(" (")
         who = os.environ.get(ASKER) or test or OUTSIDE
