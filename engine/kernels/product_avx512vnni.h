@@ -98,6 +98,42 @@ inline void column_sums(const int8_t* panel, int depth, int32_t* start) {
 FS_PRODUCT(bytes_6x64, "vpdpbusd")
 FS_PRODUCT(shorts_6x64, "vpdpwssd")
 
+// Probabilities by values of half a panel: 32 channels, as small heads have. Sums start from zero.
+#define FS_HALF_ROW(address, c0, c1)             \
+  "vpbroadcastd " address ", %%zmm14\n\t"        \
+  "vpdpwssd %%zmm12, %%zmm14, %%zmm" #c0 "\n\t" \
+  "vpdpwssd %%zmm13, %%zmm14, %%zmm" #c1 "\n\t"
+#define FS_ZERO(c) "vpxord %%zmm" #c ", %%zmm" #c ", %%zmm" #c "\n\t"
+#define FS_HALF_STORE(c0, c1)               \
+  "vmovdqu64 %%zmm" #c0 ", (%[sums])\n\t"   \
+  "vmovdqu64 %%zmm" #c1 ", 64(%[sums])\n\t" \
+  "add $128, %[sums]\n\t"
+
+// All six rows are computed: those behind the last one are memory of the run too, and nobody reads their sums.
+inline void shorts_6x32(const char* a, size_t stride, const char* panel, size_t count, int32_t* sums) {
+  const char* d = a + 3 * stride;
+  asm volatile(FS_ZERO(0) FS_ZERO(1) FS_ZERO(2) FS_ZERO(3) FS_ZERO(4) FS_ZERO(5) FS_ZERO(6) FS_ZERO(7) FS_ZERO(8)
+                   FS_ZERO(9) FS_ZERO(10) FS_ZERO(11)
+               ".p2align 4\n\t"
+               "1:\n\t"
+               "vmovdqu64 (%[panel]), %%zmm12\n\t"
+               "vmovdqu64 64(%[panel]), %%zmm13\n\t"
+               FS_HALF_ROW("(%[a])", 0, 1) FS_HALF_ROW("(%[a],%[stride])", 2, 3)
+               FS_HALF_ROW("(%[a],%[stride],2)", 4, 5) FS_HALF_ROW("(%[d])", 6, 7)
+               FS_HALF_ROW("(%[d],%[stride])", 8, 9) FS_HALF_ROW("(%[d],%[stride],2)", 10, 11)
+               "add $128, %[panel]\n\t"
+               "add $4, %[a]\n\t"
+               "add $4, %[d]\n\t"
+               "dec %[count]\n\t"
+               "jnz 1b\n\t"
+               FS_HALF_STORE(0, 1) FS_HALF_STORE(2, 3) FS_HALF_STORE(4, 5) FS_HALF_STORE(6, 7) FS_HALF_STORE(8, 9)
+                   FS_HALF_STORE(10, 11)
+               : [panel] "+r"(panel), [a] "+r"(a), [d] "+r"(d), [count] "+r"(count), [sums] "+r"(sums)
+               : [stride] "r"(stride)
+               : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+                 "xmm11", "xmm12", "xmm13", "xmm14");
+}
+
 FS_INLINE void product_6x64(const uint8_t* code, size_t stride, int rows, const int8_t* panel, int depth,
                             const int32_t* start, int32_t* sums, size_t sum_stride) {
   bytes_6x64(reinterpret_cast<const char*>(code), stride, rows, reinterpret_cast<const char*>(panel), depth / 4, start,
@@ -105,30 +141,38 @@ FS_INLINE void product_6x64(const uint8_t* code, size_t stride, int rows, const 
 }
 
 // Probabilities by values as int16: probabilities (rows, keys), values (keys / 2, channels, 2) in panels of 64
-// channels, the last one filled up with zeros.
+// channels. The last panel has 32 where that is enough, and is filled up with zeros.
 struct Vnni512Attention {
   static constexpr int kValueRows = 2;
+  static FS_INLINE int panel_width(int size, int first) { return size - first > 32 ? 64 : 32; }
   static size_t probability_bytes(int keys) { return size_t{6} * keys * 2; }
-  static size_t value_bytes(int keys, int size) { return static_cast<size_t>(keys) * ((size + 63) / 64 * 64) * 2; }
+  static size_t value_bytes(int keys, int size) { return static_cast<size_t>(keys) * ((size + 31) / 32 * 32 + 32) * 2; }
   static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, I p) {
     store_shorts(to + 2 * (static_cast<size_t>(row) * keys + key), p);
   }
   static FS_INLINE void store_values(char* to, int keys, int size, int key, int channel, const I* v) {
-    char* panel = to + static_cast<size_t>(channel / 64) * keys * 128;
+    const int first = channel / 64 * 64, width = panel_width(size, first);
+    char* row = to + static_cast<size_t>(first) * keys * 2 + static_cast<size_t>(key / 2) * width * 4;
     const I pair = bit_or(bit_and(v[0], all(0xffff)), shift_left<16>(v[1]));
-    _mm512_storeu_si512(panel + key / 2 * 256 + channel % 64 * 4, pair);
+    _mm512_storeu_si512(row + (channel - first) * 4, pair);
     if (channel + 16 == size) {
-      for (int c = channel % 64 + 16; c < 64; c += 16) _mm512_storeu_si512(panel + key / 2 * 256 + c * 4, all(0));
+      for (int c = channel - first + 16; c < width; c += 16) _mm512_storeu_si512(row + c * 4, all(0));
     }
   }
   static void context(const char* probabilities, int keys, int rows, const char* values, int size, int32_t* out) {
     alignas(64) static const int32_t zeros[64] = {};
     alignas(64) int32_t sums[6 * 64];
+    const size_t stride = static_cast<size_t>(keys) * 2, pairs = static_cast<size_t>(keys) / 2;
     for (int c = 0; c < size; c += 64) {
-      shorts_6x64(probabilities, static_cast<size_t>(keys) * 2, rows, values + static_cast<size_t>(c) * keys * 2, keys / 2,
-                  zeros, reinterpret_cast<char*>(sums), 256);
+      const int width = panel_width(size, c);
+      const char* panel = values + static_cast<size_t>(c) * keys * 2;
+      if (width == 32) {
+        shorts_6x32(probabilities, stride, panel, pairs, sums);
+      } else {
+        shorts_6x64(probabilities, stride, rows, panel, pairs, zeros, reinterpret_cast<char*>(sums), 256);
+      }
       for (int r = 0; r < rows; ++r) {
-        for (int j = c; j < size && j < c + 64; j += 16) store(out + r * size + j, load(sums + r * 64 + j - c));
+        for (int j = c; j < size && j < c + 64; j += 16) store(out + r * size + j, load(sums + r * width + j - c));
       }
     }
   }
