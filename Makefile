@@ -78,7 +78,7 @@ ARM := aarch64-linux-gnu
 test-kernels:  ## Compare the int8 kernels' paths bit for bit, under sanitizers, and for Arm under qemu.
 	$(PYTHON) $(DRIVER) build/kernels/sanitized --sanitize
 	build/kernels/sanitized/driver $(CASES)
-	@if command -v $(ARM)-g++ qemu-aarch64 >/dev/null; then \
+	@if command -v $(ARM)-g++ >/dev/null && command -v qemu-aarch64 >/dev/null; then \
 		$(PYTHON) $(DRIVER) build/kernels/arm --compiler $(ARM)-g++ --machine aarch64 && \
 		qemu-aarch64 -cpu max -L /usr/$(ARM) build/kernels/arm/driver 3; \
 	else echo 'SKIPPED for Arm: install g++-$(ARM) and qemu-user'; fi
