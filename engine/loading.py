@@ -13,7 +13,7 @@ from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import parse_object
 from fastspan.bundle.variants import Graph, ProviderKind, VariantName
 from fastspan.errors import BundleError, ProviderError
-from fastspan.kernels import paths as kernel_paths
+from fastspan.kernels import best_path
 from fastspan.kernels import unavailable_reason as why_no_kernels
 from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.options import LoadOptions
@@ -24,7 +24,7 @@ from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolv
 from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
-__all__ = ["LoadedBundle", "default_settings", "kernel_path", "load_bundle", "with_settings"]
+__all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
 
 _TRIES = 10
 
@@ -105,7 +105,7 @@ def _has_graph(bundle: Bundle, variant: str, kind: ProviderKind) -> bool:
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
     kind = provider_kind(provider)
     choice = choose_variant(
-        bundle.manifest, options.variant, kind, cpu_features(), kernel_path(options.kernels)
+        bundle.manifest, options.variant, kind, cpu_features(), best_path() if options.kernels else ""
     )
     graph, told = _graph(choice, kind, options)
     choice = replace(choice, reason=f"{choice.reason}{told}")
@@ -138,11 +138,6 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
     )
 
 
-def kernel_path(wanted: bool = True) -> str:
-    """Return what FastSpan's own kernels run on here, such as ``"avx2"``; empty where they do not run."""
-    return next(iter(kernel_paths()), "") if wanted else ""
-
-
 def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Graph, str]:
     """The graph that runs, and what is to be said of the kernels: nothing where none is made for them."""
     made_for_them = any(graph.target == "cpu-kernels" for graph in choice.variant.graphs)
@@ -151,7 +146,7 @@ def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Gr
     unavailable = why_no_kernels() if options.kernels else "kernels=False was asked for"
     if unavailable is not None:
         return choice.variant.graph_for(kind), f" Its plain graph runs: {unavailable}."
-    return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({kernel_path()})."
+    return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({best_path()})."
 
 
 def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:

@@ -22,6 +22,7 @@ from fastspan.bundle.choose_variant import choose_variant
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import ProviderKind
 from fastspan.errors import BundleError
+from fastspan.kernels import best_path
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 from fastspan.runtime.providers import available_providers
 
@@ -89,7 +90,9 @@ def default_variants(models: Sequence[SpeedModel], device: Device) -> dict[str, 
     found = {}
     for model in models:
         with contextlib.suppress(BundleError):
-            choice = choose_variant(Bundle.open(model.bundle).manifest, "auto", kind, cpu_features())
+            choice = choose_variant(
+                Bundle.open(model.bundle).manifest, "auto", kind, cpu_features(), best_path()
+            )
             found[model.name] = DefaultVariant(variant=choice.variant.name, reason=choice.reason)
     return found
 

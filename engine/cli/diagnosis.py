@@ -14,6 +14,7 @@ from fastspan.bundle.choose_variant import preferred_variants
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.machine_profile import find_profile
 from fastspan.errors import FastSpanError, MissingDependency
+from fastspan.kernels import best_path, paths, unavailable_reason
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
 from fastspan.runtime.cuda.probe import cuda_runs
@@ -73,6 +74,7 @@ class Diagnosis:
         cores: How many the machine shows.
         usable_cores: How many this process may keep busy.
         cuda: What of CUDA is here.
+        kernels: What FastSpan's own int8 kernels run on here, or why they do not; a sentence.
         auto: The provider that ``auto`` comes to.
         auto_variant: The variant that ``auto`` takes from a bundle that holds all three.
         auto_variant_reason: Why, for people.
@@ -90,6 +92,7 @@ class Diagnosis:
     cores: int
     usable_cores: int
     cuda: CudaFindings
+    kernels: str
     auto: AutoProvider
     auto_variant: str | None
     auto_variant_reason: str
@@ -136,6 +139,7 @@ def diagnose(bundle: str | None = None) -> Diagnosis:
         cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
         cuda=cuda,
+        kernels=_kernels(),
         auto=auto,
         auto_variant=variant,
         auto_variant_reason=reason,
@@ -185,10 +189,19 @@ def _profile(folder: str | None) -> str:
         return f"not looked for: {error}"
 
 
+def _kernels() -> str:
+    unavailable = unavailable_reason()
+    if unavailable is not None:
+        return f"plain int8 graphs run: {unavailable}."
+    used, *others = paths()
+    could = f", and could run on {', '.join(others)}" if others else ""
+    return f"run on {used}{could}."
+
+
 def _auto_variant(auto: AutoProvider) -> tuple[str | None, str]:
     if auto.provider is None:
         return None, auto.reason
-    names, because = preferred_variants(provider_kind(auto.provider), cpu_features())
+    names, because = preferred_variants(provider_kind(auto.provider), cpu_features(), best_path())
     return names[0], f"{names[0]}, because {because}."
 
 

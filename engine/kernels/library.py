@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
-__all__ = ["paths", "register", "unavailable_reason"]
+__all__ = ["best_path", "paths", "register", "unavailable_reason"]
 
 _VERSION = 1
 _FILE = Path(__file__).with_name("libfastspan_kernels" + (".dylib" if sys.platform == "darwin" else ".so"))
@@ -50,6 +50,11 @@ def paths() -> tuple[str, ...]:
     if unavailable_reason() is not None:
         return ()
     return tuple(_library().fastspan_kernels_paths().decode().split())
+
+
+def best_path() -> str:
+    """Return the instruction set that the kernels use here, such as ``"avx2"``; empty: they do not run."""
+    return next(iter(paths()), "")
 
 
 def register(options: SessionOptions, *, threads: int, path: str = "") -> None:

@@ -40,6 +40,7 @@ UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
     "token_budget": [0, "16384", None, False],
     "gpu_memory_limit": [0, -1, "1GB", 1e9, True],
     "profile": [None, 0, "on"],
+    "kernels": [None, 1, "yes"],
 }
 
 

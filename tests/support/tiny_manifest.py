@@ -12,11 +12,17 @@ from fastspan.bundle.variants import Graph, Variant
 __all__ = ["tiny_graph", "tiny_manifest", "tiny_variant"]
 
 
-def tiny_graph(file: str = "onnx/model.onnx", target: str = "any", *, data: tuple[str, ...] = ()) -> Graph:
+def tiny_graph(
+    file: str = "onnx/model.onnx",
+    target: str = "any",
+    *,
+    data: tuple[str, ...] = (),
+    layout: str = "padded",
+) -> Graph:
     """A graph of a file that need not be there."""
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     return Graph(
-        file=file, target=target, layout="padded", inputs=inputs, data=data, opset=20, ir_version=10, note=""
+        file=file, target=target, layout=layout, inputs=inputs, data=data, opset=20, ir_version=10, note=""
     )
 
 

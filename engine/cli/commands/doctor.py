@@ -70,6 +70,7 @@ def _show(found: Diagnosis) -> None:
         )
     )
     write(labelled("cuda", _cuda(found)))
+    write(labelled("kernels", [found.kernels]))
     write(labelled("auto", _auto(found)))
     write(labelled("profile", [found.profile]))
     if found.problems:

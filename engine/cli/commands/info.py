@@ -16,6 +16,7 @@ from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, megabytes, one_line, table, write, write_json
 from fastspan.cli.variants_table import variants_table
 from fastspan.errors import BundleError
+from fastspan.kernels import best_path
 from fastspan.machine.cpu import cpu_features
 from fastspan.runtime.providers import provider_kind
 
@@ -45,7 +46,9 @@ def run(arguments: Namespace) -> int:
     chosen, reason = None, auto.reason
     if auto.provider is not None:
         try:
-            choice = choose_variant(bundle.manifest, "auto", provider_kind(auto.provider), cpu_features())
+            choice = choose_variant(
+                bundle.manifest, "auto", provider_kind(auto.provider), cpu_features(), best_path()
+            )
         except BundleError as error:
             reason = str(error)
         else:

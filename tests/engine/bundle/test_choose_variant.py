@@ -55,6 +55,26 @@ def test_auto_takes_what_suits(provider, cpu, name, because):
 
 
 @pytest.mark.parametrize(
+    ("cpu", "kernels", "targets", "name"),
+    [
+        (AVX2, "avx2", ("cpu", "cpu-kernels"), "int8"),
+        (AVX2, "avx2", ("cpu",), "fp32"),
+        (AVX2, "portable", ("cpu", "cpu-kernels"), "fp32"),
+        (AVX2, "", ("cpu", "cpu-kernels"), "fp32"),
+        (VNNI, "", ("cpu", "cpu-kernels"), "int8"),
+        (UNKNOWN, "neondot", ("cpu", "cpu-kernels"), "int8"),
+    ],
+)
+def test_auto_takes_int8_where_the_kernels_run_a_graph_of_it(cpu, kernels, targets, name):
+    layouts = {"cpu": "exact", "cpu-kernels": "packed"}
+    int8 = tiny_variant("int8", *(tiny_graph(f"onnx/{t}.onnx", t, layout=layouts[t]) for t in targets))
+    manifest = tiny_manifest(variant("fp32"), int8)
+    assert choose_variant(manifest, "auto", "cpu", cpu, kernels).variant.name == name
+    assert int8.graph_for("cpu").target == "cpu"
+    assert int8.graph_for("cpu", kernels=True).target == targets[-1]
+
+
+@pytest.mark.parametrize(
     ("provider", "cpu", "held", "name", "reason"),
     [
         (

@@ -103,9 +103,17 @@ def test_a_cuda_build_that_cannot_run_is_a_problem(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "variant"), [({"avx2", "avx512_vnni"}, "int8"), ({"avx2"}, "fp32")], ids=["vnni", "avx2"]
+    ("flags", "kernels", "variant"),
+    [
+        ({"avx2", "avx512_vnni"}, "", "int8"),
+        ({"avx2"}, "", "fp32"),
+        ({"avx2"}, "avx2", "int8"),
+        ({"avx2"}, "portable", "fp32"),
+    ],
+    ids=["vnni", "avx2", "kernels", "portable kernels"],
 )
-def test_the_variant_that_auto_takes_follows_the_cpu(monkeypatch, flags, variant):
+def test_the_variant_that_auto_takes_follows_the_cpu_and_the_kernels(monkeypatch, flags, kernels, variant):
+    monkeypatch.setattr(diagnosis, "best_path", lambda: kernels)
     monkeypatch.setattr(diagnosis, "cpu_features", lambda: CpuFeatures("x86_64", frozenset(flags)))
     found = diagnose()
     if found.auto.provider == "CPUExecutionProvider":

@@ -1,8 +1,9 @@
 """Let FastSpan find another CPU than the one it runs on, in this process and in those that tests start.
 
-``pytest --cpu-features=plain`` tells it of a CPU without an instruction for 8-bit products, ``vnni`` of one
-with; ``native``, the default, leaves it alone. Which tests asked is kept, so that the other CPU needs to be
-shown only to them: ``--asked-cpu``.
+``pytest --cpu-features=plain`` tells it of a CPU without an instruction for 8-bit products, and hides the
+int8 kernels, as if there had been no compiler. ``vnni`` tells it of one with such an instruction, and shows
+the kernels. ``native``, the default, leaves all as it is. Which tests asked is kept, so that the other CPU
+needs to be shown only to them: ``--asked-cpu``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fastspan.kernels import library
 from fastspan.machine import cpu
 from fastspan.machine.cpu import CpuFeatures
 from support.forced_cpu import sitecustomize as injection
@@ -30,6 +32,7 @@ def force_cpu(name: str, log: Path) -> None:
     os.environ[injection.VARIABLE] = f"{name}:{log}"
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
     injection.inject(cpu)
+    injection.hide_kernels(library)
 
 
 def stop_forcing() -> None:

@@ -20,6 +20,7 @@ OUTSIDE = "outside of tests"
 """Who asks while no test runs."""
 
 _MODULE = "fastspan.machine.cpu"
+_KERNELS = "fastspan.kernels.library"
 _PLAIN = {"x86_64": ("avx2", "fma", "f16c"), "arm64": ("asimd",)}
 _DOT_PRODUCT = {"x86_64": ("avx512f", "avx512bw", "avx512_vnni"), "arm64": ("asimddp",)}
 
@@ -52,18 +53,31 @@ def inject(cpu: ModuleType) -> None:
             module.cpu_features = forced_features
 
 
+def hide_kernels(library: ModuleType) -> None:
+    """Let the int8 kernels seem not to have been compiled, where the CPU that was named is the plain one.
+
+    So one run of the suite is on a machine without a compiler, and the other on one that has all of this one.
+    """
+    if os.environ[VARIABLE].startswith("plain:"):
+        library._FILE = library._FILE.with_name("hidden by --cpu-features=plain")
+        library.unavailable_reason.cache_clear()
+
+
+_HOOKS = {_MODULE: inject, _KERNELS: hide_kernels}
+
+
 class _Finder:
-    """Waits for the module that knows the CPU to be imported."""
+    """Waits for the modules that know the CPU and the kernels to be imported."""
 
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        if name != _MODULE:
+        if name not in _HOOKS:
             return None
         spec = PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module
 
         def execute_and_inject(module: ModuleType) -> None:
             execute(module)
-            inject(module)
+            _HOOKS[name](module)
 
         spec.loader.exec_module = execute_and_inject
         return spec

@@ -1,0 +1,106 @@
+"""int8 on FastSpan's own kernels, from text to answer. The operator itself has its own tests."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fastspan import QuestionAnswerer, kernels
+from fastspan.bundle.folder import Bundle
+from fastspan.kernels import library
+from fastspan.loading import load_bundle
+from fastspan.options import AnswerOptions, LoadOptions
+from support.paths import ROOT
+
+needs_kernels = pytest.mark.skipif(
+    kernels.unavailable_reason() is not None, reason=str(kernels.unavailable_reason())
+)
+QUESTION = "Who led the raiders?"
+CONTEXT = "The Normans descended from Norse raiders who, under their leader Rollo, swore fealty to a king. "
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """A FastSpan that was installed without a compiler."""
+    monkeypatch.setattr(library, "_FILE", ROOT / "nowhere.so")
+    library.unavailable_reason.cache_clear()
+    library._library.cache_clear()
+    yield
+    monkeypatch.undo()
+    library.unavailable_reason.cache_clear()
+    library._library.cache_clear()
+
+
+def test_int8_has_a_graph_for_the_kernels_that_reads_no_fp32_weights(bundled_bundle):
+    (graph,) = [
+        graph
+        for graph in Bundle.open(bundled_bundle).manifest.variants["int8"].graphs
+        if graph.target == "cpu-kernels"
+    ]
+    assert graph.layout == "packed"
+    assert all("int8" in path for path in graph.data)
+
+
+def test_where_they_are_missing_the_plain_graph_runs_and_says_why(bundled_bundle, without_kernels):
+    with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu") as qa:
+        assert qa.info().graph == "onnx/model_int8.onnx"
+        assert "not compiled" in qa.info().reason
+        assert qa.answer(QUESTION, CONTEXT).answer.text == "Rollo"
+
+
+@needs_kernels
+def test_they_can_be_switched_off(bundled_bundle):
+    with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu", kernels=False) as qa:
+        assert qa.info().graph == "onnx/model_int8.onnx"
+        assert "kernels=False was asked for" in qa.info().reason
+
+
+@needs_kernels
+def test_they_run_what_they_are_made_for_and_answer(bundled_bundle):
+    with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu") as qa:
+        assert qa.info().graph == "onnx/model_int8_kernels.onnx"
+        assert f"({kernels.best_path()})" in qa.info().reason
+        assert qa.answer(QUESTION, CONTEXT).answer.text == "Rollo"
+
+
+@needs_kernels
+@pytest.mark.parametrize("optimize_for", ["latency", "throughput"])
+def test_an_answer_is_the_same_alone_and_among_others_on_any_number_of_threads(bundled_bundle, optimize_for):
+    pairs = [(QUESTION, CONTEXT * times) for times in (1, 2, 9, 25, 1, 4, 3)]
+    found = []
+    for threads in (1, 2, 3):
+        options = {"threads": threads, "optimize_for": optimize_for, "profile": False}
+        with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu", **options) as qa:
+            found.append([qa.answer(*pair).to_dict() for pair in pairs])
+            found.append([prediction.to_dict() for prediction in qa.answer_many(pairs)])
+    assert all(each == found[0] for each in found)
+
+
+@needs_kernels
+def test_windows_share_a_run_and_come_back_as_rows(bundled_bundle):
+    loaded = load_bundle(bundled_bundle, None, LoadOptions(variant="int8", provider="cpu"))
+    encoded = loaded.encoder.encode(
+        [QUESTION] * 3, [CONTEXT, CONTEXT * 3, ""], AnswerOptions().within(384, 128)
+    )
+    windows = [window for pair in encoded for window in pair.windows]
+    starts, ends = loaded.session.run(windows)
+    lengths = [len(window.input_ids) for window in windows]
+    assert starts.shape == ends.shape == (len(windows), max(lengths))
+    for row, (window, length) in enumerate(zip(windows, lengths, strict=True)):
+        alone = loaded.session.run([window])
+        assert np.array_equal(alone[0][0], starts[row, :length])
+        assert np.array_equal(alone[1][0], ends[row, :length])
+        assert not starts[row, length:].any()
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_answers_alike(bundled_bundle):
+    with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu") as qa:
+        expected = qa.answer(QUESTION, CONTEXT).to_dict()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if qa.answer(QUESTION, CONTEXT).to_dict() == expected else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
