@@ -1,16 +1,20 @@
-"""Activations moved to the middle of their range before they are rounded, at no cost when they are.
+"""Activations moved to the centre of what they were seen to be before they are rounded, at no cost in a run.
 
 One scale serves all channels of a layer's input, so a channel that lies off zero widens it for nothing. Where
-the input was normalized, its middle is taken off in the normalization's bias and given back in the biases of
+the input was normalized, its centre is taken off in the normalization's bias and given back in the biases of
 all that reads it: the layer itself, and the layer whose output the input is added to. Attention's weights add
 up to one, so what is taken off the values' bias is taken off the context. The model computes the same
 (channel-wise shifting: Wei et al. 2023, Outlier Suppression+).
+
+What the centre is depends on whose scale it is. A scale a batch is set by the farthest value of all, so the
+middle of the range is best. A scale a row is set by each row itself, and most rows lie around the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +26,7 @@ __all__ = ["centred"]
 
 
 def centred(
-    encoder: EncoderModel, seen: Mapping[str, InputStatistics]
+    encoder: EncoderModel, seen: Mapping[str, InputStatistics], at: Literal["middle", "mean"] = "middle"
 ) -> tuple[EncoderModel, dict[str, InputStatistics]]:
     """Centre the inputs of a model's linear layers, but for those that an activation function puts out.
 
@@ -30,17 +34,18 @@ def centred(
         encoder: The model.
         seen: Statistics of the inputs by layer name (see ``quantized_layers``); an input without any stays
             as it is.
+        at: What is moved to zero: each channel's middle between its extremes, or its mean.
 
     Returns:
         The same model with other biases, and what its inputs look like.
     """
     moved = dict(seen)
 
-    def middle(name: str, size: int) -> Floats:
-        """The middle of a layer's input, (in,), which is taken off its statistics."""
-        if name not in seen:
+    def centre(name: str, size: int) -> Floats:
+        """The centre of a layer's input, (in,), which is taken off its statistics."""
+        if name not in seen or not seen[name].finite:
             return np.zeros(size, np.float32)
-        found = _float((seen[name].low + seen[name].high) / 2)
+        found = _float((seen[name].low + seen[name].high) / 2) if at == "middle" else seen[name].mean
         moved[name] = seen[name].less(found)
         return found
 
@@ -49,18 +54,18 @@ def centred(
     projection, embedding_norm = encoder.projection, encoder.embedding_norm
     # What lies between the embeddings and the first layer, if anything does, is not normalized again.
     states = [
-        middle(f"layer.{number}.attention.projection", width) if number or projection is None else nothing
+        centre(f"layer.{number}.attention.projection", width) if number or projection is None else nothing
         for number in range(len(encoder.layers))
     ]
     if projection is None:
         embedding_norm = _less(embedding_norm, states[0])
     else:
-        offset = middle("embeddings.projection", len(projection.weight))
+        offset = centre("embeddings.projection", len(projection.weight))
         embedding_norm, projection = _less(embedding_norm, offset), _reading(projection, offset)
     layers = []
     for number, (layer, state) in enumerate(zip(encoder.layers, states, strict=True)):
-        inner = middle(f"layer.{number}.intermediate", width)
-        context = middle(f"layer.{number}.attention_output", width)
+        inner = centre(f"layer.{number}.intermediate", width)
+        context = centre(f"layer.{number}.attention_output", width)
         value = _reading(layer.value, state)
         following = states[number + 1] if number + 1 < len(states) else nothing
         layers.append(

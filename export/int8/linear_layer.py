@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.export.graphs.model import Linear
-from fastspan.export.int8.rounding import round_with_compensation
+from fastspan.export.int8.rounding import Block, round_with_compensation
 
 __all__ = [
     "InputStatistics",
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 # Correlations between inputs are kept within blocks of this many channels: almost all of the gain,
 # and a layer of 3,072 inputs costs a fifth of a second instead of several.
@@ -45,8 +46,9 @@ class InputStatistics:
     Attributes:
         low: Smallest value of each channel, (in,).
         high: Largest value of each channel, (in,).
-        total: ``sum of x``, (in,).
-        second_moments: ``sum of xᵀx`` for each block of ``BLOCK`` neighbouring channels.
+        total: ``sum of x``, (in,) float64.
+        second_moments: ``sum of xᵀx`` for each block of ``BLOCK`` neighbouring channels, float64: weights are
+            rounded by them, and must be rounded alike whatever the order of the sum.
         rows: How many rows were seen.
         precision: ``sum of 1/variance``, over the rows, of the sum that the layer's output goes into and
             that is normalized next; 0 where the output is not normalized.
@@ -54,8 +56,8 @@ class InputStatistics:
 
     low: Floats
     high: Floats
-    total: Floats
-    second_moments: tuple[Floats, ...]
+    total: Doubles
+    second_moments: tuple[Doubles, ...]
     rows: int
     precision: float = 0.0
 
@@ -63,6 +65,24 @@ class InputStatistics:
     def peak(self) -> Floats:
         """Largest magnitude of each channel, (in,)."""
         return np.maximum(-self.low, self.high)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all that was seen are numbers."""
+        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of each channel, (in,)."""
+        return (self.total / self.rows).astype(np.float32)
+
+    def blocks(self) -> list[Block]:
+        """The second moments with the channels they are of, as rounding takes them."""
+        starts = range(0, len(self.low), BLOCK)
+        return [
+            (np.arange(start, start + len(block)), block)
+            for start, block in zip(starts, self.second_moments, strict=True)
+        ]
 
     def joined(self, other: InputStatistics) -> InputStatistics:
         """The statistics of both samples together."""
@@ -82,13 +102,27 @@ class InputStatistics:
             own = slice(number * BLOCK, number * BLOCK + len(block))
             taken = offset[own].astype(np.float64)
             cross = np.outer(self.total[own], taken)
-            moments.append((block - cross - cross.T + self.rows * np.outer(taken, taken)).astype(np.float32))
+            moments.append(block - cross - cross.T + self.rows * np.outer(taken, taken))
         return replace(
             self,
             low=self.low - offset,
             high=self.high - offset,
-            total=self.total - self.rows * offset,
+            total=self.total - self.rows * offset.astype(np.float64),
             second_moments=tuple(moments),
+        )
+
+    def times(self, factors: Floats) -> InputStatistics:
+        """The statistics had every row been multiplied by ``factors``, (in,), all above 0."""
+        exact = factors.astype(np.float64)
+        parts = (exact[start : start + BLOCK] for start in range(0, len(exact), BLOCK))
+        return replace(
+            self,
+            low=self.low * factors,
+            high=self.high * factors,
+            total=self.total * exact,
+            second_moments=tuple(
+                block * np.outer(part, part) for block, part in zip(self.second_moments, parts, strict=True)
+            ),
         )
 
     @classmethod
@@ -99,12 +133,13 @@ class InputStatistics:
             rows: The layer's input.
             normalized: The sum its output goes into, normalized next, (rows, out); None: there is none.
         """
-        blocks = (rows[:, at : at + BLOCK] for at in range(0, rows.shape[1], BLOCK))
+        exact = rows.astype(np.float64)
+        blocks = (exact[:, at : at + BLOCK] for at in range(0, rows.shape[1], BLOCK))
         precision = 0.0 if normalized is None else float((1 / normalized.var(axis=1)).sum())
         return cls(
             rows.min(axis=0),
             rows.max(axis=0),
-            rows.sum(axis=0),
+            exact.sum(axis=0),
             tuple(block.T @ block for block in blocks),
             len(rows),
             precision,
@@ -127,6 +162,7 @@ class QuantizedLinear:
         passes: 1, or 2 where what rounding the input leaves over is multiplied too.
         tails: Where ``extra`` begins with slices of the channels up to their end, the channels they begin at.
         divided: Whether the input comes with its channels divided by ``copies`` already.
+        compensated: Whether the errors of rounding were made up for (see ``Rounded``).
     """
 
     weight: npt.NDArray[np.int8]
@@ -139,6 +175,7 @@ class QuantizedLinear:
     passes: int = 1
     tails: tuple[int, ...] = ()
     divided: bool = False
+    compensated: bool = True
 
     @property
     def gathered(self) -> Integers:
@@ -211,7 +248,17 @@ def quantize_linear(
         within = channel[rows] - begin
         parts = copies[place[rows]].astype(np.float64)
         moments = np.eye(min(BLOCK, size - begin)) if seen is None else seen.second_moments[number]
-        together = moments.astype(np.float64)[np.ix_(within, within)] / np.outer(parts, parts)
+        together = moments[np.ix_(within, within)] / np.outer(parts, parts)
         blocks.append((rows, together))
-    weight, scale = round_with_compensation(linear.weight[channel], blocks, largest, paired=paired)
-    return QuantizedLinear(weight, scale, order, copies, extra, linear.bias, paired=paired, tails=tails)
+    rounded = round_with_compensation(linear.weight[channel], blocks, largest, paired=paired)
+    return QuantizedLinear(
+        rounded.weight,
+        rounded.scale,
+        order,
+        copies,
+        extra,
+        linear.bias,
+        paired=paired,
+        tails=tails,
+        compensated=rounded.compensated,
+    )

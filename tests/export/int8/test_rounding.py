@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastspan.export.int8 import rounding
-from fastspan.export.int8.rounding import PAIR_LIMIT, quantize_columns, round_with_compensation
+from fastspan.export.int8.rounding import (
+    PAIR_LIMIT,
+    quantize_columns,
+    round_in_groups,
+    round_with_compensation,
+)
 
 
 def test_columns_are_symmetric_with_one_scale_each():
@@ -34,7 +39,7 @@ def test_no_pair_exceeds_its_limit(rows, seed, spread):
     weight = rng.standard_normal((rows, 5)).astype(np.float32)
     weight[0] *= spread
     inputs = rng.standard_normal((2 * rows, 1)) + rng.standard_normal((2 * rows, rows)) / 4
-    rounded, scale = round_with_compensation(weight, [(np.arange(rows), inputs.T @ inputs)])
+    rounded, scale, _ = round_with_compensation(weight, [(np.arange(rows), inputs.T @ inputs)])
     assert (scale >= quantize_columns(weight)[1] * 0.999).all()
     even = np.append(rounded.astype(np.int64), np.zeros((rows % 2, 5), np.int64), axis=0)
     assert np.abs(even.reshape(-1, 2, 5).sum(axis=1)).max() <= PAIR_LIMIT
@@ -45,10 +50,10 @@ def test_no_pair_exceeds_its_limit(rows, seed, spread):
 def test_pairs_that_need_not_keep_to_a_limit_have_smaller_steps():
     weight = np.full((8, 3), 2.0, np.float32)
     known = [(np.arange(8), np.eye(8))]
-    rounded, scale = round_with_compensation(weight, known)
+    rounded, scale, _ = round_with_compensation(weight, known)
     assert (rounded == 64).all() or (rounded == 63).all()
     np.testing.assert_allclose(rounded * scale, weight, rtol=0.02)
-    rounded, scale = round_with_compensation(weight, known, paired=False)
+    rounded, scale, _ = round_with_compensation(weight, known, paired=False)
     assert (rounded == 127).all()
     np.testing.assert_allclose(scale, 2 / 127)
 
@@ -58,17 +63,48 @@ def test_a_column_of_which_a_weight_would_be_cut_off_is_rounded_with_larger_step
     # is as large as its steps allow.
     weight = np.array([[0.504, 0.5], [1.0, 1.0]], np.float32)
     moments = np.array([[100.0, -9.99], [-9.99, 1.0]])
-    rounded, scale = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
+    rounded, scale, _ = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
     _, plain = quantize_columns(weight)
     assert (scale > plain * 1.01).any()
     # The last try stands, with the steps it was rounded with.
     for tries in (1, 2):
         monkeypatch.setattr(rounding, "_TRIES", tries)
-        _, tried = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
+        _, tried, _ = round_with_compensation(weight, [(np.arange(2), moments)], paired=False)
         np.testing.assert_allclose(tried.max() / plain.max(), 1.03 ** (tries - 1), rtol=1e-5)
     exact = np.sqrt(np.diag(weight.T @ moments @ weight))
     error = rounded * scale - weight
     assert (np.sqrt(np.diag(error.T @ moments @ error)) < 0.02 * exact + 0.02).all()
+
+
+def test_moments_that_do_not_factor_at_first_are_damped_more():
+    # Sums of what cancelled: not even positive, as float32 may leave them.
+    moments = np.diag([1.0, 1.0, 1.0, -0.02])
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    rounded, scale, compensated = round_with_compensation(weight, [(np.arange(4), moments)], paired=False)
+    assert compensated
+    np.testing.assert_allclose(rounded * scale, weight, atol=float(scale.max()))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -1e6])
+def test_moments_that_never_factor_round_to_nearest_and_say_so(odd):
+    moments = np.diag([1.0, 1.0, odd, 1.0])
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    found = round_with_compensation(weight, [(np.arange(4), moments)], paired=False)
+    assert not found.compensated
+    assert np.array_equal(found.weight, quantize_columns(weight)[0])
+    grouped = round_in_groups(weight, [(np.arange(4), moments)], 2)
+    assert not grouped.compensated
+    assert np.array_equal(grouped.weight[:2], quantize_columns(weight[:2])[0])
+
+
+def test_groups_have_steps_of_their_own():
+    weight = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    weight[4:] *= 100
+    rounded, scale, compensated = round_in_groups(weight, [(np.arange(6), np.eye(6))], 2)
+    assert compensated
+    assert scale.shape == (3, 3)
+    assert (np.abs(rounded.reshape(3, 2, 3)).max(axis=1) == 127).all()
+    np.testing.assert_allclose(rounded * np.repeat(scale, 2, axis=0), weight, atol=float(scale[2].max()) / 2)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 33])
