@@ -7,13 +7,15 @@ from pathlib import Path
 
 import onnx
 
-from fastspan.bundle.variants import Graph, Target, Variant
+from fastspan.bundle.variants import Graph, Layout, Target, Variant
 from fastspan.export.graphs.builder import IR_VERSION, OPSET, WeightFile
 from fastspan.export.graphs.cuda_graphs import CudaLowering, PackedCudaLowering
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
 from fastspan.export.graphs.model import EncoderModel
 from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.kernel_graph import kernel_graph
+from fastspan.export.int8.kernel_layers import quantize_for_kernels, unfit_for_kernels
 from fastspan.export.options import ExportOptions
 from fastspan.text.encoder import Encoder
 
@@ -105,25 +107,71 @@ def _int8(
     options: ExportOptions,
     stage: Callable[[str], None],
 ) -> Variant:
+    """The plain graph, and where the model allows it the one for our own kernels.
+
+    Args:
+        model: The model.
+        texts: The bundle's tokenizer.
+        folder: Where to write.
+        options: How.
+        stage: Told in a few words which step begins.
+    """
+    recipe = options.int8
     stage("observing activations")
-    model, quantized = options.int8.quantize(model, texts, options.cores)
-    stage("writing int8")
+    seen = recipe.observe(model, texts, options.cores)
+    stage("rounding for the plain int8 graph")
+    moved, quantized = recipe.quantize(model, seen)
     with WeightFile(folder / "model_int8.onnx_data") as weights:
-        graph = _write(
-            Int8Lowering(model, quantized, weights),
-            "model_int8.onnx",
-            weights,
-            target="cpu",
-            note="s8 weights, u8 activations; exact on every CPU",
-        )
+        graphs = [
+            _write(
+                Int8Lowering(moved, quantized, weights),
+                "model_int8.onnx",
+                weights,
+                target="cpu",
+                note="s8 weights, u8 activations; exact on every CPU",
+            )
+        ]
+    plain = {name for name, layer in quantized.items() if not layer.compensated}
+    unfit = "layers are kept in fp32" if recipe.keep else unfit_for_kernels(model)
+    if unfit is not None:
+        stage(f"no graph for the int8 kernels: {unfit}")
+    else:
+        stage("rounding for the int8 kernels")
+        moved, layers = quantize_for_kernels(model, seen)
+        plain |= {name for name, layer in layers.items() if not layer.compensated}
+        with WeightFile(folder / "model_int8_kernels.onnx_data") as weights:
+            graphs.append(
+                _written(
+                    kernel_graph(moved, layers, weights),
+                    "model_int8_kernels.onnx",
+                    weights,
+                    target="cpu-kernels",
+                    layout="packed",
+                    note="FastSpan's own operator: a scale a row, windows of any lengths joined end to end",
+                )
+            )
+    if plain:
+        stage(f"rounded to nearest, for want of usable statistics: {', '.join(sorted(plain))}")
     return Variant(
-        name="int8", graphs=(graph,), parity=None, target="any CPU, fastest with an 8-bit dot product"
+        name="int8", graphs=tuple(graphs), parity=None, target="any CPU, fastest with an 8-bit dot product"
     )
 
 
 def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target, note: str) -> Graph:
-    """Lower, write the graph beside its weights, and check it as onnx.checker does."""
-    graph = lowering.lower()
+    """Lower, and write the graph beside its weights."""
+    return _written(lowering.lower(), name, weights, target=target, layout=lowering.layout, note=note)
+
+
+def _written(
+    graph: onnx.ModelProto,
+    name: str,
+    weights: WeightFile,
+    *,
+    target: Target,
+    layout: Layout,
+    note: str,
+) -> Graph:
+    """Write a graph beside its weights, and check it as onnx.checker does."""
     path = weights.path.with_name(name)
     path.write_bytes(graph.SerializeToString())
     weights.flush()
@@ -132,7 +180,7 @@ def _write(lowering: Lowering, name: str, weights: WeightFile, *, target: Target
     return Graph(
         file=f"{place}/{name}",
         target=target,
-        layout=lowering.layout,
+        layout=layout,
         inputs=tuple(value.name for value in graph.graph.input),
         data=(f"{place}/{weights.path.name}",),
         opset=OPSET,

@@ -138,7 +138,8 @@ def _page(source: str, rounds: int) -> list[Block]:
     texts = TextEncoder.from_folder(
         Path(source), segment_ids=encoder.takes_segment_ids, max_positions=encoder.max_positions
     )
-    moved, quantized = Int8Recipe().quantize(encoder, texts, threads)
+    recipe = Int8Recipe()
+    moved, quantized = recipe.quantize(encoder, recipe.observe(encoder, texts, threads))
     twice = [name for name, layer in quantized.items() if layer.passes == 2]
     unsigned = [name for name, layer in quantized.items() if not layer.paired]
     tables = []

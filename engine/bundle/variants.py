@@ -11,7 +11,7 @@ from fastspan.errors import BundleError
 __all__ = ["OUTPUTS", "Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
 
 ProviderKind = Literal["cpu", "cuda", "other"]
-Target = Literal["any", "cpu", "cuda"]
+Target = Literal["any", "cpu", "cpu-kernels", "cuda"]
 Layout = Literal["padded", "exact", "packed"]
 VariantName = Literal["fp32", "fp16", "int8"]
 
@@ -28,11 +28,12 @@ class Graph:
 
     Attributes:
         file: Its path in the bundle.
-        target: The kind of provider it was made for.
+        target: The kind of provider it was made for; ``"cpu-kernels"``: CPUs where FastSpan's own operators
+            (``fastspan.kernels``) are there, and no others.
         layout: ``"padded"``: ``input_ids``, ``attention_mask`` and, with segment ids,
             ``token_type_ids``, each (batch, length). ``"exact"``: the same without a mask, for windows
-            of equal length. ``"packed"``: windows joined end to end, for CUDA; (tokens,) in and out, with
-            the inputs that ``fastspan.runtime.graph_inputs`` prepares.
+            of equal length. ``"packed"``: windows joined end to end, for CUDA and FastSpan's own operators;
+            (tokens,) in and out, with some of the inputs that ``fastspan.runtime.graph_inputs`` prepares.
         inputs: The names of its inputs, in order.
         data: Paths of the external data files it reads.
         opset: Version of the default operator set.
@@ -53,7 +54,10 @@ class Graph:
         file = named(self.file)
         require(bool(self.inputs), f"{file} must have inputs")
         require(min(self.opset, self.ir_version) >= 1, f"{file} must have an opset and an IR version")
-        require(self.layout != "packed" or self.target == "cuda", f"{file} is packed, so for CUDA")
+        can_be_packed = self.target in ("cuda", "cpu-kernels")
+        require(self.layout != "packed" or can_be_packed, f"{file} is packed, so for CUDA or the kernels")
+        must_be_packed = self.target == "cpu-kernels"
+        require(self.layout == "packed" or not must_be_packed, f"{file} is for the kernels, so packed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +126,20 @@ class Variant:
         """Whether it has a graph for this kind of provider, on every machine that has the provider."""
         return any(graph.target in (provider_kind, "any") for graph in self.graphs)
 
-    def graph_for(self, provider_kind: ProviderKind) -> Graph:
+    def graph_for(self, provider_kind: ProviderKind, *, kernels: bool = False) -> Graph:
         """Return the graph made for this kind of provider, else the one for any.
 
         Of several layouts, ``"packed"`` is preferred, then ``"exact"``.
 
+        Args:
+            provider_kind: The kind of provider.
+            kernels: Whether FastSpan's own operators are there: on a CPU, the graph for them goes first.
+
         Raises:
             BundleError: There is neither.
         """
-        for target in (provider_kind, "any"):
+        own: tuple[Target, ...] = ("cpu-kernels",) if kernels and provider_kind == "cpu" else ()
+        for target in (*own, provider_kind, "any"):
             made = [graph for graph in self.graphs if graph.target == target]
             if made:
                 return min(made, key=lambda graph: _BEST_FIRST.index(graph.layout))

@@ -6,7 +6,7 @@ targets, read the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +16,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["GraphBuilder", "WeightFile"]
+__all__ = ["KERNELS", "MICROSOFT", "GraphBuilder", "WeightFile"]
 
 MICROSOFT = "com.microsoft"
+KERNELS = "fastspan"  # operators of our own, see docs/kernels.md
 OPSET = 17  # the first with LayerNormalization; every runtime of the last years reads it
 IR_VERSION = 8
 # Smaller tensors stay inside the graph: shape inference and constant folding want to see them.
@@ -78,6 +79,24 @@ class GraphBuilder:
         """Declare a graph output that is the value ``source``."""
         self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+
+    def answer(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Mapping[str, tuple[str, ...]],
+        *,
+        domain: str,
+        **attributes: Any,
+    ) -> None:
+        """Add a node whose outputs are graph outputs, float32, given with their shapes."""
+        self._nodes.append(
+            helper.make_node(op, list(inputs), list(outputs), name=op, domain=domain, **attributes)
+        )
+        self._outputs += [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            for name, shape in outputs.items()
+        ]
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add an initializer of that name; the same name twice means the same tensor."""
@@ -140,8 +159,8 @@ class GraphBuilder:
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
         imports = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == MICROSOFT for node in self._nodes):
-            imports.append(helper.make_opsetid(MICROSOFT, 1))
+        used = {node.domain for node in self._nodes}
+        imports += [helper.make_opsetid(domain, 1) for domain in (MICROSOFT, KERNELS) if domain in used]
         model = helper.make_model(
             graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="fastspan"
         )

@@ -124,13 +124,17 @@ class Int8Recipe:
     keep: Collection[str] = ()
     second_pass_share: float = SECOND_PASS_SHARE
 
-    def quantize(
-        self, encoder: EncoderModel, texts: TextEncoder, threads: int
-    ) -> tuple[EncoderModel, dict[str, QuantizedLinear]]:
-        """Observe the encoder on the texts, centre its activations and quantize its layers."""
+    def observe(self, encoder: EncoderModel, texts: TextEncoder, threads: int) -> dict[str, InputStatistics]:
+        """Run the encoder over the texts, and gather what the inputs of its layers look like."""
         parameters = sum(linear.weight.size for linear in quantized_layers(encoder).values())
         affordable = min(64, max(16, _OBSERVED_WORK // parameters))
         longest = min(384, encoder.max_positions)
         windows = calibration_windows(texts, self.windows or affordable, self.texts, longest)
-        encoder, seen = centred(encoder, observe_inputs(encoder, windows, threads))
+        return observe_inputs(encoder, windows, threads)
+
+    def quantize(
+        self, encoder: EncoderModel, seen: Mapping[str, InputStatistics]
+    ) -> tuple[EncoderModel, dict[str, QuantizedLinear]]:
+        """Centre the encoder's activations and quantize its layers, for ONNX Runtime's own operators."""
+        encoder, seen = centred(encoder, seen)
         return encoder, quantize_encoder(encoder, seen, self.keep, self.second_pass_share)

@@ -85,7 +85,7 @@ def int8_sensitivity(
         texts = TextEncoder.from_folder(
             folder, segment_ids=encoder.takes_segment_ids, max_positions=encoder.max_positions
         )
-        encoder, quantized = recipe.quantize(encoder, texts, cores)
+        encoder, quantized = recipe.quantize(encoder, recipe.observe(encoder, texts, cores))
         longest = min(384, encoder.max_positions)
         pairs = encode(texts, _TOKENS, longest, min(128, longest // 3))
         reference = _run(CpuLowering(encoder), folder, pairs, cores)

@@ -22,6 +22,7 @@ from fastspan.export.verification.comparison import (
     logits_of,
     windows_of,
 )
+from fastspan.export.verification.kernel_runs import kernel_logits, kernels_unavailable
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.machine.cpu import usable_cores
@@ -256,9 +257,13 @@ class _Bench:
     def _run(self, graph: Graph, pairs: Sequence[EncodedPair]) -> Logits:
         found, left = self._rest(graph.file, pairs)
         if left:
-            session = OnnxSession(self._folder, graph, self._settings)
             with self._progress.bar(f"running {graph.file}", len(list(windows_of(left)))) as step:
-                found += logits_of(session, left, step)
+                if graph.target == "cpu-kernels":
+                    path = self._folder / graph.file
+                    found += kernel_logits(path, left, self._settings.threads, step)
+                else:
+                    session = OnnxSession(self._folder, graph, self._settings)
+                    found += logits_of(session, left, step)
         return found
 
     def _pytorch(self, pairs: Sequence[EncodedPair]) -> Logits:
@@ -294,5 +299,7 @@ def _interchange(folder: Path, manifest: Manifest) -> Graph:
 
 
 def _runs_here(graph: Graph) -> bool:
-    """Whether a CPU runs the graph."""
+    """Whether this machine's CPU runs the graph."""
+    if graph.target == "cpu-kernels":
+        return kernels_unavailable() is None
     return graph.target != "cuda"
