@@ -16,7 +16,7 @@ other choices give.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,17 @@ from fastspan.export.int8.prescaling import channel_factors, prescaled, with_pre
 from fastspan.export.int8.recipe import quantized_layers
 from fastspan.export.int8.rounding import Block, round_in_groups
 
-__all__ = ["KernelLinear", "quantize_for_kernels", "round_for_kernels", "unfit_for_kernels"]
+__all__ = [
+    "GroupOf",
+    "KernelLinear",
+    "group_of",
+    "quantize_for_kernels",
+    "round_for_kernels",
+    "unfit_for_kernels",
+]
+
+GroupOf = Callable[[str, int, int], int]
+"""A layer's name, the size of its input and the number of transformer layers, to the channels of a group."""
 
 # Sizes and groups are multiples of this many channels, heads' sizes of fewer.
 _STEP = 64
@@ -77,13 +87,14 @@ def unfit_for_kernels(encoder: EncoderModel) -> str | None:
 
 
 def quantize_for_kernels(
-    encoder: EncoderModel, seen: Mapping[str, InputStatistics]
+    encoder: EncoderModel, seen: Mapping[str, InputStatistics], groups: GroupOf | None = None
 ) -> tuple[EncoderModel, dict[str, KernelLinear]]:
     """Centre a model's activations and round its linear layers.
 
     Args:
         encoder: The model; ``unfit_for_kernels`` has nothing against it.
         seen: Input statistics by layer name; a layer without any is rounded as if its inputs were all alike.
+        groups: Which channels of a layer's input share a scale; None: as ``group_of`` says.
 
     Returns:
         The same model with other biases and other weights of its values, and its layers by the names of
@@ -103,10 +114,10 @@ def quantize_for_kernels(
         ),
     )
     rounded = {}
-    early = {f"layer.{number}" for number in range(math.ceil(_EARLY * len(encoder.layers)))}
+    groups = groups or group_of
     for name, linear in quantized_layers(moved).items():
         linear, statistics = prescaled(linear, seen.get(name), factors[name])
-        found = round_for_kernels(linear, statistics, _group(name, len(linear.weight), early))
+        found = round_for_kernels(linear, statistics, groups(name, len(linear.weight), len(encoder.layers)))
         from_values = name.endswith(".attention_output")
         rounded[name] = found if from_values else replace(found, prescale=factors[name])
     return moved, rounded
@@ -137,12 +148,19 @@ def _alike(size: int) -> list[Block]:
     return [(each, np.eye(len(each))) for each in rows]
 
 
-def _group(name: str, size: int, early: Collection[str]) -> int:
-    """How many channels of a layer's input of ``size`` share a scale."""
-    block = ".".join(name.split(".")[:2])
-    if name.endswith(".output"):
-        return _divisor(size, _INNER_GROUP_EARLY if block in early else _INNER_GROUP)
-    halved = block in early and not name.endswith(".attention_output") and size % (2 * _STEP) == 0
+def group_of(name: str, size: int, layers: int) -> int:
+    """How many channels of a layer's input share a scale.
+
+    Args:
+        name: The layer's name, as in ``quantized_layers``.
+        size: Channels of its input.
+        layers: Transformer layers of the model.
+    """
+    block, _, part = name.removeprefix("layer.").partition(".")
+    early = block.isdigit() and int(block) < math.ceil(_EARLY * layers)
+    if part == "output":
+        return _divisor(size, _INNER_GROUP_EARLY if early else _INNER_GROUP)
+    halved = early and part != "attention_output" and size % (2 * _STEP) == 0
     return size // 2 if halved else size
 
 
