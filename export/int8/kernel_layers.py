@@ -5,15 +5,18 @@ that leaves of the error is decided here, before anything runs: activations are 
 channels are made quieter, errors of weights are made up for in other weights, and what they still do to the
 mean output goes into the bias.
 
-One scale for all channels of a row is the fastest. Only the input of a feed-forward block's second layer is
-cut into groups with a scale each: it is the widest, what the activation lets through is loud in few channels,
-and the kernels round it group by group anyway, where they compute it. ``docs/performance.md`` has what other
-choices give.
+One scale for all channels of a row is the fastest; groups of channels with a scale each are closer. The
+input of a feed-forward block's second layer always has groups: it is the widest, what the activation lets
+through is loud in few channels, and the kernels round it group by group anyway, where they compute it.
+Elsewhere groups cost time, so they are where they do most: an error of an early layer passes through all that
+follow, and what attention puts out is a mean, of which no channel is loud. ``docs/performance.md`` has what
+other choices give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,13 +29,25 @@ from fastspan.export.int8.prescaling import channel_factors, prescaled, with_pre
 from fastspan.export.int8.recipe import quantized_layers
 from fastspan.export.int8.rounding import Block, round_in_groups
 
-__all__ = ["KernelLinear", "quantize_for_kernels", "round_for_kernels", "unfit_for_kernels"]
+__all__ = [
+    "GroupOf",
+    "KernelLinear",
+    "group_of",
+    "quantize_for_kernels",
+    "round_for_kernels",
+    "unfit_for_kernels",
+]
+
+GroupOf = Callable[[str, int, int], int]
+"""A layer's name, the size of its input and the number of transformer layers, to the channels of a group."""
 
 # Sizes and groups are multiples of this many channels, heads' sizes of fewer.
 _STEP = 64
 _HEAD_STEP = 16
-# Channels of a feed-forward block that share a scale.
-_GROUP = 256
+# So many of the layers, from the first, are early: errors of the others hardly reach the answers.
+_EARLY = 2 / 3
+# The widest groups of a feed-forward block's inner channels, in early layers and in the others.
+_INNER_GROUP_EARLY, _INNER_GROUP = 128, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +87,14 @@ def unfit_for_kernels(encoder: EncoderModel) -> str | None:
 
 
 def quantize_for_kernels(
-    encoder: EncoderModel, seen: Mapping[str, InputStatistics]
+    encoder: EncoderModel, seen: Mapping[str, InputStatistics], groups: GroupOf | None = None
 ) -> tuple[EncoderModel, dict[str, KernelLinear]]:
     """Centre a model's activations and round its linear layers.
 
     Args:
         encoder: The model; ``unfit_for_kernels`` has nothing against it.
         seen: Input statistics by layer name; a layer without any is rounded as if its inputs were all alike.
+        groups: Which channels of a layer's input share a scale; None: as ``group_of`` says.
 
     Returns:
         The same model with other biases and other weights of its values, and its layers by the names of
@@ -98,10 +114,10 @@ def quantize_for_kernels(
         ),
     )
     rounded = {}
+    groups = groups or group_of
     for name, linear in quantized_layers(moved).items():
         linear, statistics = prescaled(linear, seen.get(name), factors[name])
-        group = _group(len(linear.weight)) if name.endswith(".output") else len(linear.weight)
-        found = round_for_kernels(linear, statistics, group)
+        found = round_for_kernels(linear, statistics, groups(name, len(linear.weight), len(encoder.layers)))
         from_values = name.endswith(".attention_output")
         rounded[name] = found if from_values else replace(found, prescale=factors[name])
     return moved, rounded
@@ -132,6 +148,22 @@ def _alike(size: int) -> list[Block]:
     return [(each, np.eye(len(each))) for each in rows]
 
 
-def _group(size: int) -> int:
-    """The largest multiple of ``_STEP``, at most ``_GROUP``, that divides ``size``."""
-    return next(group for group in range(_GROUP, 0, -_STEP) if size % group == 0)
+def group_of(name: str, size: int, layers: int) -> int:
+    """How many channels of a layer's input share a scale.
+
+    Args:
+        name: The layer's name, as in ``quantized_layers``.
+        size: Channels of its input.
+        layers: Transformer layers of the model.
+    """
+    block, _, part = name.removeprefix("layer.").partition(".")
+    early = block.isdigit() and int(block) < math.ceil(_EARLY * layers)
+    if part == "output":
+        return _divisor(size, _INNER_GROUP_EARLY if early else _INNER_GROUP)
+    halved = early and part != "attention_output" and size % (2 * _STEP) == 0
+    return size // 2 if halved else size
+
+
+def _divisor(size: int, most: int) -> int:
+    """The largest multiple of ``_STEP``, at most ``most``, that divides ``size``."""
+    return next(group for group in range(most, 0, -_STEP) if size % group == 0)

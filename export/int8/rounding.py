@@ -34,6 +34,9 @@ PAIR_LIMIT = 128
 
 # Of the mean second moment: what is added to each channel's own. With the largest, correlations hardly count.
 _DAMPINGS = (0.01, 0.1, 1.0, 10.0)
+# Copies of a channel make weights that lie half-way between two steps, but for the last digits of a sum. A
+# little further on, nothing lies there.
+_ASIDE = 2.0**-30
 # Cutting a weight off costs far more than slightly larger steps do. A column of which one had to be cut off
 # is rounded again with larger ones; the first are so large that the weights themselves fit.
 _LARGER = np.float32(1.03)
@@ -225,7 +228,7 @@ def _round_block(
         for row in range(begin, end):
             place = places[row]
             partner = rounded[place ^ 1].astype(np.int16) if place ^ 1 < len(rounded) else 0
-            nearest = np.rint(rest[row] / steps[row])
+            nearest = np.rint(rest[row] / steps[row] + _ASIDE)
             lowest, highest = np.maximum(-largest, -pair - partner), np.minimum(largest, pair - partner)
             settled = np.clip(nearest, lowest, highest)
             cut |= settled != nearest

@@ -197,7 +197,8 @@ GRAPH = ("variants", "fp32", "graphs", 0)
         ((*GRAPH, "inputs"), "input_ids", r"graphs\[0\]\.inputs must be an array"),
         ((*GRAPH, "inputs"), ["input_ids", None], r"inputs\[1\] must be a string"),
         ((*GRAPH, "inputs"), [], "must have inputs"),
-        ((*GRAPH, "layout"), "packed", "is packed, so for CUDA"),
+        ((*GRAPH, "layout"), "packed", "is packed, so for CUDA or the kernels"),
+        ((*GRAPH, "target"), "cpu-kernels", "is for the kernels, so packed"),
         ((*GRAPH, "target"), "tpu", r"target must be one of"),
         (("variants", "fp32", "graphs", 1), asdict(ANY), "two graphs for one target in one layout"),
         ((*GRAPH, "opset"), 0, "must have an opset"),
@@ -304,6 +305,19 @@ def test_a_target_may_have_a_graph_of_each_layout_and_packed_goes_first():
     files = {**MANIFEST.files, exact.file: FileRecord(sha256=DIGEST, bytes=4)}
     manifest = replace(MANIFEST, variants={"fp32": both}, files=files)
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_the_kernels_graph_is_taken_only_where_the_kernels_are():
+    own = replace(CPU, file="onnx/model_kernels.onnx", target="cpu-kernels", layout="packed")
+    variant = replace(FP32, graphs=(ANY, CPU, own))
+    assert variant.graph_for("cpu") is CPU
+    assert variant.graph_for("cpu", kernels=True) is own
+    assert variant.graph_for("other", kernels=True) is ANY
+    assert FP32.graph_for("cpu", kernels=True) is CPU
+    only = replace(FP32, graphs=(own,))
+    assert not only.runs_on("cpu")
+    with pytest.raises(BundleError, match="exported for cpu-kernels only"):
+        only.graph_for("cpu")
 
 
 def test_a_variant_without_a_graph_for_the_provider():

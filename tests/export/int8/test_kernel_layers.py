@@ -62,18 +62,29 @@ def test_statistics_that_are_no_numbers_round_plainly_and_say_so():
     assert np.isfinite(layer.bias).all()
 
 
-def test_only_the_second_layer_of_a_feed_forward_block_has_groups():
-    encoder = random_encoder(inner=320, width=128)
+def test_early_layers_and_the_second_layer_of_a_feed_forward_block_have_groups():
+    encoder = random_encoder(hidden=128, inner=768, width=64)
+    encoder = replace(encoder, layers=(*encoder.layers, encoder.layers[0]))
     ids = np.random.default_rng(2).integers(3, 60, (4, 20))
     _, layers = quantize_for_kernels(encoder, calibrated(encoder, ids, ids % 2))
     groups = {name: len(layer.scale) for name, layer in layers.items()}
-    # The largest multiple of 64, at most 256, that divides 320 is 64.
-    assert {name: number for name, number in groups.items() if number > 1} == {
-        "layer.0.output": 5,
-        "layer.1.output": 5,
+    early = {"attention.projection": 2, "attention_output": 1, "intermediate": 2, "output": 6}
+    late = {"attention.projection": 1, "attention_output": 1, "intermediate": 1, "output": 3}
+    assert groups == {
+        "embeddings.projection": 1,
+        **{f"layer.{number}.{part}": count for number in (0, 1) for part, count in early.items()},
+        **{f"layer.2.{part}": count for part, count in late.items()},
     }
     without = {name for name, layer in layers.items() if layer.prescale is None}
-    assert without == {"layer.0.attention_output", "layer.1.attention_output"}
+    assert without == {f"layer.{number}.attention_output" for number in range(3)}
+
+
+def test_groups_are_multiples_of_64_that_divide_the_input():
+    encoder = random_encoder(hidden=192, inner=320)
+    _, layers = quantize_for_kernels(encoder, {})
+    # 96 is no multiple of 64, and of 320's divisors only 64 is at most 128.
+    assert len(layers["layer.0.intermediate"].scale) == 1
+    assert len(layers["layer.0.output"].scale) == 5
 
 
 def test_what_the_kernels_cannot_run_is_named():
