@@ -15,6 +15,8 @@ import pytest
 import fastspan
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.errors import BundleError, MissingDependency
+from fastspan.kernels import unavailable_reason
+from fastspan.machine.cpu import cpu_features
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
@@ -162,6 +164,14 @@ def real_golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
     references = Golden("real_questions", request.config.option.reference)
     yield references
     references.close()
+
+
+@pytest.fixture
+def kernels_here() -> None:
+    """Skip where the int8 kernels are not to be had, having taken down that the test depends on this CPU."""
+    cpu_features()
+    if (reason := unavailable_reason()) is not None:
+        pytest.skip(reason)
 
 
 class SilentProgress:

@@ -10,9 +10,7 @@ import pytest
 from fastspan import kernels
 from fastspan.kernels import library
 
-needs_kernels = pytest.mark.skipif(
-    kernels.unavailable_reason() is not None, reason=str(kernels.unavailable_reason())
-)
+needs_kernels = pytest.mark.usefixtures("kernels_here")
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from random_encoder import RandomEncoder
 from fastspan import kernels
 
 onnxruntime = pytest.importorskip("onnxruntime")
-if (reason := kernels.unavailable_reason()) is not None:
-    pytest.skip(reason, allow_module_level=True)
+
+pytestmark = pytest.mark.usefixtures("kernels_here")
 
 ENCODERS = {
     "bert": RandomEncoder(),

@@ -14,9 +14,7 @@ from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
 from support.paths import ROOT
 
-needs_kernels = pytest.mark.skipif(
-    kernels.unavailable_reason() is not None, reason=str(kernels.unavailable_reason())
-)
+needs_kernels = pytest.mark.usefixtures("kernels_here")
 QUESTION = "Who led the raiders?"
 CONTEXT = "The Normans descended from Norse raiders who, under their leader Rollo, swore fealty to a king. "
 
