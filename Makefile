@@ -37,11 +37,14 @@ help:  ## Show this list.
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "FastSpan needs Python 3.10 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
 
-.venv/.run: pyproject.toml | .venv/bin/python
+# Installing compiles the int8 kernels where there is a C++ compiler.
+KERNELS := setup.py engine/kernels/build_kernels.py $(wildcard engine/kernels/*/*.cpp engine/kernels/*/*.h)
+
+.venv/.run: pyproject.toml $(KERNELS) | .venv/bin/python
 	$(PIP) -e '.[cpu,export]'
 	@touch $@
 
-.venv/.dev: pyproject.toml | .venv/bin/python
+.venv/.dev: pyproject.toml $(KERNELS) | .venv/bin/python
 	$(PIP) -e '.[dev]'
 	@touch .venv/.run $@
 
@@ -51,7 +54,7 @@ setup: .venv/.run  ## Install FastSpan with the CPU runtime and the exporter int
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment pip takes the CPU's alone.
 TORCH ?= torch==2.13.0
 
-.venv/.reference: pyproject.toml | .venv/bin/python
+.venv/.reference: pyproject.toml $(KERNELS) | .venv/bin/python
 	$(PIP) -e '.[dev,optimum]' '$(TORCH)'
 	@touch .venv/.run .venv/.dev $@
 
@@ -151,5 +154,5 @@ serve: .venv/.serve $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on P
 	$(BIN)/fastspan serve $(BUNDLED) --port $(PORT)
 
 clean:  ## Remove what was built and exported, and .venv.
-	rm -rf .venv .venv-gpu build dist models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu build dist engine/kernels/libfastspan_kernels.* models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,10 +16,10 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-# Builds run this file from the project's folder, which is not on the path.
-sys.path.insert(0, str(Path(__file__).parent))
+# What to compile stands beside what is compiled, and that is no package yet.
+sys.path.insert(0, str(Path(__file__).parent / "engine" / "kernels"))
 
-from build_kernels import KERNELS, flags, is_path
+from build_kernels import flags, is_path, sources
 
 
 class BuildKernels(build_ext):
@@ -44,7 +44,7 @@ class BuildKernels(build_ext):
     def _objects(self, compiler: list[str], folder: Path) -> list[str]:
         """Compile every file for this machine. A path that the compiler is too old for is left out."""
         machine = platform.machine().lower()
-        sources = [source for source in sorted(KERNELS.glob("*.cpp")) if flags(source, machine) is not None]
+        here = [source for source in sources() if flags(source, machine) is not None]
         left_out: list[str] = []
 
         def compiled(source: Path) -> str | None:
@@ -62,9 +62,9 @@ class BuildKernels(build_ext):
 
         with ThreadPoolExecutor(2) as pool:
             # The table of paths comes last, when it is known which there are.
-            last = KERNELS / "paths.cpp"
-            others = list(pool.map(compiled, [s for s in sources if not is_path(s) and s != last]))
-            paths = list(pool.map(compiled, filter(is_path, sources)))
+            last = next(source for source in here if source.name == "paths.cpp")
+            others = list(pool.map(compiled, [s for s in here if not is_path(s) and s != last]))
+            paths = list(pool.map(compiled, filter(is_path, here)))
             return [made for made in [*others, *paths, compiled(last)] if made is not None]
 
     def get_ext_filename(self, ext_name: str) -> str:
