@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from fastspan.benchmarks.speed_report.equal_answers import equal_answers
 from fastspan.benchmarks.speed_report.tables import comparison_table, like_for_like, rows_of
 from fastspan.errors import DataError, FastSpanError
 
-__all__ = ["fill", "main", "parity_summary", "speed_tables"]
+__all__ = ["fill", "headline", "main", "parity_summary", "speed_tables"]
 
 _RESULTS = ROOT / "benchmarks" / "results"
+_LEFT_OUT = ("single-32", "single-384")
 _PARITY = _RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json"
 
 
@@ -28,6 +30,7 @@ def main() -> int:
     readme = ROOT / "README.md"
     try:
         text = fill(readme.read_text(encoding="utf-8"), "parity", parity_summary(_PARITY))
+        text = fill(text, "headline", headline(_RESULTS))
         write_text(readme, fill(text, "speed", speed_tables(_RESULTS)))
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -81,6 +84,48 @@ def parity_summary(report: Path) -> str:
     return markdown([Table(headers, rows), Paragraph(f"{asked}; {machine}. Written by `make parity`.")])
 
 
+def headline(root: Path) -> str:
+    """The bundled model's speed and equal answers in one small table, from the newest speed record.
+
+    Args:
+        root: The folder of the results, those of each kind of hardware in a folder of its own.
+
+    Raises:
+        DataError: There is no such record; ``make bench`` writes it.
+    """
+    measured = _newest(root)
+    record, shares = measured.record, equal_answers(measured)
+    model = next(iter(record.models))
+    rows = [row for row in rows_of(measured) if row.workload.model == model]
+    table = comparison_table(rows, shares, against=like_for_like(rows))
+    # The others are in the report: a first screen has room for one length.
+    kept = [place for place, title in enumerate(table.headers) if title not in _LEFT_OUT]
+    small = replace(
+        table,
+        headers=[table.headers[place] for place in kept],
+        rows=[[row[place] for place in kept] for row in table.rows],
+    )
+    marked = f" {MARK}" if shares else ""
+    return markdown(
+        [
+            Paragraph(
+                f"Text in, answer out, for {model} on {record.cpu.name} ({record.cpu.cores} cores); the peer's "
+                f"time ÷ FastSpan's, so above 1 FastSpan is faster. Equal answers are those that a system gives "
+                f"in fp32 too.{marked} Written by `make bench`."
+            ),
+            small,
+        ]
+    )
+
+
+def _newest(root: Path) -> Measured:
+    folders = [path.parent for path in sorted(root.glob("*/speed-cpu.json"))]
+    if not folders:
+        raise DataError(f"{root} holds no speed record; `make bench` writes one.")
+    found = [Measured.read(folder, "cpu") for folder in folders]
+    return max(found, key=lambda one: one.record.environment.get("measured", ""))
+
+
 def speed_tables(root: Path) -> str:
     """How fast FastSpan and its peers answer, a table a model, from the CPU's speed record that is newest.
 
@@ -90,11 +135,7 @@ def speed_tables(root: Path) -> str:
     Raises:
         DataError: There is no such record; ``make bench`` writes it.
     """
-    folders = [path.parent for path in sorted(root.glob("*/speed-cpu.json"))]
-    if not folders:
-        raise DataError(f"{root} holds no speed record; `make bench` writes one.")
-    found = [Measured.read(folder, "cpu") for folder in folders]
-    measured = max(found, key=lambda one: one.record.environment.get("measured", ""))
+    measured = _newest(root)
     record, rows, shares = measured.record, rows_of(measured), equal_answers(measured)
     blocks: list[Paragraph | Table] = []
     for model, title in record.models.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastspan.benchmarks.readme_tables import fill, parity_summary, speed_tables
+from fastspan.benchmarks.readme_tables import fill, headline, parity_summary, speed_tables
 from fastspan.errors import DataError
 from support.paths import ROOT
 
@@ -16,8 +16,9 @@ RESULTS = ROOT / "benchmarks" / "results"
     [
         ("parity", lambda: parity_summary(RESULTS / "parity-minilm-l6-squad2-fastspan-eval.json")),
         ("speed", lambda: speed_tables(RESULTS)),
+        ("headline", lambda: headline(RESULTS)),
     ],
-    ids=["parity", "speed"],
+    ids=["parity", "speed", "headline"],
 )
 def test_the_readme_holds_the_reports_figures(name, table):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,8 +18,16 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+def test_the_first_example_prints_what_stands_below_it(bundled_bundle, capsys):
+    example, _ = blocks(README, "python")
+    exec(example.replace("models/exported/minilm-l6-squad2", str(bundled_bundle)), {})
+    (printed,) = capsys.readouterr().out.splitlines()
+    shown = blocks(README, "text")[0].strip()
+    assert printed.partition("score=")[0] == shown.partition("score=")[0]
+
+
 def test_the_python_example_runs_and_prints_what_it_says(bundled_bundle, monkeypatch, capsys):
-    (example,) = blocks(README, "python")
+    _, example = blocks(README, "python")
     # The example names the bundle relative to the repository; here it may lie elsewhere.
     exec(example.replace("models/exported/minilm-l6-squad2", str(bundled_bundle)), {})
     printed = capsys.readouterr().out.splitlines()
