@@ -109,8 +109,8 @@ def headline(root: Path) -> str:
     return markdown(
         [
             Paragraph(
-                f"Text in, answer out, for {model} on {record.cpu.name} ({record.cpu.cores} cores); the peer's "
-                f"time ÷ FastSpan's, so above 1 FastSpan is faster. Equal answers are those that a system gives "
+                f"Text in, answer out, for {model} on {record.cpu.name} ({record.cpu.cores} cores): the peer's "
+                "time ÷ FastSpan's, so above 1 FastSpan is faster. Equal answers are those that a system gives "
                 f"in fp32 too.{marked} Written by `make bench`."
             ),
             small,

@@ -28,7 +28,7 @@ _LEAST_TURNS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duel:
-    """What came of it.
+    """How two ways to run the same questions compare.
 
     Attributes:
         champion: Median seconds for one question, as it is run so far.
