@@ -109,9 +109,9 @@ def headline(root: Path) -> str:
     return markdown(
         [
             Paragraph(
-                f"Text in, answer out, for {model} on {record.cpu.name} ({record.cpu.cores} cores): the peer's "
-                "time ÷ FastSpan's, so above 1 FastSpan is faster. Equal answers are those that a system gives "
-                f"in fp32 too.{marked} Written by `make bench`."
+                f"Text in, answer out, for {model} on {record.cpu.name} ({record.cpu.cores} cores): the "
+                "peer's time ÷ FastSpan's, so above 1 FastSpan is faster. Equal answers are those that a "
+                f"system gives in fp32 too.{marked} Written by `make bench`."
             ),
             small,
         ]
