@@ -201,7 +201,10 @@ def _probe(tokenizer: Tokenizer) -> tuple[int, bool]:
     joined = JoinedEncoding(halves, [0, cut], 0)
     if len(whole) != len(joined):
         return 0, False
-    shift = whole.token_to_chars(first)[0] - joined.token_to_chars(first)[0]
+    place = whole.token_to_chars(first)
+    if place is None:
+        return 0, False
+    shift = place[0] - joined.token_to_chars(first)[0]
     joined = JoinedEncoding(halves, [0, cut], shift)
     return shift, joined.ids.tolist() == whole.ids and all(
         whole.token_to_chars(i) == joined.token_to_chars(i)

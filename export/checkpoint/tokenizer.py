@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -188,7 +188,7 @@ def _roberta(files: CheckpointFolder, settings: Mapping[str, Any], tokens: Speci
     tokenizer = Tokenizer(
         models.BPE(
             vocab=vocabulary,
-            merges=list(merges),
+            merges=cast("list[tuple[str, str]]", list(merges)),
             continuing_subword_prefix="",
             end_of_word_suffix="",
             fuse_unk=False,
