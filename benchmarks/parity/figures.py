@@ -13,7 +13,7 @@ from fastspan.benchmarks.accuracy.squad_metric import per_question
 from fastspan.benchmarks.intervals import Interval, paired_difference_interval
 from fastspan.benchmarks.parity.runs import VariantRun
 from fastspan.bundle.manifest import FileRecord
-from fastspan.export.verification.comparison import Logits
+from fastspan.export.verification.comparison import LogitPairs
 
 __all__ = ["Agreement", "Disagreement", "VariantParity", "compare_runs"]
 
@@ -144,7 +144,7 @@ def compare_runs(
     )
 
 
-def _differences(reference: Logits, found: Logits) -> NDArray[np.float32]:
+def _differences(reference: LogitPairs, found: LogitPairs) -> NDArray[np.float32]:
     """Absolute differences of all logits of all windows. *Shape:* ``(logits,)``."""
     return np.concatenate(
         [

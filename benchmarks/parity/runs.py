@@ -20,18 +20,17 @@ from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import CheckpointError, DataError, InputError, MissingDependency
 from fastspan.export.checkpoint.source import resolve_source
-from fastspan.export.verification.comparison import Logits
+from fastspan.export.verification.comparison import LogitPairs
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
-from fastspan.runtime.session import Logits as LogitRows
-from fastspan.runtime.session import Session
+from fastspan.runtime.session import Logits, Session
 from fastspan.runtime.workers import by_pair
 from fastspan.text.encoder import EncodedPair, Encoder, Window
 
 __all__ = ["VariantRun", "encode_questions", "find_checkpoint", "run_pytorch", "run_variant"]
 
-WindowLogits = dict[bytes, tuple[LogitRows, LogitRows]]
+WindowLogits = dict[bytes, tuple[Logits, Logits]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class VariantRun:
     providers: tuple[str, ...]
     threads: int
     outcomes: Outcomes
-    logits: Logits
+    logits: LogitPairs
 
 
 def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
@@ -186,7 +185,7 @@ class _RecordingSession:
         """As the session's."""
         return self._session.out_of_memory_retries
 
-    def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[LogitRows, LogitRows]:
+    def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[Logits, Logits]:
         """Run windows as the session does, and keep a copy of each one's logits without its padding."""
         start, end = self._session.run(windows, deadline=deadline)
         for row, window in enumerate(windows):

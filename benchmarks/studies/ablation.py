@@ -24,7 +24,7 @@ from fastspan.benchmarks.reporting.machine import describe_machine
 from fastspan.benchmarks.speed.environment import results_folder
 from fastspan.benchmarks.speed.interleaving import balanced_order
 from fastspan.benchmarks.speed.spread import ratio_spread
-from fastspan.benchmarks.studies.ablation_graphs import Choice, fp32_choices, int8_choices
+from fastspan.benchmarks.studies.ablation_graphs import UndoneChoice, fp32_choices, int8_choices
 from fastspan.errors import FastSpanError
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
@@ -38,7 +38,7 @@ __all__ = ["compared", "main"]
 _LENGTHS = (32, 128, 384)
 
 
-def compared(choices: Sequence[Choice], *, threads: int, rounds: int, folder: Path) -> Table:
+def compared(choices: Sequence[UndoneChoice], *, threads: int, rounds: int, folder: Path) -> Table:
     """Run the graphs in turns and say how many times as long each takes as the first.
 
     Args:
@@ -64,7 +64,7 @@ def compared(choices: Sequence[Choice], *, threads: int, rounds: int, folder: Pa
     return Table(("graph", *(f"{length} tokens" for length in _LENGTHS)), rows)
 
 
-def _session(choice: Choice, threads: int, folder: Path) -> Any:
+def _session(choice: UndoneChoice, threads: int, folder: Path) -> Any:
     folder.mkdir()
     with WeightFile(folder / "weights") as weights:
         model = choice.lower(weights).lower()

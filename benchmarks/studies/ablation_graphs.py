@@ -16,7 +16,7 @@ from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.linear_layer import QuantizedLinear
 from fastspan.export.int8.recipe import joined_projection, quantize_encoder
 
-__all__ = ["Choice", "GatheredCopies", "fp32_choices", "int8_choices"]
+__all__ = ["GatheredCopies", "UndoneChoice", "fp32_choices", "int8_choices"]
 
 _SHIPPED = "as shipped"
 
@@ -100,7 +100,7 @@ class GatheredCopies(Int8Lowering):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class UndoneChoice:
     """A graph that differs from the shipped one in one choice.
 
     Attributes:
@@ -114,20 +114,22 @@ class Choice:
     fused_norms: bool = False
 
 
-def fp32_choices(encoder: EncoderModel) -> list[Choice]:
+def fp32_choices(encoder: EncoderModel) -> list[UndoneChoice]:
     """The shipped fp32 graph first, then what each choice replaced."""
     return [
-        Choice(_SHIPPED, lambda weights: CpuLowering(encoder, weights)),
-        Choice("interchange graph", lambda weights: Lowering(encoder, weights), fused_norms=True),
-        Choice("SkipLayerNormalization", lambda weights: CpuLowering(encoder, weights), fused_norms=True),
-        Choice("attention with a mask", lambda weights: _MaskedAttention(encoder, weights)),
-        Choice("attention not fused", lambda weights: _StandardAttention(encoder, weights)),
-        Choice("activation not fused", lambda weights: _StandardActivation(encoder, weights)),
-        Choice("query, key, value joined", lambda weights: _JoinedProjections(encoder, weights)),
+        UndoneChoice(_SHIPPED, lambda weights: CpuLowering(encoder, weights)),
+        UndoneChoice("interchange graph", lambda weights: Lowering(encoder, weights), fused_norms=True),
+        UndoneChoice(
+            "SkipLayerNormalization", lambda weights: CpuLowering(encoder, weights), fused_norms=True
+        ),
+        UndoneChoice("attention with a mask", lambda weights: _MaskedAttention(encoder, weights)),
+        UndoneChoice("attention not fused", lambda weights: _StandardAttention(encoder, weights)),
+        UndoneChoice("activation not fused", lambda weights: _StandardActivation(encoder, weights)),
+        UndoneChoice("query, key, value joined", lambda weights: _JoinedProjections(encoder, weights)),
     ]
 
 
-def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -> list[Choice]:
+def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -> list[UndoneChoice]:
     """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy."""
     once = {name: replace(layer, passes=1) for name, layer in quantized.items()}
     unsigned = {name: replace(layer, paired=False) for name, layer in quantized.items()}
@@ -141,13 +143,13 @@ def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -
         },
     }
     return [
-        Choice(_SHIPPED, lambda weights: Int8Lowering(encoder, quantized, weights)),
-        Choice("weights as u8", lambda weights: Int8Lowering(encoder, unsigned, weights)),
-        Choice("split channels gathered", lambda weights: GatheredCopies(encoder, quantized, weights)),
-        Choice("no second passes", lambda weights: Int8Lowering(encoder, once, weights)),
-        Choice("nor split channels", lambda weights: Int8Lowering(encoder, unsplit, weights)),
-        Choice("no second passes; q, k, v apart", lambda weights: _ApartInt8(encoder, apart, weights)),
-        Choice("fp32", lambda weights: CpuLowering(encoder, weights)),
+        UndoneChoice(_SHIPPED, lambda weights: Int8Lowering(encoder, quantized, weights)),
+        UndoneChoice("weights as u8", lambda weights: Int8Lowering(encoder, unsigned, weights)),
+        UndoneChoice("split channels gathered", lambda weights: GatheredCopies(encoder, quantized, weights)),
+        UndoneChoice("no second passes", lambda weights: Int8Lowering(encoder, once, weights)),
+        UndoneChoice("nor split channels", lambda weights: Int8Lowering(encoder, unsplit, weights)),
+        UndoneChoice("no second passes; q, k, v apart", lambda weights: _ApartInt8(encoder, apart, weights)),
+        UndoneChoice("fp32", lambda weights: CpuLowering(encoder, weights)),
     ]
 
 

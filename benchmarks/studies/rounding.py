@@ -35,7 +35,7 @@ from fastspan.export.int8.kernel_graph import kernel_graph
 from fastspan.export.int8.kernel_layers import GroupOf, group_of, quantize_for_kernels
 from fastspan.export.int8.linear_layer import InputStatistics
 from fastspan.export.int8.recipe import Int8Recipe
-from fastspan.export.verification.comparison import Logits, logits_of, windows_of
+from fastspan.export.verification.comparison import LogitPairs, logits_of, windows_of
 from fastspan.kernels import unavailable_reason
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import AnswerOptions
@@ -46,11 +46,11 @@ from fastspan.runtime.workers import by_pair
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.encoder import Encoder as TextEncoder
 
-__all__ = ["CHOICES", "Choice", "main"]
+__all__ = ["CHOICES", "RoundingChoice", "main"]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RoundingChoice:
     """One way to round.
 
     Attributes:
@@ -80,12 +80,12 @@ def _at_most(most: int, inner: int) -> GroupOf:
 
 _WHOLE = 1 << 16
 CHOICES = (
-    Choice("a scale a row, weights to the nearest step", _one, observed=False),
-    Choice("centred, prescaled, compensated", _one),
-    Choice("and the second feed-forward layers in groups of 256", _at_most(_WHOLE, 256)),
-    Choice("shipped: and groups in early layers", group_of),
-    Choice("all in groups of 128", _at_most(128, 128)),
-    Choice("all in groups of 64", _at_most(64, 64)),
+    RoundingChoice("a scale a row, weights to the nearest step", _one, observed=False),
+    RoundingChoice("centred, prescaled, compensated", _one),
+    RoundingChoice("and the second feed-forward layers in groups of 256", _at_most(_WHOLE, 256)),
+    RoundingChoice("shipped: and groups in early layers", group_of),
+    RoundingChoice("all in groups of 128", _at_most(128, 128)),
+    RoundingChoice("all in groups of 64", _at_most(64, 64)),
 )
 
 
@@ -147,7 +147,7 @@ def _page(source: str, data: EvaluationSet) -> list[Block]:
     ]
 
 
-def _fp32_logits(model: EncoderModel, pairs: Sequence[EncodedPair], threads: int) -> Logits:
+def _fp32_logits(model: EncoderModel, pairs: Sequence[EncodedPair], threads: int) -> LogitPairs:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -166,10 +166,10 @@ def _fp32_logits(model: EncoderModel, pairs: Sequence[EncodedPair], threads: int
 def _kernel_logits(
     model: EncoderModel,
     seen: dict[str, InputStatistics],
-    choice: Choice,
+    choice: RoundingChoice,
     pairs: Sequence[EncodedPair],
     threads: int,
-) -> Logits:
+) -> LogitPairs:
     moved, layers = quantize_for_kernels(model, seen if choice.observed else {}, choice.groups)
     with tempfile.TemporaryDirectory() as name:
         made = kernel_graph(moved, layers)
@@ -187,7 +187,7 @@ def _kernel_logits(
 
 
 def _compared(
-    data: EvaluationSet, pairs: Sequence[EncodedPair], expected: Logits, found: Logits
+    data: EvaluationSet, pairs: Sequence[EncodedPair], expected: LogitPairs, found: LogitPairs
 ) -> tuple[str, str, str]:
     """Equal answers, the difference in F1, and the rms of the logits' error, as texts."""
     places, scores = [], []

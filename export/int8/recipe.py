@@ -1,4 +1,7 @@
-"""How int8 is made: which layers are observed, split and rounded, and which are multiplied twice."""
+"""How the plain int8 graph is made: which layers are observed, split, rounded, and multiplied twice.
+
+Our own kernels round otherwise: see ``kernel_layers``.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.linear_layer import QuantizedLinear
 from fastspan.export.int8.recipe import Int8Recipe
 from fastspan.export.progress import Progress
-from fastspan.export.verification.comparison import Logits, compare, logits_of
+from fastspan.export.verification.comparison import LogitPairs, compare, logits_of
 from fastspan.export.verification.questions import encode
 from fastspan.machine.cpu import usable_cores
 from fastspan.runtime.session import OnnxSession, SessionSettings
@@ -106,7 +106,7 @@ def _run_int8(
     folder: Path,
     pairs: Sequence[EncodedPair],
     threads: int,
-) -> Logits:
+) -> LogitPairs:
     """Run the int8 graph, with only these layers quantized."""
     with WeightFile(folder / "weights") as weights:
         return _run(Int8Lowering(encoder, quantized, weights), folder, pairs, threads, weights)
@@ -114,7 +114,7 @@ def _run_int8(
 
 def _run(
     lowering: Lowering, folder: Path, pairs: Sequence[EncodedPair], threads: int, *weights: WeightFile
-) -> Logits:
+) -> LogitPairs:
     model = lowering.lower()
     for file in weights:
         file.flush()
@@ -135,8 +135,8 @@ def _sensitivity(
     layer: str,
     quantized: Mapping[str, QuantizedLinear],
     pairs: Sequence[EncodedPair],
-    reference: Logits,
-    found: Logits,
+    reference: LogitPairs,
+    found: LogitPairs,
 ) -> Sensitivity:
     comparison = compare(pairs, reference, found)
     squares = [

@@ -17,7 +17,7 @@ from fastspan.export.progress import Progress
 from fastspan.export.verification.comparison import (
     EXPORT_GATES,
     Comparison,
-    Logits,
+    LogitPairs,
     compare,
     logits_of,
     windows_of,
@@ -228,7 +228,7 @@ class _Bench:
         self._settings = SessionSettings(
             provider="CPUExecutionProvider", threads=cores, spinning=True, padding_id=padding_id
         )
-        self._found: dict[str, Logits] = {}
+        self._found: dict[str, LogitPairs] = {}
 
     def checks(
         self, pairs: Sequence[EncodedPair], variants: Collection[str] | None = None
@@ -255,7 +255,7 @@ class _Bench:
                 )
         return checks
 
-    def _run(self, graph: Graph, pairs: Sequence[EncodedPair]) -> Logits:
+    def _run(self, graph: Graph, pairs: Sequence[EncodedPair]) -> LogitPairs:
         found, left = self._rest(graph.file, pairs)
         if left:
             kind = KernelSession if graph.target == "cpu-kernels" else OnnxSession
@@ -264,7 +264,7 @@ class _Bench:
                 found += logits_of(session, left, step)
         return found
 
-    def _pytorch(self, pairs: Sequence[EncodedPair]) -> Logits:
+    def _pytorch(self, pairs: Sequence[EncodedPair]) -> LogitPairs:
         found, left = self._rest("pytorch", pairs)
         if left and self._checkpoint is not None:
             with self._progress.bar("running the PyTorch reference", len(list(windows_of(left)))) as step:
@@ -277,7 +277,7 @@ class _Bench:
                 )
         return found
 
-    def _rest(self, name: str, pairs: Sequence[EncodedPair]) -> tuple[Logits, Sequence[EncodedPair]]:
+    def _rest(self, name: str, pairs: Sequence[EncodedPair]) -> tuple[LogitPairs, Sequence[EncodedPair]]:
         """The logits there are already, and the questions that they do not cover."""
         found = self._found.setdefault(name, [])
         covered = 0

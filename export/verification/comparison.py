@@ -20,7 +20,7 @@ __all__ = [
     "SURE_SHARE",
     "Comparison",
     "Gate",
-    "Logits",
+    "LogitPairs",
     "compare",
     "logits_of",
     "lower_bound",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-Logits = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+LogitPairs = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
 
 CONFIDENCE = 0.95
@@ -126,7 +126,7 @@ def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> 
     return low
 
 
-def logits_of(session: Session, pairs: Sequence[EncodedPair], step: Callable[[], None]) -> Logits:
+def logits_of(session: Session, pairs: Sequence[EncodedPair], step: Callable[[], None]) -> LogitPairs:
     """Run every window of ``pairs``, one at a time, as the engine runs them alone.
 
     Args:
@@ -142,7 +142,7 @@ def logits_of(session: Session, pairs: Sequence[EncodedPair], step: Callable[[],
     return found
 
 
-def compare(pairs: Sequence[EncodedPair], reference: Logits, found: Logits) -> Comparison:
+def compare(pairs: Sequence[EncodedPair], reference: LogitPairs, found: LogitPairs) -> Comparison:
     """Compare two sets of logits over the same windows, and the answers they decode to."""
     largest = 0.0
     for one, other in zip(reference, found, strict=True):
@@ -163,7 +163,7 @@ def windows_of(pairs: Sequence[EncodedPair]) -> Iterable[Window]:
     return (window for pair in pairs for window in pair.windows)
 
 
-def _answers(pairs: Sequence[EncodedPair], logits: Logits) -> list[tuple[int, int] | None]:
+def _answers(pairs: Sequence[EncodedPair], logits: LogitPairs) -> list[tuple[int, int] | None]:
     """Where each question's answer stands, None for none, at threshold 0."""
     starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
     predictions = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0)

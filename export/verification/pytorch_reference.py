@@ -17,7 +17,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
 from fastspan.export.checkpoint.soundness import refuse_leftovers
 from fastspan.export.third_party import first_sentence, undisturbed
-from fastspan.export.verification.comparison import Logits, windows_of
+from fastspan.export.verification.comparison import LogitPairs, windows_of
 from fastspan.runtime.batching import plan_equal_lengths
 from fastspan.text.encoder import EncodedPair
 
@@ -41,7 +41,7 @@ def has_pytorch() -> bool:
 
 def torch_logits(
     folder: Path, pairs: Sequence[EncodedPair], *, segment_ids: bool, threads: int, step: Callable[[], None]
-) -> Logits:
+) -> LogitPairs:
     """Run the checkpoint itself in PyTorch, in fp32, on the same windows without padding.
 
     Args:
@@ -70,11 +70,11 @@ def torch_logits(
 
 def _run_torch(
     model: Any, pairs: Sequence[EncodedPair], segment_ids: bool, step: Callable[[], None]
-) -> Logits:
+) -> LogitPairs:
     import torch
 
     windows = list(windows_of(pairs))
-    found: Logits = [(np.empty(0, np.float32), np.empty(0, np.float32))] * len(windows)
+    found: LogitPairs = [(np.empty(0, np.float32), np.empty(0, np.float32))] * len(windows)
     with torch.inference_mode():
         # Windows of equal length share a run only where the product is small; no window is ever padded.
         for group in plan_equal_lengths([len(window.input_ids) for window in windows], 256):
