@@ -23,8 +23,11 @@ def test_users_see_the_promised_types(tmp_path: Path) -> None:
         (package / source.name).symlink_to(source)
     user = Path(__file__).with_name("public_interface.py")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    (tmp_path / "readme_example.py").write_text(example, encoding="utf-8")
+    examples = []
+    for number, text in enumerate(re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)):
+        examples.append(f"readme_example_{number}.py")
+        (tmp_path / examples[-1]).write_text(text, encoding="utf-8")
+    assert examples
     done = subprocess.run(
         [
             sys.executable,
@@ -34,7 +37,7 @@ def test_users_see_the_promised_types(tmp_path: Path) -> None:
             ROOT / "pyproject.toml",
             "--no-incremental",
             user,
-            "readme_example.py",
+            *examples,
         ],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(tmp_path)},
