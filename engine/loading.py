@@ -104,9 +104,8 @@ def _has_graph(bundle: Bundle, variant: str, kind: ProviderKind) -> bool:
 
 def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: str) -> LoadedBundle:
     kind = provider_kind(provider)
-    choice = choose_variant(
-        bundle.manifest, options.variant, kind, cpu_features(), best_path() if options.kernels else ""
-    )
+    kernels = best_path() if options.kernels and kind == "cpu" else ""
+    choice = choose_variant(bundle.manifest, options.variant, kind, cpu_features(), kernels)
     graph, told = _graph(choice, kind, options)
     choice = replace(choice, reason=f"{choice.reason}{told}")
     model = bundle.manifest.model

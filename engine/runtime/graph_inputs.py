@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastspan.text.encoder import Window
 
-__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "join", "pack", "pad"]
+__all__ = ["BUCKET_STEP", "Packed", "bucket_for", "bucket_lengths", "in_rows", "join", "pack", "pad"]
 
 BUCKET_STEP = 32
 """Lengths of single windows are rounded up to a multiple of this many tokens."""
@@ -43,12 +43,25 @@ class Packed:
         Returns:
             *Shape:* ``(windows, longest)``, zero beyond a window's own length.
         """
-        rows = np.zeros((len(self.lengths), max(self.lengths)), logits.dtype)
-        begin = 0
-        for row, length in enumerate(self.lengths):
-            rows[row, :length] = logits[begin : begin + length]
-            begin += length
-        return rows
+        return in_rows(logits, self.lengths)
+
+
+def in_rows(logits: NDArray[np.float32], lengths: Sequence[int]) -> NDArray[np.float32]:
+    """Lay the logits of windows joined end to end out in rows.
+
+    Args:
+        logits: *Shape:* ``(tokens,)``, those of the windows first.
+        lengths: Tokens in each window.
+
+    Returns:
+        *Shape:* ``(windows, longest)``, zero beyond a window's own length.
+    """
+    rows = np.zeros((len(lengths), max(lengths)), logits.dtype)
+    begin = 0
+    for row, length in zip(rows, lengths, strict=True):
+        row[:length] = logits[begin : begin + length]
+        begin += length
+    return rows
 
 
 def pad(

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fastspan.kernels import register
-from fastspan.runtime.graph_inputs import join
+from fastspan.runtime.graph_inputs import in_rows, join
 from fastspan.runtime.session import Logits, OnnxSession
 from fastspan.text.encoder import Window
 
@@ -32,10 +30,4 @@ class KernelSession(OnnxSession):
     def _rows(self, windows: Sequence[Window], logits: Logits) -> Logits:
         if len(windows) == 1:
             return logits[None]
-        lengths = [len(window.input_ids) for window in windows]
-        rows = np.zeros((len(lengths), max(lengths)), logits.dtype)
-        begin = 0
-        for row, length in zip(rows, lengths, strict=True):
-            row[:length] = logits[begin : begin + length]
-            begin += length
-        return rows
+        return in_rows(logits, [len(window.input_ids) for window in windows])
