@@ -25,10 +25,10 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test test-reference golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test test-reference test-integrations golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make export MODEL=<folder or hub id> [REVISION=...] [VARIANTS=fp32,fp16,int8] [OUT=...]"
 	@echo "  make parity [MODEL=...] [DATA=squad.json]"
@@ -82,6 +82,22 @@ test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests; what PyTorch gives 
 
 test-reference: .venv/.reference $(BUNDLED)/fastspan.json  ## Compare with PyTorch and transformers themselves.
 	$(BIN)/python -m pytest --reference=live $(ARGS)
+
+# The packages that adapters are for, each in an environment of its own: they disagree about what they need.
+INTEGRATIONS := $(patsubst tests/integrations/%/requirements.txt,%,$(wildcard tests/integrations/*/requirements.txt))
+ONLY ?= $(INTEGRATIONS)
+
+.venv-integrations/%/.ready: tests/integrations/%/requirements.txt tests/integrations/requirements-common.txt
+	$(PYTHON) -m venv .venv-integrations/$*
+	.venv-integrations/$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r tests/integrations/requirements-common.txt -r tests/integrations/$*/requirements.txt
+	@touch $@
+
+# The sources are used where they lie, kernels included, so nothing is compiled again.
+test-integrations: .venv/.dev $(BUNDLED)/fastspan.json build/typed $(ONLY:%=.venv-integrations/%/.ready)  ## Run each adapter against the package it is for (ONLY=name).
+	@failed=; for name in $(ONLY); do echo "== $$name"; \
+		PYTHONPATH="$(CURDIR)/build/typed" .venv-integrations/$$name/bin/python -m pytest tests/integrations/$$name $(ARGS) || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
 	$(BIN)/python -m pytest --reference=record
@@ -154,5 +170,5 @@ serve: .venv/.serve $(BUNDLED)/fastspan.json  ## Answer questions over HTTP on P
 	$(BIN)/fastspan serve $(BUNDLED) --port $(PORT)
 
 clean:  ## Remove what was built and exported, and .venv.
-	rm -rf .venv .venv-gpu build dist engine/kernels/libfastspan_kernels.* models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-gpu .venv-integrations build dist engine/kernels/libfastspan_kernels.* models/exported models/.cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
