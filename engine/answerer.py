@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from fastspan.decoding.pipeline import predict_pipeline
-from fastspan.decoding.squad import decode_squad
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown
 from fastspan.results import Info, Prediction
-from fastspan.runtime.batching import plan_equal_lengths, plan_packed, plan_padded
 from fastspan.runtime.deadline import check_deadline, deadline_in
-from fastspan.runtime.session import Logits, Session
 from fastspan.runtime.workers import Queued, Runs, Workers
 from fastspan.stage_times import StageClock
-from fastspan.streaming import CHUNK, GPU_CHUNK, OnError, Stages, stream
-from fastspan.text.encoder import EncodedPair, Encoder, Window
-from fastspan.text.inputs import columns
+from fastspan.stages import Stages, decode
+from fastspan.streaming import CHUNK, GPU_CHUNK, ChunkStages, OnError, stream
+from fastspan.text.encoder import EncodedPair
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -44,17 +39,13 @@ class QuestionAnswerer:
 
     def __init__(self, loaded: LoadedBundle) -> None:
         """Use ``load``, which makes what this takes."""
-        manifest = loaded.bundle.manifest
-        self._window = (manifest.max_length, manifest.overlap)
-        self._defaults = AnswerOptions().within(*self._window)
-        self._threshold = manifest.no_answer.threshold
-        self._confidence = manifest.confidence
+        self._manifest = loaded.bundle.manifest
         self._source = (loaded.bundle.folder, loaded.options)
         throughput = loaded.options.optimize_for == "throughput"
         self._workers = Workers(loaded.settings.workers) if throughput else None
         self._info = _describe(loaded)
         # Closing forgets what was loaded; calls in flight hold it until they have finished.
-        self._held: LoadedBundle | None = loaded
+        self._held: Stages | None = Stages(loaded)
 
     @classmethod
     def load(
@@ -113,15 +104,15 @@ class QuestionAnswerer:
             Closed: ``close`` was called before.
         """
         deadline = deadline_in(timeout)
-        chosen = self._options(options, overrides, "answer")
-        loaded = self._loaded
+        stages = self.stages
+        chosen = stages.options(options, overrides, "answer")
         between = None if deadline is None else lambda: check_deadline(deadline)
-        pairs = _encode(loaded.encoder, [(question, context)], chosen, None, between=between)
-        groups, batches = _plan(loaded, pairs)
+        pairs = stages.encode([(question, context)], chosen, between=between)
+        groups, batches = stages.plan(pairs)
         clock = StageClock()
-        logits = list(self._started(loaded.session, batches, deadline))
+        logits = list(stages.start(batches, deadline, self._workers))
         clock.lap("run")
-        return self._decode(Runs(pairs, groups, logits), chosen)[0]
+        return stages.decode(pairs, *Runs(pairs, groups, logits).logits(), chosen)[0]
 
     @overload
     def answer_many(
@@ -173,7 +164,8 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        chosen = self._options(options, overrides, "answer_many")
+        stages = self.stages
+        chosen = stages.options(options, overrides, "answer_many")
         if not isinstance(pairs, Iterable):
             raise InputError(
                 "pairs must be tuples of question and context, in a list or generator, "
@@ -181,15 +173,14 @@ class QuestionAnswerer:
             )
         if on_error not in get_args(OnError):
             raise InputError(f"on_error must be 'raise' or 'yield', not {shown(on_error)}.")
-        on_gpu = self._loaded.session.graph.target == "cuda"
+        on_gpu = stages.loaded.session.graph.target == "cuda"
+        # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
         return stream(
             iter(pairs),
-            Stages(
-                encode=lambda texts, position, last: _encode(
-                    self._loaded.encoder, texts, chosen, position, last
-                ),
+            ChunkStages(
+                encode=lambda texts, position, last: self.stages.encode(texts, chosen, position, last),
                 start=self._start,
-                finish=lambda runs: self._decode(runs, chosen),
+                finish=lambda runs: self._finish(runs, chosen),
             ),
             chunk=GPU_CHUNK if on_gpu else CHUNK,
             # With workers, the next chunk is encoded and queued while the one before it still runs.
@@ -199,9 +190,10 @@ class QuestionAnswerer:
 
     def info(self) -> Info:
         """Say what is loaded, why, and what it runs on; once closed, what that was."""
-        loaded = self._held
-        if loaded is not None and loaded.session.out_of_memory_retries > self._info.out_of_memory_retries:
-            self._info = replace(self._info, out_of_memory_retries=loaded.session.out_of_memory_retries)
+        stages = self._held
+        retries = 0 if stages is None else stages.loaded.session.out_of_memory_retries
+        if retries > self._info.out_of_memory_retries:
+            self._info = replace(self._info, out_of_memory_retries=retries)
         return self._info
 
     def close(self) -> None:
@@ -230,88 +222,34 @@ class QuestionAnswerer:
         return f"<QuestionAnswerer {self._info.name}: {state}>"
 
     @property
-    def _loaded(self) -> LoadedBundle:
-        """What was loaded; a call takes it once, so that closing does not end it half-way."""
-        loaded = self._held
-        if loaded is None:
+    def stages(self) -> Stages:
+        """The stages of an answer, for a caller that orders them itself; they hold what was loaded.
+
+        Raises:
+            Closed: ``close`` was called.
+        """
+        stages = self._held
+        if stages is None:
             raise Closed("This answerer was closed; load the bundle again.")
-        return loaded
-
-    def _options(
-        self, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str
-    ) -> AnswerOptions:
-        if not isinstance(options, AnswerOptions | None):
-            raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
-        return (options or self._defaults).override(overrides, call).within(*self._window)
-
-    # The stages: ``_encode``, ``_plan``, the runs, ``_decode``.
-
-    def _started(
-        self, session: Session, batches: Sequence[Sequence[Window]], deadline: float | None
-    ) -> Iterable[tuple[Logits, Logits]]:
-        """Start runs in threads, where that lets work overlap; else they run as their logits are taken."""
-        # Even one batch leaves this thread free to encode, where a GPU runs it.
-        on_gpu = session.graph.target == "cuda"
-        if self._workers is not None and (on_gpu or len(batches) > 1):
-            return self._workers.start(session, batches, deadline)
-        return map(partial(session.run, deadline=deadline), batches)
+        return stages
 
     def _start(self, pairs: Sequence[EncodedPair]) -> Runs:
         """Start the runs of a chunk; those that no thread takes are over when this returns."""
-        loaded = self._loaded
-        groups, batches = _plan(loaded, pairs)
+        stages = self.stages
+        groups, batches = stages.plan(pairs)
         clock = StageClock()
-        logits = self._started(loaded.session, batches, None)
+        logits = stages.start(batches, None, self._workers)
         runs = Runs(pairs, groups, logits if isinstance(logits, Queued) else list(logits))
         clock.lap("run")
         return runs
 
-    def _decode(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
+    def _finish(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
+        """Wait for the runs of a chunk and decode it."""
         clock = StageClock()
         starts, ends = runs.logits()
         clock.lap("run")
-        if options.decoding == "pipeline":
-            predictions = predict_pipeline(runs.pairs, starts, ends, options)
-        else:
-            predictions = decode_squad(
-                runs.pairs, starts, ends, options, threshold=self._threshold, confidence=self._confidence
-            )
-        clock.lap("decode")
-        return predictions
-
-
-def _encode(
-    encoder: Encoder,
-    texts: Sequence[tuple[str, str]],
-    options: AnswerOptions,
-    position: int | None,
-    last: EncodedPair | None = None,
-    between: Callable[[], None] | None = None,
-) -> list[EncodedPair]:
-    clock = StageClock()
-    questions, contexts = columns(texts, position)
-    pairs = encoder.encode(questions, contexts, options, position, last, between)
-    clock.lap("encode")
-    return pairs
-
-
-def _plan(loaded: LoadedBundle, pairs: Sequence[EncodedPair]) -> tuple[list[list[int]], list[list[Window]]]:
-    """Say which windows share a run: as indexes into the windows of all pairs in turn, and themselves."""
-    clock = StageClock()
-    windows = [window for pair in pairs for window in pair.windows]
-    lengths = [len(window.input_ids) for window in windows]
-    session = loaded.session
-    if session.graph.target == "cpu-kernels":
-        groups = plan_packed(lengths, loaded.settings.batch_tokens)
-    elif session.graph.layout == "packed":
-        groups = plan_packed(lengths, loaded.options.token_budget)
-    elif session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
-        groups = plan_padded(lengths, loaded.options.token_budget)
-    else:
-        groups = plan_equal_lengths(lengths, loaded.settings.batch_tokens)
-    batches = [[windows[index] for index in group] for group in groups]
-    clock.lap("plan")
-    return groups, batches
+        # Closing lets what was started finish.
+        return decode(runs.pairs, starts, ends, options, self._manifest)
 
 
 def _describe(loaded: LoadedBundle) -> Info:

@@ -12,7 +12,7 @@ from fastspan.results import Prediction
 from fastspan.runtime.workers import Runs
 from fastspan.text.encoder import EncodedPair
 
-__all__ = ["CHUNK", "GPU_CHUNK", "OnError", "Stages", "stream"]
+__all__ = ["CHUNK", "GPU_CHUNK", "ChunkStages", "OnError", "stream"]
 
 Texts = Sequence[tuple[str, str]]
 
@@ -31,7 +31,7 @@ _CHUNK_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
+class ChunkStages:
     """What is done with a chunk.
 
     Attributes:
@@ -47,7 +47,12 @@ class Stages:
 
 
 def stream(
-    pairs: Iterator[tuple[str, str]], stages: Stages, *, chunk: int, ahead: int, on_error: OnError = "raise"
+    pairs: Iterator[tuple[str, str]],
+    stages: ChunkStages,
+    *,
+    chunk: int,
+    ahead: int,
+    on_error: OnError = "raise",
 ) -> Iterator[Prediction | InputError]:
     """Answer pairs in their order, reading no more of them than the answers that are taken need.
 
@@ -101,7 +106,7 @@ class _Chunk:
     runs: Runs | None
 
 
-def _finish(chunk: _Chunk, stages: Stages) -> Iterator[Prediction | InputError]:
+def _finish(chunk: _Chunk, stages: ChunkStages) -> Iterator[Prediction | InputError]:
     predictions = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
     for pair in chunk.pairs:
         yield pair if isinstance(pair, InputError) else next(predictions)
@@ -128,7 +133,7 @@ def _next_chunk(
 
 
 def _encode(
-    texts: Texts, stages: Stages, position: int, last: EncodedPair | None, on_error: OnError
+    texts: Texts, stages: ChunkStages, position: int, last: EncodedPair | None, on_error: OnError
 ) -> list[EncodedPair | InputError]:
     """Encode a chunk; an error stands in the place of a pair that cannot be used, and may be the last."""
     try:

@@ -451,7 +451,7 @@ def test_a_failing_run_names_its_cause_and_the_next_call_works(
             raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(qa._loaded.session, "_session", Failing())
+        patch.setattr(qa.stages.loaded.session, "_session", Failing())
         with pytest.raises(
             InferenceError, match=r"failed on 1 windows of up to \d+ tokens: out of memory"
         ) as e:
@@ -471,7 +471,7 @@ def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
     qa = QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2)
     expected = qa.answer(QUESTION, words(900))
     info = qa.info()
-    session = qa._loaded.session
+    session = qa.stages.loaded.session
     real, held = session._session, weakref.ref(session)
     entered, free = threading.Event(), threading.Event()
 

@@ -19,7 +19,7 @@ from fastspan.errors import Closed
 from fastspan.loading import load_bundle
 from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Queued, Runs, Workers
-from fastspan.streaming import Stages, stream
+from fastspan.streaming import ChunkStages, stream
 from fastspan.text.encoder import EncodedPair
 
 QUESTION = "who built the tower"
@@ -112,7 +112,7 @@ def test_a_stream_that_fails_drops_what_it_had_started() -> None:
     def fail(runs: Runs) -> list[Any]:
         raise ZeroDivisionError
 
-    stages = Stages(
+    stages = ChunkStages(
         encode=lambda texts, position, last: [encoded(text) for _, text in texts],
         start=lambda pairs: Watched(pairs, [], []),
         finish=fail,
@@ -156,7 +156,9 @@ def chunks(pairs: list[Any], chunk: int = 64) -> tuple[list[int], list[str | Non
         known.append(last.context if last else None)
         return [encoded(context) for _, context in texts]
 
-    stages = Stages(encode=encode, start=lambda pairs: Runs(pairs, [], []), finish=lambda runs: runs.pairs)
+    stages = ChunkStages(
+        encode=encode, start=lambda pairs: Runs(pairs, [], []), finish=lambda runs: runs.pairs
+    )
     assert len(list(stream(iter(pairs), stages, chunk=chunk, ahead=0))) == len(pairs)
     return sizes, known
 
@@ -243,7 +245,7 @@ def test_a_context_shared_by_many_questions_is_tokenized_once(tiny_bundle: Path,
         pairs[bad] = ("", context)
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
         expected = [qa.answer(*pair) for pair in pairs[:3]]
-        encoder = qa._loaded.encoder
+        encoder = qa.stages.loaded.encoder
         counting = encoder._tokenizer = Counting(encoder._tokenizer, context)  # type: ignore[assignment]
         answers = qa.answer_many(pairs)
         found = []

@@ -30,7 +30,7 @@ def answerer(bundled_bundle):
 
 @pytest.fixture(scope="module")
 def encoder(answerer):
-    return answerer._loaded.encoder
+    return answerer.stages.loaded.encoder
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_decode_64_questions(benchmark, encoded):
 
 def test_run_one_window(benchmark, answerer, encoded):
     window = encoded[0].windows[0]
-    start, end = benchmark(answerer._loaded.session.run, [window])
+    start, end = benchmark(answerer.stages.loaded.session.run, [window])
     assert start.shape == end.shape == (1, len(window.input_ids))
 
 

@@ -14,7 +14,7 @@ from support.paths import ROOT
 
 pytest.importorskip("psutil")
 
-import fastspan.answerer
+import fastspan.stages
 from fastspan.benchmarks.peers import (
     catalogue,
     environments,
@@ -209,11 +209,11 @@ def test_fastspan_says_where_its_time_goes_and_is_left_as_it_was(tiny_bundle, mo
     peer = fastspan_peer.load(fastspan_job(tiny_bundle, mode))
     assert isinstance(peer, Staged)
     answers = peer.run(WORKLOAD)
-    decode, answerer = fastspan.answerer.decode_squad, dict(vars(peer._answerer))
+    decode, answerer = fastspan.stages.decode_squad, dict(vars(peer._answerer))
     stages = peer.stages(WORKLOAD, 2)
     assert set(stages) == {"encode", "plan", "run", "decode", "other"}
     assert all(seconds > 0 for stage, seconds in stages.items() if stage != "other")
-    assert fastspan.answerer.decode_squad is decode
+    assert fastspan.stages.decode_squad is decode
     assert vars(peer._answerer) == answerer
     assert peer.run(WORKLOAD) == answers
 

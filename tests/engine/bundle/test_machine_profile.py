@@ -64,12 +64,12 @@ def loaded(folder: Path, **options: Any) -> tuple[RunSettings, str]:
     """The settings and the sentence that an answerer ends up with, having answered."""
     with QuestionAnswerer.load(folder, provider="cpu", **{"variant": "fp32", **options}) as qa:
         qa.answer(QUESTION, CONTEXT)
-        assert qa.info().profile == qa._loaded.profile
-        assert qa.info().threads == qa._loaded.settings.threads * qa._loaded.settings.workers
-        assert qa._loaded.session.settings.threads == qa._loaded.settings.threads
-        assert qa._loaded.session.settings.spinning == qa._loaded.settings.spinning
-        assert qa._loaded.session.settings.block_base == qa._loaded.settings.block_base
-        return qa._loaded.settings, qa._loaded.profile
+        assert qa.info().profile == qa.stages.loaded.profile
+        assert qa.info().threads == qa.stages.loaded.settings.threads * qa.stages.loaded.settings.workers
+        assert qa.stages.loaded.session.settings.threads == qa.stages.loaded.settings.threads
+        assert qa.stages.loaded.session.settings.spinning == qa.stages.loaded.settings.spinning
+        assert qa.stages.loaded.session.settings.block_base == qa.stages.loaded.settings.block_base
+        return qa.stages.loaded.settings, qa.stages.loaded.profile
 
 
 # --- The file. ---

@@ -160,7 +160,7 @@ def test_a_provider_that_refuses_the_graph_is_an_error(
 
 def test_the_reported_providers_are_those_of_the_session(tiny_bundle: Path) -> None:
     with QuestionAnswerer.load(tiny_bundle, provider="cpu") as qa:
-        assert qa.info().providers == tuple(qa._loaded.session._session.get_providers()) == (CPU,)
+        assert qa.info().providers == tuple(qa.stages.loaded.session._session.get_providers()) == (CPU,)
 
 
 # --- onnxruntime missing or broken. ---

@@ -114,7 +114,7 @@ def test_a_pickled_answerer_keeps_its_options_and_answers(
         with pickle.loads(pickle.dumps(qa)) as again:
             assert type(again) is QuestionAnswerer
             assert again.info().to_dict() == {**qa.info().to_dict(), "bundle": str(tiny_bundle)}
-            assert again._loaded.options == options
+            assert again.stages.loaded.options == options
             for text in contexts(10):
                 assert again.answer(QUESTION, text) == qa.answer(QUESTION, text)
 

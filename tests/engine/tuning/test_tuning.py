@@ -39,7 +39,7 @@ def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
 
     def tuned(cost: Cost, variant: str = "fp32") -> Tuning:
         def asking(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> float:
-            return cost(answerer._loaded.settings) * len(texts)
+            return cost(answerer.stages.loaded.settings) * len(texts)
 
         monkeypatch.setattr(paired_timing, "_asking", asking)
         monkeypatch.setattr(paired_timing, "_turn", lambda seconds: seconds)
@@ -104,9 +104,9 @@ def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -
 
 def test_questions_have_the_lengths_that_were_asked_for(tiny_bundle: Path) -> None:
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
-        texts = questions_of(qa._loaded.encoder, (64, 160, 64, 1000), 384)
+        texts = questions_of(qa.stages.loaded.encoder, (64, 160, 64, 1000), 384)
         assert texts[0] == texts[2]
-        encoded = qa._loaded.encoder.encode(*zip(*texts, strict=True), AnswerOptions())
+        encoded = qa.stages.loaded.encoder.encode(*zip(*texts, strict=True), AnswerOptions())
         lengths = [len(pair.windows[0].input_ids) for pair in encoded]
         assert all(len(pair.windows) == 1 for pair in encoded)
         for length, wanted in zip(lengths, (64, 160, 64, 384), strict=True):
