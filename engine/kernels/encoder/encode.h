@@ -79,7 +79,7 @@ class Encoder {
         own_(own_arena_, m, rows) {}
 
   void run() {
-    for (int w = 0; w < b_.windows; w += windows_) {
+    for (int w = 0; w < b_.windows && !team_.late(); w += windows_) {
       windows_ = windows_together(b_.ends, b_.windows, w);
       first_window_ = w;
       first_row_ = b_.ends[w];

@@ -102,13 +102,14 @@ std::string Runner::run(const RunInput& in, ParallelFor parallel_for, void* cont
     if (scratch->memory.size() < bytes) scratch->memory = Memory(bytes);
     char* at = scratch->memory.data();
     if (at == nullptr) return "there is no memory for this run";
-    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads_), at + step_bytes,
+    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads_, in.deadline), at + step_bytes,
             at + step_bytes + shared, own, threads_};
     if (threads_ == 1) {
       Run::enter(&run, 0);
     } else if (!parallel_for(context, Run::enter, static_cast<size_t>(threads_), &run)) {
       problem = "ONNX Runtime's threads could not be used";
     }
+    if (problem.empty() && run.team.late()) problem = "the deadline passed before the run was over";
   }
   give_back(std::move(scratch));
   return problem;

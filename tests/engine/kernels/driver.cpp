@@ -176,6 +176,28 @@ void windows_do_not_see_each_other(const std::vector<const Path*>& paths) {
   }
 }
 
+// Runs that end at a deadline say so, and harm no later one.
+void late_runs_end(const std::vector<const Path*>& paths) {
+  ToySizes sizes;
+  sizes.hidden = 128, sizes.heads = 4, sizes.layers = 2;
+  const Toy toy(sizes);
+  for (const Path* path : paths) {
+    Runner runner(*path, 3);
+    expect(runner.load(toy.attributes(), toy.tensors()).empty(), "loading");
+    ToyInput input(sizes, {33, 7, 0, 90, 512, 1, 300, 300}, 3);
+    const std::vector<uint32_t> whole = logits(runner, input);
+    for (int microseconds : {0, 20, 100, 500, 2000}) {
+      RunInput run = input.run();
+      run.deadline = Clock::now() + std::chrono::microseconds(microseconds);
+      const std::string problem = runner.run(run, on_threads, nullptr);
+      const bool over = problem.empty() ? bits(input) == whole : problem.find("deadline") != std::string::npos;
+      expect(over, std::string(path->name) + ": a run with a deadline: " + problem);
+      if (microseconds == 0) expect(!problem.empty(), std::string(path->name) + ": a run that is late from the start");
+      expect(whole == logits(runner, input), std::string(path->name) + ": the run after a late one");
+    }
+  }
+}
+
 void bad_input_is_refused() {
   ToySizes sizes;
   const Toy toy(sizes);
@@ -229,6 +251,7 @@ int main(int argc, char** argv) {
   expect(fastspan_kernels_self_test("none") == 1, "self-test of a path that is not there");
   bad_input_is_refused();
   windows_do_not_see_each_other(paths);
+  late_runs_end(paths);
   for (int i = 0; i < cases; ++i) one_case(i, draw, paths);
   std::printf("%d cases, %d failures\n", cases, failures);
   return failures == 0 ? 0 : 1;

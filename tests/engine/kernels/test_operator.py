@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from random_encoder import RandomEncoder
 
 from fastspan import kernels
+from support.random_encoder import RandomEncoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -97,6 +98,32 @@ def test_runs_at_the_same_time_give_what_they_give_one_by_one() -> None:
             together = pool.map(lambda feed: run.run(None, feed), feeds)
             for expected, got in zip(one_by_one, together, strict=True):
                 np.testing.assert_array_equal(expected, bits(got))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_past_its_deadline_fails_and_the_next_one_gives_the_same_bits(threads: int) -> None:
+    encoder = ENCODERS["grouped"]
+    run = session(encoder.graph(), threads=threads)
+    feeds = encoder.feeds([300, 512, 77])
+    expected = bits(run.run(None, feeds))
+    with (
+        kernels.runs_end_within(0),
+        pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="deadline passed"),
+    ):
+        run.run(None, feeds)
+    np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+    with kernels.runs_end_within(math.inf):
+        np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+
+
+def test_a_deadline_is_the_thread_s_own() -> None:
+    encoder = ENCODERS["bert"]
+    run = session(encoder.graph(), threads=2)
+    feeds = encoder.feeds([40])
+    with ThreadPoolExecutor(1) as pool, kernels.runs_end_within(0):
+        np.testing.assert_array_equal(
+            bits(pool.submit(run.run, None, feeds).result()), bits(pool.submit(run.run, None, feeds).result())
+        )
 
 
 @pytest.mark.parametrize(
