@@ -94,7 +94,7 @@ def decode_squad(
 def _decode_window(
     pair: EncodedPair, starts: Scores, ends: Scores, options: AnswerOptions
 ) -> tuple[float, tuple[Answer, ...]]:
-    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, at a fraction of the cost.
+    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, for less.
 
     On so few numbers most of numpy's time goes into being called, so they are Python's own from here on.
     """
@@ -124,7 +124,7 @@ def _decode_window(
 
 
 def _best_of_context(logits: Scores, values: Sequence[float], window: Window, n_best: int) -> list[int]:
-    """Return which of the ``n_best`` highest logits belong to the context, best first; of equal ones the first."""
+    """Return which of the ``n_best`` highest logits are the context's, best first."""
     order = (-logits).argsort(kind="stable").tolist()
     # What is no number is sorted behind everything.
     _check_finite(values[order[-1]])

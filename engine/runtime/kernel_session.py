@@ -1,8 +1,8 @@
 """An int8 graph of FastSpan's own operators: windows joined end to end, whatever their lengths.
 
 A scale a row makes a window's logits the same alone and in company, so nothing is padded and nothing has to
-run alone. The operator is the whole encoder, and ONNX Runtime ends runs only between operators: so the operator
-looks at the clock itself.
+run alone. The operator is the whole encoder, and ONNX Runtime ends runs only between operators: so it looks
+at the clock itself.
 """
 
 from __future__ import annotations

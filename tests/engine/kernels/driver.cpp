@@ -79,7 +79,7 @@ ToySizes draw_sizes(Draw& draw) {
   s.asymmetric = draw.below(32);
   s.prescaled = draw.below(32);
   s.padding_id = draw.below(2) == 0 ? -1 : draw.below(3);
-  s.positions = 520;
+  s.positions = 1200;
   s.activation = draw.of({"gelu", "gelu", "gelu_tanh", "relu"});
   s.seed = static_cast<uint32_t>(draw.below(1 << 20));
   return s;
@@ -87,11 +87,12 @@ ToySizes draw_sizes(Draw& draw) {
 
 std::vector<int> draw_lengths(Draw& draw) {
   std::vector<int> lengths;
-  switch (draw.below(6)) {
+  switch (draw.below(8)) {
     case 0: lengths.assign(1, 1); break;
     case 1: lengths.assign(1, 512); break;
     case 2: lengths.assign(1000, 1); break;
     case 3: lengths.assign(static_cast<size_t>(1 + draw.below(3)), 300); break;
+    case 4: lengths = {513 + draw.below(600), draw.below(9)}; break;
     default:
       for (int n = 1 + draw.below(8); n > 0; --n) lengths.push_back(draw.below(90));
   }
@@ -143,7 +144,7 @@ void one_case(int number, Draw& draw, const std::vector<const Path*>& paths) {
   std::vector<uint32_t> reference;
   // The portable path, which is the last, first.
   for (size_t p = paths.size(); p-- > 0;) {
-    Runner runner(*paths[p], 1 + draw.below(3));
+    Runner runner(*paths[p], draw.of({1, 2, 3, 9}));
     const std::string problem = runner.load(toy.attributes(), toy.tensors());
     expect(problem.empty(), "loading: " + problem);
     const std::vector<uint32_t> got = logits(runner, input);
@@ -217,7 +218,7 @@ void bad_input_is_refused() {
   refused("windows that do not begin at 0", [](ToyInput& i, RunInput&) { i.ends[0] = 1; });
   refused("windows that end early", [](ToyInput& i, RunInput&) { i.ends[2] = 6; });
   ToyInput long_window(sizes, {513}, 1);
-  expect(!runner.run(long_window.run(), nullptr, nullptr).empty(), "a window of 513 tokens");
+  expect(!runner.run(long_window.run(), nullptr, nullptr).empty(), "a window of more tokens than the model has positions");
   ToyInput none(sizes, {}, 1);
   expect(runner.run(none.run(), nullptr, nullptr).empty(), "no window at all");
 
