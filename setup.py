@@ -6,6 +6,7 @@ Without a compiler the package is pure Python, and the plain graphs run.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from setuptools.command.build_ext import build_ext
 # What to compile stands beside what is compiled, and that is no package yet.
 sys.path.insert(0, str(Path(__file__).parent / "engine" / "kernels"))
 
-from build_kernels import flags, is_path, sources
+from build_kernels import flags, headers, is_path, sources
+
+# What was compiled is kept here, by its content, for the next build.
+OBJECTS = Path("build", "kernels", "objects")
 
 
 class BuildKernels(build_ext):
@@ -27,7 +31,7 @@ class BuildKernels(build_ext):
 
     def build_extension(self, extension: Extension) -> None:
         """Compile and link; leave the package without kernels where that does not work."""
-        target, folder = Path(self.get_ext_fullpath(extension.name)), Path(self.build_temp)
+        target, folder = Path(self.get_ext_fullpath(extension.name)), OBJECTS
         compiler = [*(getattr(self.compiler, "compiler_cxx", None) or ["c++"])][:1]
         try:
             if sys.platform == "win32":
@@ -42,16 +46,25 @@ class BuildKernels(build_ext):
             self.warn(f"fastspan is installed without its int8 kernels, so its plain graphs run: {error}")
 
     def _objects(self, compiler: list[str], folder: Path) -> list[str]:
-        """Compile every file for this machine. A path that the compiler is too old for is left out."""
+        """Compile what was not yet, for this machine. A path that the compiler is too old for is left out."""
         machine = platform.machine().lower()
+        made_with = _run([*compiler, "--version"]) + "".join(header.read_text() for header in headers())
         here = [source for source in sources() if flags(source, machine) is not None]
         left_out: list[str] = []
 
         def compiled(source: Path) -> str | None:
-            made = folder / f"{source.stem}.o"
             chosen = [*(flags(source, machine) or []), *(f"-DFS_WITHOUT_{name}" for name in left_out)]
+            # Where the sources lie makes no difference, nor when they were written.
+            same = [made_with, source.read_text(), *(flag for flag in chosen if not flag.startswith("-I"))]
+            digest = hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
+            made = folder / f"{source.stem}-{digest}.o"
+            if made.exists():
+                return str(made)
+            for old in folder.glob(f"{source.stem}-*.o"):
+                old.unlink()
             try:
-                _run([*compiler, *chosen, "-c", str(source), "-o", str(made)])
+                _run([*compiler, *chosen, "-c", str(source), "-o", str(made.with_suffix(".part"))])
+                made.with_suffix(".part").replace(made)
             except OSError as error:
                 if not is_path(source):
                     raise
@@ -83,11 +96,12 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", system if built else "any"
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if "error" in line]
         raise OSError(f"{command[0]} failed: {errors[0] if errors else done.returncode}")
+    return done.stdout
 
 
 setup(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
@@ -25,18 +26,34 @@ def pip(*arguments: str | Path, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def built(folder: Path, *further: str) -> Path:
+    """The wheel of a copy, so that building leaves nothing beside the sources."""
+    source, out = folder / "source", folder / "dist"
+    for name in FOLDERS:
+        leave_out = shutil.ignore_patterns("__pycache__", ".*", "results", "libfastspan_kernels.*")
+        shutil.copytree(ROOT / name, source / name, ignore=leave_out)
+    for name in ("pyproject.toml", "README.md", "LICENSE", *further):
+        shutil.copy(ROOT / name, source / name)
+    if (objects := ROOT / "build" / "kernels" / "objects").is_dir():
+        # What was compiled for these sources already is the same here.
+        shutil.copytree(objects, source / "build" / "kernels" / "objects")
+    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", out, source, cwd=out.parent)
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy, so that building leaves nothing beside the sources."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for folder in FOLDERS:
-        leave_out = shutil.ignore_patterns("__pycache__", ".*", "results")
-        shutil.copytree(ROOT / folder, source / folder, ignore=leave_out)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", out, source, cwd=out)
-    (built,) = out.glob("*.whl")
-    return built
+    """A wheel without the kernels."""
+    return built(tmp_path_factory.mktemp("pure"))
+
+
+@pytest.fixture(scope="module")
+def wheel_with_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel as it is built where there is a compiler."""
+    if sys.platform == "win32" or shutil.which("c++") is None:
+        pytest.skip("needs a C++ compiler")
+    return built(tmp_path_factory.mktemp("compiled"), "setup.py")
 
 
 def names(wheel: Path) -> set[str]:
@@ -118,19 +135,21 @@ import fastspan, fastspan.cli.main
 assert Path(fastspan.__file__).is_relative_to(sys.argv[1]), fastspan.__file__
 assert (resources.files("fastspan") / "py.typed").is_file()
 assert any((resources.files("fastspan.export") / "data").iterdir())
-with fastspan.QuestionAnswerer.load(sys.argv[2], variant="fp32") as qa:
+with fastspan.QuestionAnswerer.load(sys.argv[2], variant=sys.argv[3]) as qa:
     assert qa.answer("who built the tower", "the norse built the tower").answers
+    print(qa.info().graph)
 """
 
 
-def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    target = tmp_path / "site"
-    pip("install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
+def graph_that_answers(wheel: Path, bundle: Path, variant: str, folder: Path) -> str:
+    """Install a wheel into a folder, answer with it and nothing else of the project, and return what ran."""
+    target = folder / "site"
+    pip("install", "--no-deps", "--no-index", "--target", target, wheel, cwd=folder)
     # -S: without the environment's own packages, among them the editable installation.
     packages = os.pathsep.join({str(Path(path).resolve()) for path in sys.path if "site-packages" in path})
     done = subprocess.run(
-        [sys.executable, "-S", "-c", USE, target, tiny_bundle],
-        cwd=tmp_path,
+        [sys.executable, "-S", "-c", USE, target, bundle, variant],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(target), packages])},
         capture_output=True,
         text=True,
@@ -138,3 +157,30 @@ def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert graph_that_answers(wheel, tiny_bundle, "fp32", tmp_path) == "onnx/model_cpu.onnx"
+
+
+def test_without_a_compiler_int8_runs_its_plain_graph(wheel: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert graph_that_answers(wheel, tiny_bundle, "int8", tmp_path) == "onnx/model_int8.onnx"
+
+
+def test_with_a_compiler_the_wheel_is_for_its_platform_and_any_python(wheel_with_kernels: Path) -> None:
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel_with_kernels.name.endswith(f"-py3-none-{platform}.whl")
+    held = names(wheel_with_kernels)
+    assert [name for name in held if "libfastspan_kernels" in name] in (
+        ["fastspan/kernels/libfastspan_kernels.so"],
+        ["fastspan/kernels/libfastspan_kernels.dylib"],
+    )
+    assert not [name for name in held if name.endswith((".cpp", ".h", ".o"))]
+
+
+def test_the_kernels_of_the_wheel_answer_with_the_sources_out_of_sight(
+    wheel_with_kernels: Path, bundled_bundle: Path, tmp_path: Path
+) -> None:
+    graph = graph_that_answers(wheel_with_kernels, bundled_bundle, "int8", tmp_path)
+    assert graph == "onnx/model_int8_kernels.onnx"

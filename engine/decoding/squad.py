@@ -15,8 +15,8 @@ does, ends its tokens before them, and ``run_squad`` kept them (``fastspan.text.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate, chain, islice
 
 import numpy as np
@@ -94,45 +94,76 @@ def decode_squad(
 def _decode_window(
     pair: EncodedPair, starts: Scores, ends: Scores, options: AnswerOptions
 ) -> tuple[float, tuple[Answer, ...]]:
-    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, at half the cost.
+    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, for less.
 
-    On so few numbers most of numpy's time goes into being called. One window has ``n_best`` squared spans at
-    most, which one table holds; where several windows share the work, bands are cheaper.
+    On so few numbers most of numpy's time goes into being called, so they are Python's own from here on.
     """
-    _check_finite(starts.max())
-    _check_finite(ends.max())
     (window,) = pair.windows
-    first, behind = window.first, window.first + window.count
-    firsts, lasts = (
-        np.array(sorted(place for place in best if first <= place < behind), np.intp)
-        for best in (np.argsort(-side, kind="stable")[: options.n_best].tolist() for side in (starts, ends))
-    )
-    null_score = float(starts[0] + ends[0])
-    if not len(firsts) or not len(lasts):
-        return null_score, ()
-    with np.errstate(over="ignore"):
-        table = starts[firsts][:, None] + ends[lasts]
-    # As unsigned numbers, lengths below 0 are beyond every limit.
-    table[(lasts - firsts[:, None]).view(np.uintp) >= options.span_tokens] = _NOTHING
-    scores = table.ravel()
-    # Starts and ends ascend, so that of equal scores the first is the one to take.
-    order = [int(scores.argmax())] if options.top_k == 1 else np.argsort(-scores, kind="stable").tolist()
-    found: dict[tuple[int, int], Answer] = {}
+    of_start, of_end = starts.tolist(), ends.tolist()
+    firsts = _best_of_context(starts, of_start, window, options.n_best)
+    lasts = _best_of_context(ends, of_end, window, options.n_best)
+    null_score = _rounded(of_start[0] + of_end[0])
     shift = window.origin - window.first
-    for place in order:
-        score = float(scores[place])
-        if score == -math.inf:
-            break
-        row, column = divmod(place, len(lasts))
-        span = _characters(pair, int(firsts[row]) + shift, int(lasts[column]) + shift)
+    if options.top_k == 1:
+        best = _best_span(of_start, of_end, firsts, lasts, options.span_tokens)
+        if best is None:
+            return null_score, ()
+        first, last, score = best
+        span = _characters(pair, first + shift, last + shift)
+        if span is not None:
+            return null_score, (Answer(pair.context[span[0] : span[1]], *span, score),)
+        # The best span covers no characters: the next ones may.
+    found: dict[tuple[int, int], Answer] = {}
+    for first, last, score in _ranked_spans(of_start, of_end, firsts, lasts, options.span_tokens):
+        span = _characters(pair, first + shift, last + shift)
         if span is not None and span not in found:
             found[span] = Answer(pair.context[slice(*span)], *span, score)
             if len(found) == options.top_k:
-                return null_score, tuple(found.values())
-    if options.top_k == 1 and not found and scores.max() > _NOTHING:
-        # The best span covers no characters: the next ones may.
-        return null_score, _decode_window(pair, starts, ends, replace(options, top_k=2))[1][:1]
+                break
     return null_score, tuple(found.values())
+
+
+def _best_of_context(logits: Scores, values: Sequence[float], window: Window, n_best: int) -> list[int]:
+    """Return which of the ``n_best`` highest logits are the context's, best first."""
+    order = (-logits).argsort(kind="stable").tolist()
+    # What is no number is sorted behind everything.
+    _check_finite(values[order[-1]])
+    _check_finite(values[order[0]])
+    first, behind = window.first, window.first + window.count
+    return [place for place in order[:n_best] if first <= place < behind]
+
+
+def _rounded(score: float) -> float:
+    """The sum of two float32 as a float32: rounded twice it is the same as rounded once."""
+    return array("f", (score,))[0]
+
+
+def _best_span(
+    starts: Sequence[float], ends: Sequence[float], firsts: Sequence[int], lasts: Sequence[int], longest: int
+) -> tuple[int, int, float] | None:
+    """Return the first of ``_ranked_spans``, having looked at few others; None where there is none."""
+    best = (-1, -1, -math.inf)
+    for first in firsts if lasts else ():
+        # Logits only fall from here on, and so do their rounded sums.
+        if _rounded(starts[first] + ends[lasts[0]]) < best[2]:
+            break
+        for last in lasts:
+            score = _rounded(starts[first] + ends[last])
+            if score < best[2]:
+                break
+            if first <= last < first + longest and (score > best[2] or (first, last) < best[:2]):
+                best = (first, last, score)
+    return best if best[0] >= 0 else None
+
+
+def _ranked_spans(
+    starts: Sequence[float], ends: Sequence[float], firsts: Sequence[int], lasts: Sequence[int], longest: int
+) -> list[tuple[int, int, float]]:
+    """Return every span, best first; of equal ones that which starts first, then that which ends first."""
+    spans = [(i, j) for i in sorted(firsts) for j in sorted(lasts) if i <= j < i + longest]
+    scores = array("f", [starts[i] + ends[j] for i, j in spans])
+    order = sorted(range(len(spans)), key=lambda place: -scores[place])
+    return [(*spans[place], scores[place]) for place in order if scores[place] > -math.inf]
 
 
 def _decode_windows(

@@ -28,6 +28,11 @@ def sources() -> list[Path]:
     return sorted(KERNELS.rglob("*.cpp"))
 
 
+def headers() -> list[Path]:
+    """Every header: any source file may include any of them."""
+    return sorted(KERNELS.rglob("*.h"))
+
+
 def flags(source: Path, machine: str) -> list[str] | None:
     """Flags for a source file; None where it is for another machine."""
     paths = PATHS.get(machine, {})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
-__all__ = ["best_path", "paths", "register", "unavailable_reason"]
+__all__ = ["best_path", "paths", "register", "runs_end_within", "unavailable_reason"]
 
-_VERSION = 1
+_VERSION = 2
+_LONGEST_LIMIT = 1e9
 _FILE = Path(__file__).with_name("libfastspan_kernels" + (".dylib" if sys.platform == "darwin" else ".so"))
 _REASONS = {
     1: "the int8 kernels have nothing that this CPU can run",
@@ -78,10 +81,32 @@ def register(options: SessionOptions, *, threads: int, path: str = "") -> None:
     options.register_custom_ops_library(str(_FILE))
 
 
+@contextmanager
+def runs_end_within(seconds: float) -> Iterator[None]:
+    """End the runs that this thread calls inside once so much time has passed; they fail then.
+
+    Without it a run goes on to its end. What other threads run is left alone. The clock is looked at whenever
+    a thread takes new work, which is every few milliseconds at most.
+
+    Args:
+        seconds: From now; below 0 counts as 0, and more than thirty years as thirty.
+    """
+    library = _library()
+    library.fastspan_kernels_set_deadline(int(min(max(seconds, 0.0), _LONGEST_LIMIT) * 1e9))
+    try:
+        yield
+    finally:
+        library.fastspan_kernels_set_deadline(-1)
+
+
 @cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(_FILE))
     library.fastspan_kernels_version.restype = ctypes.c_int
+    if library.fastspan_kernels_version() != _VERSION:
+        return library  # Of another version: it may lack the functions below, and nobody calls them.
+    library.fastspan_kernels_set_deadline.argtypes = [ctypes.c_longlong]
+    library.fastspan_kernels_set_deadline.restype = None
     library.fastspan_kernels_paths.restype = ctypes.c_char_p
     library.fastspan_kernels_self_test.argtypes = [ctypes.c_char_p]
     library.fastspan_kernels_self_test.restype = ctypes.c_int

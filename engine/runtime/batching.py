@@ -17,7 +17,7 @@ __all__ = ["KERNEL_BATCH_TOKENS", "SHORT_BATCH_TOKENS", "plan_equal_lengths", "p
 SHORT_BATCH_TOKENS = 128
 
 # Tokens that share a run of the kernels. Weights are read once for all of them; from about so many on that
-# gains nothing more, and a deadline is looked at between runs.
+# gains nothing more.
 KERNEL_BATCH_TOKENS = 512
 
 

@@ -1,4 +1,7 @@
-"""Runs that end at a deadline: ONNX Runtime stops between two operators once its run options say so."""
+"""Runs that end at a deadline: ONNX Runtime stops between two operators once its run options say so.
+
+FastSpan's own kernels are one operator, which looks at the clock itself (``kernel_session``).
+"""
 
 from __future__ import annotations
 

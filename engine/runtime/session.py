@@ -182,7 +182,7 @@ class OnnxSession:
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
         feeds = self._feeds(windows)
         session = self._session if os.getpid() == self._process else self._after_fork()
-        limited = nullcontext() if deadline is None else terminated_at(deadline)
+        limited = nullcontext() if deadline is None else self._ended_at(deadline)
         try:
             with self._touching_gpu(deadline), limited as run_options:
                 start, end = session.run(OUTPUTS, feeds, run_options)
@@ -199,6 +199,10 @@ class OnnxSession:
     def _rows(self, windows: Sequence[Window], logits: Logits) -> Logits:
         """The graph's output, a row a window."""
         return logits
+
+    def _ended_at(self, deadline: float) -> AbstractContextManager[Any]:
+        """Run options of a run that ends at the deadline."""
+        return terminated_at(deadline)
 
     def _prepare(self, options: Any) -> None:
         """What the session's options need beyond the settings."""

@@ -22,16 +22,16 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairTemplate:
-    """The special tokens of a pair and the segment of each part. *Shapes:* ``(tokens,)``, int64."""
+    """The special tokens of a pair, *Shapes:* ``(tokens,)``, int64, and the segment of each part."""
 
     before: Ids
-    before_types: Ids
+    before_types: tuple[int, ...]
     question_type: int
     between: Ids
-    between_types: Ids
+    between_types: tuple[int, ...]
     context_type: int
     after: Ids
-    after_types: Ids
+    after_types: tuple[int, ...]
 
     @property
     def special_tokens(self) -> int:
@@ -45,14 +45,10 @@ class PairTemplate:
 
     def type_ids(self, first: int, count: int) -> Ids:
         """Return the segment ids of a window whose ``count`` context tokens begin at ``first``."""
-        types = np.empty(first + count + len(self.after), np.int64)
-        opening, joint = len(self.before), first - len(self.between)
-        types[:opening] = self.before_types
-        types[opening:joint] = self.question_type
-        types[joint:first] = self.between_types
-        types[first : first + count] = self.context_type
-        types[first + count :] = self.after_types
-        return types
+        # One call of numpy: a run of the model leaves little of it in the caches.
+        asked = (self.question_type,) * (first - len(self.before_types) - len(self.between_types))
+        given = (self.context_type,) * count
+        return np.array(self.before_types + asked + self.between_types + given + self.after_types, np.int64)
 
 
 def read_pair_template(tokenizer: Tokenizer) -> PairTemplate:
@@ -87,11 +83,11 @@ def read_pair_template(tokenizer: Tokenizer) -> PairTemplate:
     between = slice(asked.stop, given.start)
     return PairTemplate(
         before=ids[: asked.start],
-        before_types=types[: asked.start],
+        before_types=tuple(types[: asked.start].tolist()),
         question_type=int(types[asked.start]),
         between=ids[between],
-        between_types=types[between],
+        between_types=tuple(types[between].tolist()),
         context_type=int(types[given.start]),
         after=ids[given.stop :],
-        after_types=types[given.stop :],
+        after_types=tuple(types[given.stop :].tolist()),
     )

@@ -4,14 +4,25 @@
 // probability = round(4095 · 2^score); context = (float(Σ probability · value code) · value's scale) / Σ probability,
 // the division as a product with the reciprocal. The mean key is taken off all keys first: it adds the same to
 // all scores of a query, which the softmax does not see, and without it keys round finer.
+//
+// Σ probability · value code is exact over up to kSummed keys. Longer windows have several such stretches, whose sums
+// become floats and are added in their order.
 #pragma once
 #include "arena.h"
 #include "elementary.h"
 #include "inlining.h"
 #include "multiply.h"
 #include "rounding.h"
+#include "stages.h"
+#include "team.h"
 
 namespace {
+
+// Where the floats of one head and window lie: query, key and value of the first token, and from one to the next.
+struct Projected {
+  const float *query, *key, *value;
+  size_t stride;
+};
 
 template <class P>
 struct AttentionMemory {
@@ -27,25 +38,37 @@ struct AttentionMemory {
   int32_t* scores;                // (query rows, keys)
   char* probabilities;
   int32_t* totals;                // (query rows,): sums of probabilities
-  int32_t* context;               // (query rows, size)
+  int32_t* context;               // (query rows, size), of one stretch of keys
+  float* added;                   // (query rows, size), of all stretches
+  size_t value_bytes, probability_bytes;   // of one stretch
 
-  AttentionMemory(Arena& arena, int size) {
-    const int depth = round_up(size, P::kDepth);
+  AttentionMemory(Arena& arena, int size, int longest) {
+    const int depth = round_up(size, P::kDepth), all_keys = round_up(longest, kWidth);
+    const int stretches = (longest + kSummed - 1) / kSummed;
+    value_bytes = P::value_bytes(kSummed, size);
+    probability_bytes = P::probability_bytes(kSummed);
     mean = arena.take<float>(size);
     key_code = arena.take<int8_t>(P::kPanel * depth);
-    keys = arena.take<typename P::Weight>(static_cast<size_t>(kLongest) * depth);
-    key_start = arena.take<int32_t>(kLongest);
-    key_scale = arena.take<float>(kLongest);
-    values = arena.take<char>(P::value_bytes(kLongest, size));
+    keys = arena.take<typename P::Weight>(static_cast<size_t>(all_keys) * depth);
+    key_start = arena.take<int32_t>(all_keys);
+    key_scale = arena.take<float>(all_keys);
+    values = arena.take<char>(stretches * value_bytes);
     value_scale = arena.take<float>(size);
     query_code = arena.take<typename P::Code>(static_cast<size_t>(P::kRows) * depth);
     query_scale = arena.take<float>(P::kRows);
-    scores = arena.take<int32_t>(static_cast<size_t>(P::kRows) * kLongest);
-    probabilities = arena.take<char>(P::probability_bytes(kLongest));
+    scores = arena.take<int32_t>(static_cast<size_t>(P::kRows) * all_keys);
+    probabilities = arena.take<char>(stretches * probability_bytes);
     totals = arena.take<int32_t>(P::kRows);
     context = arena.take<int32_t>(static_cast<size_t>(P::kRows) * size);
+    added = arena.take<float>(static_cast<size_t>(P::kRows) * size);
   }
+
+  char* values_from(int key) const { return values + key / kSummed * value_bytes; }
+  char* probabilities_from(int key) const { return probabilities + key / kSummed * probability_bytes; }
 };
+
+// How many of the keys, from `first`, are summed in integers.
+FS_INLINE int stretch(int keys, int first) { return keys - first < kSummed ? keys - first : kSummed; }
 
 // Those behind the last, up to a multiple of 64, are zero.
 template <class P>
@@ -98,7 +121,7 @@ void round_values(const float* value, size_t stride, int length, int size, const
       for (int t = 0; t < P::kValueRows; ++t) {
         code[t] = j + t < length ? round(min(max(mul(load(value + (j + t) * stride + c), by), low), high)) : all(0);
       }
-      P::store_values(m.values, keys, size, j, c, code);
+      P::store_values(m.values_from(j), stretch(keys, j / kSummed * kSummed), size, j % kSummed, c, code);
     }
   }
 }
@@ -116,63 +139,84 @@ FS_INLINE void round_query(const float* query, int size, int depth, typename P::
 
 // Scores of one query to probabilities; returns their sum.
 template <class P>
-FS_INLINE int32_t soften(const int32_t* scores, const float* key_scale, int length, int keys, float factor, char* to,
-                         int row) {
+FS_INLINE int32_t soften(const int32_t* scores, int length, int keys, float factor, int row, const AttentionMemory<P>& m) {
   const F lowest = all(-__builtin_huge_valf());
   F most = lowest;
   const int whole = length / 16 * 16, left = length - whole;
-  for (int j = 0; j < whole; j += 16) most = max(mul(convert(load(scores + j)), load(key_scale + j)), most);
+  for (int j = 0; j < whole; j += 16) most = max(mul(convert(load(scores + j)), load(m.key_scale + j)), most);
   if (left > 0) {
-    const F last = mul(convert(load(scores + whole)), load(key_scale + whole));
+    const F last = mul(convert(load(scores + whole)), load(m.key_scale + whole));
     most = max(first(left, last, lowest), most);
   }
   const F top = all(largest(most)), by = all(factor);
   const Power power(4095.0f);
   I total = all(0);
-  for (int j = 0; j < whole; j += 16) {
-    const F score = mul(convert(load(scores + j)), load(key_scale + j));
-    const I p = round(power(mul(sub(score, top), by)));
-    total = add(total, p);
-    P::store_probabilities(to, keys, row, j, p);
+  for (int begin = 0; begin < keys; begin += kSummed) {
+    const int here = stretch(keys, begin), end = begin + here, last_whole = whole < end ? whole : end;
+    char* to = m.probabilities_from(begin);
+    int j = begin;
+    for (; j < last_whole; j += 16) {
+      const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
+      const I p = round(power(mul(sub(score, top), by)));
+      total = add(total, p);
+      P::store_probabilities(to, here, row, j - begin, p);
+    }
+    if (j == whole && left > 0 && j < end) {
+      const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
+      const I p = round(first(left, power(mul(sub(score, top), by)), all(0.0f)));
+      total = add(total, p);
+      P::store_probabilities(to, here, row, j - begin, p);
+      j += 16;
+    }
+    for (; j < end; j += 16) P::store_probabilities(to, here, row, j - begin, all(0));
   }
-  int j = whole;
-  if (left > 0) {
-    const F score = mul(convert(load(scores + j)), load(key_scale + j));
-    const I p = round(first(left, power(mul(sub(score, top), by)), all(0.0f)));
-    total = add(total, p);
-    P::store_probabilities(to, keys, row, j, p);
-    j += 16;
-  }
-  for (; j < keys; j += 16) P::store_probabilities(to, keys, row, j, all(0));
   return sum(total);
 }
 
+// Probabilities by values, of `rows` queries: as integers in `context` where one stretch holds all keys, else as
+// floats in `added`.
 template <class P>
-void attend(const float* query, const float* key, const float* value, size_t stride, int length, int size, float* out,
-            size_t out_stride, const AttentionMemory<P>& m) {
+FS_INLINE void weigh_values(int rows, int keys, int size, const AttentionMemory<P>& m) {
+  for (int begin = 0; begin < keys; begin += kSummed) {
+    P::context(m.probabilities_from(begin), stretch(keys, begin), rows, m.values_from(begin), size, m.context);
+    if (keys <= kSummed) return;
+    for (int i = 0; i < rows * size; i += 16) {
+      const F sums = convert(load(m.context + i));
+      store(m.added + i, begin == 0 ? sums : add(load(m.added + i), sums));
+    }
+  }
+}
+
+// Queries first … last − 1 of a window of `length` tokens. Ends early in a run that is late.
+template <class P>
+void attend(const Projected& from, int length, int size, int first, int last, float* out, size_t out_stride,
+            const AttentionMemory<P>& m, Team& team) {
   const int depth = round_up(size, P::kDepth), keys = round_up(length, kWidth);
   const float factor = 1.44269504f / __builtin_sqrtf(static_cast<float>(size));
   Nothing nothing;
-  round_keys<P>(key, stride, length, size, m);
-  round_values<P>(value, stride, length, size, m);
-  for (int i = 0; i < length; i += P::kQueryRows) {
-    const int rows = length - i < P::kQueryRows ? length - i : P::kQueryRows;
+  const Counted counted(kRounding);
+  round_keys<P>(from.key, from.stride, length, size, m);
+  round_values<P>(from.value, from.stride, length, size, m);
+  for (int i = first; i < last && !team.look_at_clock(); i += P::kQueryRows) {
+    const int rows = last - i < P::kQueryRows ? last - i : P::kQueryRows;
     for (int r = 0; r < rows; ++r) {
-      round_query<P>(query + (i + r) * stride, size, depth, m.query_code + r * depth, m.query_scale + r);
+      round_query<P>(from.query + (i + r) * from.stride, size, depth, m.query_code + r * depth, m.query_scale + r);
     }
+    const Counted products(kAttentionProducts);
     for (int j = 0; j < keys; j += P::kPanel) {
       P::product(m.query_code, depth, rows, m.keys + static_cast<size_t>(j) * depth, depth, m.key_start + j,
                  m.scores + j, keys, nothing);
     }
     for (int r = 0; r < rows; ++r) {
-      m.totals[r] = soften<P>(m.scores + static_cast<size_t>(r) * keys, m.key_scale, length, keys,
-                              m.query_scale[r] * factor, m.probabilities, r);
+      const Counted softmax(kSoftmax);
+      m.totals[r] = soften<P>(m.scores + static_cast<size_t>(r) * keys, length, keys, m.query_scale[r] * factor, r, m);
     }
-    P::context(m.probabilities, keys, rows, m.values, size, m.context);
+    weigh_values<P>(rows, keys, size, m);
     for (int r = 0; r < rows; ++r) {
       const F by = all(1.0f / static_cast<float>(m.totals[r]));
       for (int c = 0; c < size; c += 16) {
-        const F sums = convert(load(m.context + r * size + c));
+        const int at = r * size + c;
+        const F sums = keys <= kSummed ? convert(load(m.context + at)) : load(m.added + at);
         store(out + (i + r) * out_stride + c, mul(mul(sums, load(m.value_scale + c)), by));
       }
     }

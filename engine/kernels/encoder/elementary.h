@@ -1,6 +1,7 @@
 // Exponentials, activations and layer normalization, each in one fixed order of roundings.
 #pragma once
 #include "inlining.h"
+#include "stages.h"
 
 namespace {
 
@@ -70,6 +71,7 @@ FS_INLINE float sum_of(int n, Term term) {
 
 // May write over its input.
 inline void normalize(const float* x, int n, const Norm& norm, float epsilon, float* out) {
+  const Counted counted(kNormalizing);
   const F mean = all(sum_of(n, [&](int i, F s) FS_LAMBDA { return add(s, load(x + i)); }) / static_cast<float>(n));
   const float variance = sum_of(n, [&](int i, F s) FS_LAMBDA {
                            const F d = sub(load(x + i), mean);

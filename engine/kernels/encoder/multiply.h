@@ -7,6 +7,7 @@
 #pragma once
 #include "inlining.h"
 #include "rounding.h"
+#include "stages.h"
 
 namespace {
 
@@ -128,9 +129,13 @@ FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int ro
     const auto block_by_group = [&](int b, int g) FS_LAMBDA {
       const int place = b * P::kRows, r = row + place;
       const int block = rows - place < P::kRows ? rows - place : P::kRows;
-      P::product(in.code + static_cast<size_t>(r) * in.stride + g * layer.group, in.stride, block,
-                 weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + c, sums[turn],
-                 P::kPanel, drain);
+      {
+        const Counted counted(kProducts);
+        P::product(in.code + static_cast<size_t>(r) * in.stride + g * layer.group, in.stride, block,
+                   weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + c,
+                   sums[turn], P::kPanel, drain);
+      }
+      const Counted counted(kFloats);
       drain.rest();
       drain.begin(sums[turn], r, block, c, g, place);
       turn ^= 1;
@@ -139,6 +144,7 @@ FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int ro
       block_by_group(group_by_group ? i % blocks : i / groups, group_by_group ? i / blocks : i % groups);
     }
   }
+  const Counted counted(kFloats);
   drain.rest();
 }
 

@@ -1,6 +1,7 @@
 // Rows of floats to 8-bit codes, a scale for each row and group of channels.
 #pragma once
 #include "inlining.h"
+#include "stages.h"
 
 namespace {
 
@@ -88,6 +89,7 @@ FS_INLINE void round_value(const Linear& layer, Value value, const Codes<P>& to,
 // One group of one row, as `layer` wants its input.
 template <class P>
 FS_INLINE void round_one(const Linear& layer, const float* x, const Codes<P>& to, int row, int group) {
+  const Counted counted(kRounding);
   if (layer.prescale != nullptr) {
     round_value<P>(layer, Scaled{x, layer.prescale + group * layer.group}, to, row, group);
   } else {

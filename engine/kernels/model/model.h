@@ -6,7 +6,8 @@
 namespace fastspan {
 
 constexpr int kWidth = 64;        // sizes and groups are multiples of it, and keys are filled up to one
-constexpr int kLongest = 512;     // tokens of a window: 4095 · 511 · 512 < 2³¹, so attention's sums are exact
+constexpr int kSummed = 512;      // keys whose values are summed in integers: 4095 · 511 · 512 < 2³¹, so it is exact
+constexpr int kLongest = 65536;   // tokens of a window: sums of its probabilities, of 4095 at most, stay below 2³¹
 constexpr int kRowPadding = 32;   // rows of codes that may be read behind the last one
 
 enum class Activation { kGelu, kGeluTanh, kRelu };
@@ -64,17 +65,25 @@ struct Batch {
 
 class Team;
 
+// What the memory of a run depends on: the most rows that pass through the stack together, and the longest window.
+struct RunSize {
+  int rows = 1, longest = 1;
+};
+
 // One set of instructions. Every function pointer stays inside the file that was compiled for them.
 struct Path {
   const char* name;
   size_t code_bytes;      // of one activation's code
   size_t weight_bytes;    // of one packed weight
   void (*pack)(const int8_t* weight, int in, int out, int group, void* packed, int32_t* start);
-  // Bytes of memory that a run of so many rows needs, and for each thread.
-  size_t (*shared_bytes)(const Model&, int rows);
-  size_t (*thread_bytes)(const Model&, int rows);
+  // Bytes of memory that a run of this size needs, and for each thread.
+  size_t (*shared_bytes)(const Model&, RunSize);
+  size_t (*thread_bytes)(const Model&, RunSize);
   // Run by every thread of the team. `own` is this thread's memory.
   void (*encode)(const Model&, const Batch&, Team&, char* shared, char* own);
+#ifdef FS_STAGES
+  double (*product_rate)(double seconds);
+#endif
 };
 
 extern const Path kPortable, kAvx2, kAvxVnni, kAvx512Vnni, kAmx, kNeonDot, kNeonI8mm;
@@ -82,8 +91,8 @@ extern const Path kPortable, kAvx2, kAvxVnni, kAvx512Vnni, kAmx, kNeonDot, kNeon
 // How many rows of whole windows pass through the stack together. It bounds the memory of a run of any size.
 constexpr int kRowsTogether = 512;
 
-// The windows from `first` that go together, and the rows of the largest such set.
+// The windows from `first` that go together, and the size of a run of all.
 int windows_together(const int32_t* ends, int windows, int first);
-int most_rows_together(const int32_t* ends, int windows);
+RunSize size_of_run(const int32_t* ends, int windows);
 
 }  // namespace fastspan

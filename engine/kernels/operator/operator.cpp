@@ -190,6 +190,7 @@ ort::Status* compute(void* data, ort::Context* context) {
     if (problem.empty() && ends < 1) problem = "cumulative_sequence_length must not be empty";
     if (!problem.empty()) return problem;
     in.windows = ends - 1;
+    in.deadline = deadline_of_this_thread();
     in.start_logits = logits(api, context, 0, in.rows);
     in.end_logits = logits(api, context, 1, in.rows);
     Pool pool{api, context};

@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fastspan {
@@ -29,7 +30,7 @@ struct Run {
 size_t steps_of(const Model& m, const Batch& b) {
   size_t together = 0;
   for (int w = 0; w < b.windows; w += windows_together(b.ends, b.windows, w)) ++together;
-  return together * (4 + 8 * static_cast<size_t>(m.layers));
+  return together * (4 + 9 * static_cast<size_t>(m.layers));
 }
 
 size_t aligned(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
@@ -42,15 +43,14 @@ int windows_together(const int32_t* ends, int windows, int first) {
   return last - first;
 }
 
-int most_rows_together(const int32_t* ends, int windows) {
-  int most = 1;
+RunSize size_of_run(const int32_t* ends, int windows) {
+  RunSize run;
   for (int w = 0; w < windows;) {
     const int together = windows_together(ends, windows, w);
-    const int rows = ends[w + together] - ends[w];
-    most = rows > most ? rows : most;
-    w += together;
+    run.rows = std::max(run.rows, ends[w + together] - ends[w]);
+    for (const int last = w + together; w < last; ++w) run.longest = std::max(run.longest, ends[w + 1] - ends[w]);
   }
-  return most;
+  return run;
 }
 
 std::string Runner::load(const Attributes& attributes, const std::vector<Tensor>& tensors) {
@@ -94,21 +94,22 @@ std::string Runner::run(const RunInput& in, ParallelFor parallel_for, void* cont
     const Model& m = packed_.model;
     const Batch batch = {in.ids,  in.types, scratch->positions.data(), in.ends, static_cast<int>(in.windows),
                          in.start_logits, in.end_logits};
-    const int rows = most_rows_together(batch.ends, batch.windows);
+    const RunSize size = size_of_run(batch.ends, batch.windows);
     const size_t steps = steps_of(m, batch);
     const size_t step_bytes = aligned(steps * sizeof(Team::Step));
-    const size_t shared = aligned(path_.shared_bytes(m, rows)), own = aligned(path_.thread_bytes(m, rows));
+    const size_t shared = aligned(path_.shared_bytes(m, size)), own = aligned(path_.thread_bytes(m, size));
     const size_t bytes = step_bytes + shared + own * static_cast<size_t>(threads_);
     if (scratch->memory.size() < bytes) scratch->memory = Memory(bytes);
     char* at = scratch->memory.data();
     if (at == nullptr) return "there is no memory for this run";
-    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads_), at + step_bytes,
+    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads_, in.deadline), at + step_bytes,
             at + step_bytes + shared, own, threads_};
     if (threads_ == 1) {
       Run::enter(&run, 0);
     } else if (!parallel_for(context, Run::enter, static_cast<size_t>(threads_), &run)) {
       problem = "ONNX Runtime's threads could not be used";
     }
+    if (problem.empty() && run.team.late()) problem = "the deadline passed before the run was over";
   }
   give_back(std::move(scratch));
   return problem;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "deadline.h"
 #include "model.h"
 #include "team.h"
 #include "weights.h"
@@ -18,6 +19,7 @@ struct RunInput {
   int64_t rows = 0, windows = 0;
   float* start_logits = nullptr;
   float* end_logits = nullptr;
+  Clock::time_point deadline = kNever;
 };
 
 // Runs body(data, 0) … body(data, threads − 1), some of them at the same time.

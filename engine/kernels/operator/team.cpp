@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <climits>
+
 namespace fastspan {
 namespace {
 
@@ -17,7 +19,8 @@ inline void relax() {
 
 }  // namespace
 
-Team::Team(Step* steps, size_t count, int threads) : steps_(steps), threads_(threads) {
+Team::Team(Step* steps, size_t count, int threads, Clock::time_point deadline)
+    : steps_(steps), threads_(threads), deadline_(deadline) {
   for (size_t i = 0; i < count; ++i) {
     steps[i].claimed.store(0, std::memory_order_relaxed);
     steps[i].done.store(0, std::memory_order_relaxed);
@@ -26,12 +29,19 @@ Team::Team(Step* steps, size_t count, int threads) : steps_(steps), threads_(thr
 
 int Team::join() { return joined_.fetch_add(1, std::memory_order_relaxed); }
 
-int Team::claim(size_t step) { return steps_[step].claimed.fetch_add(1, std::memory_order_relaxed); }
+bool Team::look_at_clock() {
+  if (!late() && deadline_ != kNever && Clock::now() >= deadline_) late_.store(true, std::memory_order_relaxed);
+  return late();
+}
+
+int Team::claim(size_t step) {
+  return look_at_clock() ? INT_MAX : steps_[step].claimed.fetch_add(1, std::memory_order_relaxed);
+}
 
 void Team::finish(size_t step) { steps_[step].done.fetch_add(1, std::memory_order_release); }
 
 void Team::wait(size_t step, int tasks) {
-  for (int spins = 0; steps_[step].done.load(std::memory_order_acquire) < tasks; ++spins) {
+  for (int spins = 0; steps_[step].done.load(std::memory_order_acquire) < tasks && !late(); ++spins) {
     if (spins < kSpins) {
       relax();
     } else {

@@ -35,7 +35,7 @@ struct Amx : AmxAttention {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kAmx = make_path<Amx>("amx");

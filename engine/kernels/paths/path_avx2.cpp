@@ -47,7 +47,7 @@ struct Avx2 : AttentionInPairs<Shorts> {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kAvx2 = make_path<Avx2>("avx2");

@@ -37,7 +37,7 @@ struct Avx512Vnni : Vnni512Attention {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kAvx512Vnni = make_path<Avx512Vnni>("avx512vnni");

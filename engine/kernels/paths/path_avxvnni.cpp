@@ -62,7 +62,7 @@ struct AvxVnni : AttentionInPairs<Shorts> {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kAvxVnni = make_path<AvxVnni>("avxvnni");

@@ -56,7 +56,7 @@ struct NeonDot : NeonAttention {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kNeonDot = make_path<NeonDot>("neondot");

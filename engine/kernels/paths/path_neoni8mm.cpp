@@ -55,7 +55,7 @@ struct NeonI8mm : NeonAttention {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kNeonI8mm = make_path<NeonI8mm>("neoni8mm");

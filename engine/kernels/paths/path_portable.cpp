@@ -64,7 +64,7 @@ struct Portable {
 
 }  // namespace
 
-#include "encode.h"
+#include "make_path.h"
 
 namespace fastspan {
 const Path kPortable = make_path<Portable>("portable");

@@ -207,6 +207,23 @@ def test_a_batch_equals_its_pairs_alone(family):
     assert decode_squad([], [], [], options, threshold=0.0) == []
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1.0, 1e7, 3e38])
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_a_lone_window_rounds_and_orders_its_scores_as_a_batch_does(family, scale, top_k):
+    options = AnswerOptions(top_k=top_k, max_length=128, overlap=16)
+    (pair,) = make_encoder(family).encode([QUESTION], [CORPUS[0]], options)
+    rng = np.random.default_rng(int(math.log10(scale)) + 50)
+    for _ in range(40):
+        # Small differences beside large values: sums that differ in double precision are the same in single.
+        values = rng.integers(-1, 2, (2, len(pair.windows[0].input_ids))) * scale
+        rows = (values + rng.normal(scale=min(scale, 1.0), size=values.shape)).astype(np.float32)
+        starts, ends = ([[row]] for row in rows)
+        alone = decode_squad([pair], starts, ends, options, threshold=0.0)
+        with np.errstate(over="ignore"):
+            batch = decode_squad([pair, pair], starts * 2, ends * 2, options, threshold=0.0)
+        assert batch == alone * 2
+
+
 # --- No answer, and how sure ----------------------------------------------------------------------
 
 

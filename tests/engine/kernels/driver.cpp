@@ -79,7 +79,7 @@ ToySizes draw_sizes(Draw& draw) {
   s.asymmetric = draw.below(32);
   s.prescaled = draw.below(32);
   s.padding_id = draw.below(2) == 0 ? -1 : draw.below(3);
-  s.positions = 520;
+  s.positions = 1200;
   s.activation = draw.of({"gelu", "gelu", "gelu_tanh", "relu"});
   s.seed = static_cast<uint32_t>(draw.below(1 << 20));
   return s;
@@ -87,11 +87,12 @@ ToySizes draw_sizes(Draw& draw) {
 
 std::vector<int> draw_lengths(Draw& draw) {
   std::vector<int> lengths;
-  switch (draw.below(6)) {
+  switch (draw.below(8)) {
     case 0: lengths.assign(1, 1); break;
     case 1: lengths.assign(1, 512); break;
     case 2: lengths.assign(1000, 1); break;
     case 3: lengths.assign(static_cast<size_t>(1 + draw.below(3)), 300); break;
+    case 4: lengths = {513 + draw.below(600), draw.below(9)}; break;
     default:
       for (int n = 1 + draw.below(8); n > 0; --n) lengths.push_back(draw.below(90));
   }
@@ -143,7 +144,7 @@ void one_case(int number, Draw& draw, const std::vector<const Path*>& paths) {
   std::vector<uint32_t> reference;
   // The portable path, which is the last, first.
   for (size_t p = paths.size(); p-- > 0;) {
-    Runner runner(*paths[p], 1 + draw.below(3));
+    Runner runner(*paths[p], draw.of({1, 2, 3, 9}));
     const std::string problem = runner.load(toy.attributes(), toy.tensors());
     expect(problem.empty(), "loading: " + problem);
     const std::vector<uint32_t> got = logits(runner, input);
@@ -176,6 +177,28 @@ void windows_do_not_see_each_other(const std::vector<const Path*>& paths) {
   }
 }
 
+// Runs that end at a deadline say so, and harm no later one.
+void late_runs_end(const std::vector<const Path*>& paths) {
+  ToySizes sizes;
+  sizes.hidden = 128, sizes.heads = 4, sizes.layers = 2;
+  const Toy toy(sizes);
+  for (const Path* path : paths) {
+    Runner runner(*path, 3);
+    expect(runner.load(toy.attributes(), toy.tensors()).empty(), "loading");
+    ToyInput input(sizes, {33, 7, 0, 90, 512, 1, 300, 300}, 3);
+    const std::vector<uint32_t> whole = logits(runner, input);
+    for (int microseconds : {0, 20, 100, 500, 2000}) {
+      RunInput run = input.run();
+      run.deadline = Clock::now() + std::chrono::microseconds(microseconds);
+      const std::string problem = runner.run(run, on_threads, nullptr);
+      const bool over = problem.empty() ? bits(input) == whole : problem.find("deadline") != std::string::npos;
+      expect(over, std::string(path->name) + ": a run with a deadline: " + problem);
+      if (microseconds == 0) expect(!problem.empty(), std::string(path->name) + ": a run that is late from the start");
+      expect(whole == logits(runner, input), std::string(path->name) + ": the run after a late one");
+    }
+  }
+}
+
 void bad_input_is_refused() {
   ToySizes sizes;
   const Toy toy(sizes);
@@ -195,7 +218,7 @@ void bad_input_is_refused() {
   refused("windows that do not begin at 0", [](ToyInput& i, RunInput&) { i.ends[0] = 1; });
   refused("windows that end early", [](ToyInput& i, RunInput&) { i.ends[2] = 6; });
   ToyInput long_window(sizes, {513}, 1);
-  expect(!runner.run(long_window.run(), nullptr, nullptr).empty(), "a window of 513 tokens");
+  expect(!runner.run(long_window.run(), nullptr, nullptr).empty(), "a window of more tokens than the model has positions");
   ToyInput none(sizes, {}, 1);
   expect(runner.run(none.run(), nullptr, nullptr).empty(), "no window at all");
 
@@ -229,6 +252,7 @@ int main(int argc, char** argv) {
   expect(fastspan_kernels_self_test("none") == 1, "self-test of a path that is not there");
   bad_input_is_refused();
   windows_do_not_see_each_other(paths);
+  late_runs_end(paths);
   for (int i = 0; i < cases; ++i) one_case(i, draw, paths);
   std::printf("%d cases, %d failures\n", cases, failures);
   return failures == 0 ? 0 : 1;

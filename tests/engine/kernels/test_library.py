@@ -58,7 +58,7 @@ def test_a_path_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize("code", [1, 2])
 def test_a_failed_self_test_disables_the_library(forget: pytest.MonkeyPatch, code: int) -> None:
     class Wrong:
-        fastspan_kernels_version = staticmethod(lambda: 1)
+        fastspan_kernels_version = staticmethod(lambda: library._VERSION)
         fastspan_kernels_self_test = staticmethod(lambda name: code)
 
     forget.setattr(library, "_library", Wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from random_encoder import RandomEncoder
 
 from fastspan import kernels
+from support.random_encoder import RandomEncoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -26,8 +27,14 @@ ENCODERS = {
     "roberta": RandomEncoder(hidden=192, heads=3, padding_id=1, segments=False, activation="gelu_tanh"),
     "words as codes": RandomEncoder(word_codes=True),
     "relu": RandomEncoder(hidden=192, heads=12, activation="relu", inner=704),
+    "long": RandomEncoder(positions=1100, heads=1, layers=1),
 }
 LENGTHS = [[1], [5], [64], [1, 2, 3, 0, 17], [300, 512, 77]]
+LONGER = [[513], [3, 1025]]
+
+
+def lengths_for(encoder: RandomEncoder) -> list[list[int]]:
+    return LENGTHS + LONGER if encoder.positions > 512 else LENGTHS
 
 
 def session(graph: bytes | Path, *, threads: int = 1, path: str = "") -> Any:
@@ -47,7 +54,7 @@ def bits(logits: list[NDArray[np.float32]]) -> NDArray[np.uint32]:
 def test_it_computes_what_the_documentation_says(name: str) -> None:
     encoder = ENCODERS[name]
     run = session(encoder.graph())
-    for lengths in LENGTHS:
+    for lengths in lengths_for(encoder):
         feeds = encoder.feeds(lengths)
         error = np.stack(run.run(None, feeds)) - encoder.reference(feeds)
         # float64 rounds some values to the neighbouring code; nothing else differs.
@@ -58,8 +65,10 @@ def test_it_computes_what_the_documentation_says(name: str) -> None:
 def test_every_path_and_number_of_threads_gives_the_same_bits(name: str) -> None:
     encoder = ENCODERS[name]
     graph = encoder.graph()
+    # Eight threads are more than any of these has heads for in a lone window: queries are divided too.
     runs = [session(graph, path=path, threads=n) for path in kernels.paths() for n in (1, 3)]
-    for lengths in LENGTHS:
+    runs.append(session(graph, threads=8))
+    for lengths in lengths_for(encoder):
         feeds = encoder.feeds(lengths)
         first, *others = (bits(run.run(None, feeds)) for run in runs)
         for other in others:
@@ -99,6 +108,41 @@ def test_runs_at_the_same_time_give_what_they_give_one_by_one() -> None:
                 np.testing.assert_array_equal(expected, bits(got))
 
 
+def _around(changed: dict[str, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
+    """What was changed, and for a window of another length all that goes with it."""
+    ids = changed.get("input_ids")
+    if ids is None or len(ids) == 3:
+        return changed
+    ends = np.array([0, len(ids)], np.int32)
+    return changed | {"token_type_ids": np.zeros_like(ids), "cumulative_sequence_length": ends}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_past_its_deadline_fails_and_the_next_one_gives_the_same_bits(threads: int) -> None:
+    encoder = ENCODERS["grouped"]
+    run = session(encoder.graph(), threads=threads)
+    feeds = encoder.feeds([300, 512, 77])
+    expected = bits(run.run(None, feeds))
+    with (
+        kernels.runs_end_within(0),
+        pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="deadline passed"),
+    ):
+        run.run(None, feeds)
+    np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+    with kernels.runs_end_within(math.inf):
+        np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+
+
+def test_a_deadline_is_the_thread_s_own() -> None:
+    encoder = ENCODERS["bert"]
+    run = session(encoder.graph(), threads=2)
+    feeds = encoder.feeds([40])
+    with ThreadPoolExecutor(1) as pool, kernels.runs_end_within(0):
+        np.testing.assert_array_equal(
+            bits(pool.submit(run.run, None, feeds).result()), bits(pool.submit(run.run, None, feeds).result())
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -109,6 +153,7 @@ def test_runs_at_the_same_time_give_what_they_give_one_by_one() -> None:
         ("cumulative_sequence_length", [0, 4], "the number of rows"),
         ("cumulative_sequence_length", [0, 5, 3], "must not decrease"),
         ("cumulative_sequence_length", [], "must not be empty"),
+        ("input_ids", [1] * 513, "more tokens than the model has positions"),
     ],
 )
 def test_a_bad_run_fails_and_the_next_one_works(name: str, value: list[int], message: str) -> None:
@@ -117,7 +162,7 @@ def test_a_bad_run_fails_and_the_next_one_works(name: str, value: list[int], mes
     good = encoder.feeds([3])
     before = bits(run.run(None, good))
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=message):
-        run.run(None, good | {name: np.array(value, np.int32)})
+        run.run(None, good | _around({name: np.array(value, np.int32)}))
     np.testing.assert_array_equal(bits(run.run(None, good)), before)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastspan import QuestionAnswerer, kernels
+from fastspan import DeadlineExceeded, QuestionAnswerer, kernels
 from fastspan.bundle.folder import Bundle
+from fastspan.bundle.variants import Graph
 from fastspan.kernels import library
 from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
+from fastspan.runtime.kernel_session import KernelSession
+from fastspan.runtime.session import SessionSettings
+from fastspan.text.encoder import Window
 from support.paths import ROOT
+from support.random_encoder import RandomEncoder
 
 needs_kernels = pytest.mark.usefixtures("kernels_here")
 QUESTION = "Who led the raiders?"
@@ -91,6 +98,68 @@ def test_windows_share_a_run_and_come_back_as_rows(bundled_bundle):
         assert np.array_equal(alone[0][0], starts[row, :length])
         assert np.array_equal(alone[1][0], ends[row, :length])
         assert not starts[row, length:].any()
+
+
+def wide_session(folder: Path, *, layers: int, threads: int) -> KernelSession:
+    """Some layers as wide as BERT-base's, with random weights."""
+    encoder = RandomEncoder(hidden=768, heads=12, inner=3072, layers=layers, inner_group=768, asymmetric=31)
+    encoder.graph(folder / "wide.onnx")
+    graph = Graph(
+        file="wide.onnx",
+        target="cpu-kernels",
+        layout="packed",
+        inputs=encoder.run_inputs,
+        opset=20,
+        ir_version=10,
+    )
+    settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=False)
+    return KernelSession(folder, graph, settings)
+
+
+def windows_of(count: int, length: int) -> list[Window]:
+    ids = np.random.default_rng(length).integers(0, 50, (count, length))
+    types = np.zeros(length, np.int64)
+    return [Window(row, types, first=2, count=length - 3, origin=0) for row in ids]
+
+
+@needs_kernels
+def test_a_late_run_says_so_once_and_logs_nothing(tmp_path, capfd):
+    session = wide_session(tmp_path, layers=1, threads=2)
+    batch = windows_of(2, 64)
+    expected = session.run(batch, deadline=time.monotonic() + 1000)
+    with pytest.raises(DeadlineExceeded, match="deadline passed"):
+        session.run(batch, deadline=time.monotonic() + 1e-5)
+    for logits, again in zip(expected, session.run(batch, deadline=float("inf")), strict=True):
+        assert logits.tobytes() == again.tobytes()
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_kernels
+@pytest.mark.stress
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_deadline_ends_a_run_within_50_ms_and_leaves_no_trace(tmp_path, threads):
+    session = wide_session(tmp_path, layers=4, threads=threads)
+    batch = windows_of(8, 384)
+    whole = 0.0
+    while whole < 0.3:
+        batch = batch * 2 if whole else batch
+        began = time.monotonic()
+        session.run(batch)
+        whole = time.monotonic() - began
+    short = windows_of(1, 64)
+    expected = session.run(short)
+    late = []
+    for part in (0.1, 0.3, 0.5, 0.7, 0.9):
+        deadline = time.monotonic() + part * whole
+        with pytest.raises(DeadlineExceeded, match="deadline passed"):
+            session.run(batch, deadline=deadline)
+        late.append(time.monotonic() - deadline)
+    assert min(late) >= 0
+    # Other processes may hold the cores for longer than that, but not in most of the runs.
+    assert sorted(late)[2] <= 0.05, late
+    for _ in range(100):
+        for logits, again in zip(expected, session.run(short), strict=True):
+            assert logits.tobytes() == again.tobytes()
 
 
 @needs_kernels

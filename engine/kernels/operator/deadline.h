@@ -1,0 +1,18 @@
+// When a run must be over.
+//
+// ONNX Runtime ends a run between two operators only, and this operator is a whole encoder. A kernel cannot ask it for
+// the run's options, but it computes on the thread that called the session. So the caller leaves the deadline with
+// its own thread, and runs of other threads never see it.
+#pragma once
+#include <chrono>
+
+namespace fastspan {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr Clock::time_point kNever = Clock::time_point::max();
+
+// Of the runs that this thread calls; kNever: they have none.
+Clock::time_point deadline_of_this_thread();
+
+}  // namespace fastspan
