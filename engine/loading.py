@@ -20,7 +20,12 @@ from fastspan.options import LoadOptions
 from fastspan.runtime.batching import KERNEL_BATCH_TOKENS, SHORT_BATCH_TOKENS
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.provider_options import default_options, make_cache_folders
-from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolve_provider
+from fastspan.runtime.providers import (
+    bounds_spinning,
+    import_onnxruntime,
+    provider_kind,
+    resolve_provider,
+)
 from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
@@ -209,6 +214,10 @@ def _settle(
     # However the file came by another figure, an answer must not depend on it.
     if settings.batch_tokens == 1:
         measured = replace(measured, batch_tokens=1)
+    if measured.spin_duration_us is not None and not bounds_spinning(runtime_version):
+        measured = replace(measured, spin_duration_us=None)
+        without = f"without spin_duration_us, which ONNX Runtime {runtime_version} does not know"
+        return measured, f"in use: {found.state[:-1]}, {without}."
     return measured, f"in use: {found.state}"
 
 
@@ -239,6 +248,7 @@ def _session(
         threads=settings.threads,
         spinning=settings.spinning,
         block_base=settings.block_base,
+        spin_duration_us=settings.spin_duration_us,
         padding_id=padding_id,
         capture_up_to=longest,
     )
