@@ -145,11 +145,12 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
 def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Graph, str]:
     """The graph that runs, and what is to be said of the kernels: nothing where none is made for them."""
     made_for_them = any(graph.target == "cpu-kernels" for graph in choice.variant.graphs)
+    plain = choice.variant.graph_for(kind, dot_product=cpu_features().int8_dot_product is not None)
     if kind != "cpu" or not made_for_them:
-        return choice.variant.graph_for(kind), ""
+        return plain, ""
     unavailable = why_no_kernels() if options.kernels else "kernels=False was asked for"
     if unavailable is not None:
-        return choice.variant.graph_for(kind), f" Its plain graph runs: {unavailable}."
+        return plain, f" Its plain graph runs: {unavailable}."
     return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({best_path()})."
 
 

@@ -1,9 +1,9 @@
 """Which settings run a bundle fastest on this machine: one change at a time, each against the best so far.
 
-The search begins at the defaults and leaves them only for what is clearly faster, or, where that is asked for,
-for what takes much less processor time at hardly more time. So a machine too busy to measure on keeps them.
-Three sessions are alive at most. Which variant ``auto`` takes is never changed: timings differ from hour to
-hour, and no answer may. Another variant that is faster here is reported, for its user to choose.
+The search begins at the defaults and leaves them only for what is clearly faster, or, where that is asked
+for, for what takes much less processor time at hardly more time. So a machine too busy to measure on keeps
+them. Three sessions are alive at most. Which variant ``auto`` takes is never changed: timings differ from
+hour to hour, and no answer may. Another variant that is faster here is reported, for its user to choose.
 """
 
 from __future__ import annotations

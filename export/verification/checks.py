@@ -25,7 +25,7 @@ from fastspan.export.verification.comparison import (
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.kernels import unavailable_reason as why_no_kernels
-from fastspan.machine.cpu import usable_cores
+from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import EncodedPair, Encoder
@@ -315,4 +315,6 @@ def _runs_here(graph: Graph) -> bool:
     """Whether this machine's CPU runs the graph."""
     if graph.target == "cpu-kernels":
         return why_no_kernels() is None
+    if graph.target == "cpu-dot-product":
+        return cpu_features().int8_dot_product is not None
     return graph.target != "cuda"
