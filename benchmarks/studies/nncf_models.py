@@ -1,7 +1,7 @@
 """What NNCF makes of a bundle's graph, ordinarily and with accuracy control: run in OpenVINO's environment.
 
-``python -m fastspan.benchmarks.studies.nncf_models TASK RESULT`` reads a task as JSON and writes what it found
-as JSON. ``openvino_accuracy`` runs it.
+``python -m fastspan.benchmarks.studies.nncf_models TASK RESULT`` reads a task as JSON and writes what it
+found as JSON. ``openvino_accuracy`` runs it.
 """
 
 from __future__ import annotations
