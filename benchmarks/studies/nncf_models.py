@@ -1,4 +1,4 @@
-"""What NNCF makes of a bundle's graph, ordinarily and with accuracy control: run in OpenVINO's environment.
+"""What NNCF makes of a bundle's graph, with and without its worst layers: run in OpenVINO's environment.
 
 ``python -m fastspan.benchmarks.studies.nncf_models TASK RESULT`` reads a task as JSON and writes what it
 found as JSON. ``openvino_accuracy`` runs it.
@@ -6,7 +6,9 @@ found as JSON. ``openvino_accuracy`` runs it.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import sys
 import tempfile
 import time
@@ -28,6 +30,8 @@ __all__ = ["found_in", "main"]
 Feeds = dict[str, NDArray[np.int64]]
 Pairs = Sequence[EncodedPair]
 _WINDOWS_OF_A_TURN = 12
+# Ranking needs one model a layer, so each is observed on few windows.
+_RANKING_WINDOWS = 16
 
 
 class _Runner:
@@ -52,6 +56,11 @@ class _Runner:
             ends.append([end for _, end in found])
         return _texts(pairs, starts, ends)
 
+    def logits(self, pairs: Pairs) -> NDArray[np.float32]:
+        """All logits of the pairs' windows, one behind the other."""
+        windows = (window for pair in pairs for window in pair.windows)
+        return np.concatenate([np.concatenate(self.run(feeds(window, self.inputs))) for window in windows])
+
     def run(self, given: Feeds) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Start and end logits of one window. *Shape:* ``(length,)`` each."""
         self._request.infer(given, share_inputs=True)
@@ -62,9 +71,9 @@ def found_in(task: Mapping[str, Any]) -> dict[str, Any]:
     """Quantize a bundle's interchange graph in each way, and compare each with fp32.
 
     Args:
-        task: ``bundle``, its folder; ``threads``; ``drops``, the largest drops of equal answers that accuracy
-            control may leave, one model each; ``control`` and ``judged``, pairs of question and context: what
-            accuracy control looks at, and what every model is judged on; ``rounds`` of the timing.
+        task: ``bundle``, its folder; ``threads``; ``ignored``, how many of its worst layers stay fp32, one
+            model for each number; ``control`` and ``judged``, pairs of question and context: what layers are
+            ranked on, and what every model is judged on; ``rounds`` of the timing.
 
     Returns:
         ``versions``, ``control`` and ``judged``, how many questions these are, and ``models``: for each its
@@ -82,36 +91,43 @@ def found_in(task: Mapping[str, Any]) -> dict[str, Any]:
         return core.read_model(folder / "onnx" / "model.onnx")
 
     plain = graph()
-    runners = {"fp32": _Runner(core, plain, task["threads"])}
-    control, judged = (_encoded(encoder, task[name]) for name in ("control", "judged"))
-    # Accuracy control looks at windows one by one, so its questions are of one window each.
-    control = [pair for pair in control if len(pair.windows) == 1]
-    calibration = nncf.Dataset(calibration_feeds(folder, encoder, plain))
-    common = {"model_type": nncf.ModelType.TRANSFORMER, "subset_size": calibration.get_length()}
-    models = {"fp32": plain, "int8": nncf.quantize(graph(), calibration, **common)}
-    validation = _Validation(control, runners["fp32"])
-    for drop in task["drops"]:
-        _say(f"accuracy control, a drop of at most {drop:.1%}")
-        models[f"int8, drop ≤ {drop:.1%}"] = nncf.quantize_with_accuracy_control(
+    calibration = calibration_feeds(folder, encoder, plain)
+
+    def quantized(ignored: Sequence[str], windows: int = len(calibration)) -> Any:
+        return nncf.quantize(
             graph(),
-            calibration_dataset=calibration,
-            validation_dataset=validation.data,
-            validation_fn=validation,
-            max_drop=drop,
-            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                num_ranking_workers=1
-            ),
-            **common,
+            nncf.Dataset(calibration[:windows]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=windows,
+            ignored_scope=nncf.IgnoredScope(names=list(ignored)),
         )
+
+    def runner(model: Any) -> _Runner:
+        return _Runner(core, model, task["threads"])
+
+    control, judged = (_encoded(encoder, task[name]) for name in ("control", "judged"))
+    exact = runner(plain)
+    expected = exact.logits(control)
+    errors = {}
+    groups = _groups(_linear_layers(plain))
+    for number, group in enumerate(groups):
+        _say(f"layer {number + 1} of {len(groups)}, left in fp32: {', '.join(group)}")
+        found = runner(quantized(group, _RANKING_WINDOWS)).logits(control)
+        errors[group] = float(np.square(found - expected).mean())
+    worst = sorted(groups, key=errors.__getitem__)
+    models = {"fp32": plain, "int8": quantized([])}
+    for count in task["ignored"]:
+        models[f"int8, the worst {count} in fp32"] = quantized(list(itertools.chain(*worst[:count])))
     layers = {name: _linear_layers(model) for name, model in models.items()}
+    runners: dict[str, _Runner] = {}
     with tempfile.TemporaryDirectory() as place:
         for name, model in models.items():
             # Saved and read again, so that what is timed is what a user would deploy.
             path = Path(place) / f"{len(runners)}.xml"
             openvino.save_model(model, path, compress_to_fp16=False)
-            runners[name] = _Runner(core, core.read_model(path), task["threads"])
+            runners[name] = runner(core.read_model(path))
         _say(f"answering {len(judged)} questions with each")
-        answers = {name: runner.answers(judged) for name, runner in runners.items()}
+        answers = {name: each.answers(judged) for name, each in runners.items()}
         rounds = _timed(runners, judged, task["rounds"])
     return {
         "versions": {"openvino": openvino.__version__, "nncf": nncf.__version__},
@@ -121,46 +137,13 @@ def found_in(task: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "name": name,
                 "equal": float(np.mean([a == b for a, b in zip(answers["fp32"], found, strict=True)])),
-                "float": [layer for layer, quantized in layers[name].items() if not quantized],
+                "float": [layer for layer, rounded in layers[name].items() if not rounded],
                 "layers": len(layers[name]),
                 "rounds": rounds[name],
             }
             for name, found in answers.items()
         ],
     }
-
-
-class _Validation:
-    """What accuracy control asks of a model: its share of answers equal to fp32's, and its logits.
-
-    Layers are ranked by what their rounding does to the logits, which tells more than a changed answer now
-    and then.
-    """
-
-    def __init__(self, pairs: Pairs, reference: _Runner) -> None:
-        import nncf
-
-        self._pairs = pairs
-        self._expected = reference.answers(pairs)
-        self.data = nncf.Dataset(
-            [(number, feeds(pair.windows[0], reference.inputs)) for number, pair in enumerate(pairs)],
-            lambda item: item[1],
-        )
-
-    def __call__(
-        self, compiled: Any, data: Iterable[tuple[int, Feeds]]
-    ) -> tuple[float, list[list[NDArray[np.float32]]]]:
-        """Run a compiled model over items of ``data``."""
-        request = compiled.create_infer_request()
-        numbers, found = [], []
-        for number, given in data:
-            request.infer(given, share_inputs=True)
-            numbers.append(number)
-            found.append(list(logits(request)))
-        pairs = [self._pairs[number] for number in numbers]
-        answers = _texts(pairs, [[start] for start, _ in found], [[end] for _, end in found])
-        equal = [answer == self._expected[number] for number, answer in zip(numbers, answers, strict=True)]
-        return float(np.mean(equal)), found
 
 
 def _encoded(encoder: Encoder, pairs: Sequence[Sequence[str]]) -> Pairs:
@@ -172,6 +155,14 @@ def _texts(
 ) -> list[str]:
     found = decode_squad(pairs, starts, ends, OPTIONS, threshold=0.0)
     return ["" if each.answer is None else each.answer.text for each in found]
+
+
+def _groups(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Layers that are left in fp32 together: query, key and value share their input, and so its rounding."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"\.(query|key|value)\b.*", "", name), []).append(name)
+    return [tuple(group) for group in found.values()]
 
 
 def _linear_layers(model: Any) -> dict[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastspan.benchmarks.studies.nncf_models import _linear_layers, _timed
+from fastspan.benchmarks.studies.nncf_models import _groups, _linear_layers, _timed
 from fastspan.bundle.folder import Bundle
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
@@ -46,6 +46,12 @@ def test_a_layer_is_quantized_where_its_input_comes_rounded():
     kept = Node("MatMul", "kept", given, weight)
     scores = Node("MatMul", "query by key", rounded, given)
     assert _linear_layers(Model(given, quantized, kept, scores)) == {"quantized": True, "kept": False}
+
+
+def test_query_key_and_value_stay_together():
+    names = [f"layer.{n}.attention.{part}/X" for n in (0, 1) for part in ("query", "key", "value")]
+    groups = _groups([*names, "layer.0.attention_output/X", "head/X"])
+    assert groups == [tuple(names[:3]), tuple(names[3:]), ("layer.0.attention_output/X",), ("head/X",)]
 
 
 class Runner:

@@ -1,4 +1,4 @@
-"""The study of NNCF with accuracy control, but for NNCF, which has an environment of its own."""
+"""The study of NNCF with layers left in fp32, but for NNCF, which has an environment of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND = {
     "models": [
         model("fp32", 1.0, ["a", "b", "c", "d"], 8.0),
         model("int8", 0.9, [], 4.0),
-        model("int8, drop ≤ 1.0%", 0.98, ["b"], 5.0),
+        model("int8, the worst 1 in fp32", 0.98, ["b"], 5.0),
     ],
 }
 
@@ -37,7 +37,7 @@ def test_the_table_gives_shares_layers_and_times_beside_ordinary_int8():
     assert [row[3] for row in table.rows] == ["2.00 [2.00, 2.00]", "1", "1.25 [1.25, 1.25]"]
 
 
-def test_what_accuracy_control_looks_at_is_not_what_it_is_judged_on(tmp_path, monkeypatch, capsys):
+def test_what_layers_are_ranked_on_is_not_what_models_are_judged_on(tmp_path, monkeypatch, capsys):
     tasks = []
 
     def run(command, **_):
@@ -50,16 +50,17 @@ def test_what_accuracy_control_looks_at_is_not_what_it_is_judged_on(tmp_path, mo
 
     monkeypatch.setattr(openvino_accuracy, "interpreter", lambda _: sys.executable)
     monkeypatch.setattr(openvino_accuracy.subprocess, "run", run)
-    assert main(["--out", str(tmp_path), "--max-drop", "0.01"]) == 0
+    assert main(["--out", str(tmp_path), "--ignored", "3"]) == 0
     (task,) = tasks
-    assert task["drops"] == [0.01]
+    assert task["ignored"] == [3]
     control, judged = ({tuple(pair) for pair in task[name]} for name in ("control", "judged"))
     assert not control & judged
-    assert min(len(control), len(judged)) > 150
+    assert len(control) > 50
+    assert len(judged) > 150
     page = tmp_path / "openvino-accuracy.md"
     assert capsys.readouterr().out.strip() == str(page)
     text = page.read_text(encoding="utf-8")
-    assert "int8, drop ≤ 1.0%" in text
+    assert "int8, the worst 1 in fp32" in text
     assert "| b |" in text
 
 
