@@ -20,7 +20,12 @@ from fastspan.options import LoadOptions
 from fastspan.runtime.batching import KERNEL_BATCH_TOKENS, SHORT_BATCH_TOKENS
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.provider_options import default_options, make_cache_folders
-from fastspan.runtime.providers import import_onnxruntime, provider_kind, resolve_provider
+from fastspan.runtime.providers import (
+    bounds_spinning,
+    import_onnxruntime,
+    provider_kind,
+    resolve_provider,
+)
 from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
@@ -140,11 +145,12 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
 def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Graph, str]:
     """The graph that runs, and what is to be said of the kernels: nothing where none is made for them."""
     made_for_them = any(graph.target == "cpu-kernels" for graph in choice.variant.graphs)
+    plain = choice.variant.graph_for(kind, dot_product=cpu_features().int8_dot_product is not None)
     if kind != "cpu" or not made_for_them:
-        return choice.variant.graph_for(kind), ""
+        return plain, ""
     unavailable = why_no_kernels() if options.kernels else "kernels=False was asked for"
     if unavailable is not None:
-        return choice.variant.graph_for(kind), f" Its plain graph runs: {unavailable}."
+        return plain, f" Its plain graph runs: {unavailable}."
     return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({best_path()})."
 
 
@@ -209,6 +215,10 @@ def _settle(
     # However the file came by another figure, an answer must not depend on it.
     if settings.batch_tokens == 1:
         measured = replace(measured, batch_tokens=1)
+    if measured.spin_duration_us is not None and not bounds_spinning(runtime_version):
+        measured = replace(measured, spin_duration_us=None)
+        without = f"without spin_duration_us, which ONNX Runtime {runtime_version} does not know"
+        return measured, f"in use: {found.state[:-1]}, {without}."
     return measured, f"in use: {found.state}"
 
 
@@ -239,6 +249,7 @@ def _session(
         threads=settings.threads,
         spinning=settings.spinning,
         block_base=settings.block_base,
+        spin_duration_us=settings.spin_duration_us,
         padding_id=padding_id,
         capture_up_to=longest,
     )

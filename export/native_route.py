@@ -13,7 +13,7 @@ from fastspan.export.graphs.cuda_graphs import CudaLowering, PackedCudaLowering
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
 from fastspan.export.graphs.model import EncoderModel
-from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.graph import DotProductLowering, Int8Lowering
 from fastspan.export.int8.kernel_graph import kernel_graph
 from fastspan.export.int8.kernel_layers import quantize_for_kernels, unfit_for_kernels
 from fastspan.export.options import ExportOptions
@@ -132,6 +132,16 @@ def _int8(
                 note="s8 weights, u8 activations; exact on every CPU",
             )
         ]
+        if not all(layer.paired for layer in quantized.values()):
+            graphs.append(
+                _write(
+                    DotProductLowering(moved, quantized, plain_weights),
+                    "model_int8_dot_product.onnx",
+                    plain_weights,
+                    target="cpu-dot-product",
+                    note="the same bits and the same weights, faster on CPUs with an 8-bit dot product",
+                )
+            )
     plain = {name for name, layer in quantized.items() if not layer.compensated}
     unfit = "layers are kept in fp32" if recipe.keep else unfit_for_kernels(model)
     if unfit is not None:

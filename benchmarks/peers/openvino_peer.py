@@ -20,9 +20,9 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder, Window
 
-__all__ = ["OpenVinoPeer", "load"]
+__all__ = ["OPTIONS", "OpenVinoPeer", "calibration_feeds", "feeds", "load", "logits"]
 
-_OPTIONS = AnswerOptions(
+OPTIONS = AnswerOptions(
     max_length=MAX_LENGTH, overlap=OVERLAP, max_answer_length=MAX_ANSWER_TOKENS, truncate_question=True
 )
 _CHUNK = 64
@@ -58,35 +58,35 @@ class OpenVinoPeer:
         return answers
 
     def _chunk(self, texts: tuple[tuple[str, str], ...]) -> list[str]:
-        pairs = self._encoder.encode([q for q, _ in texts], [c for _, c in texts], _OPTIONS)
+        pairs = self._encoder.encode([q for q, _ in texts], [c for _, c in texts], OPTIONS)
         windows = [window for pair in pairs for window in pair.windows]
-        logits = iter(self._one_by_one(windows) if self._queue is None else self._at_once(windows))
-        found = [[next(logits) for _ in pair.windows] for pair in pairs]
+        results = iter(self._one_by_one(windows) if self._queue is None else self._at_once(windows))
+        found = [[next(results) for _ in pair.windows] for pair in pairs]
         predictions = decode_squad(
             pairs,
             [[start for start, _ in pair] for pair in found],
             [[end for _, end in pair] for pair in found],
-            _OPTIONS,
+            OPTIONS,
             threshold=self._threshold,
         )
         return ["" if p.answer is None else p.answer.text for p in predictions]
 
     def _one_by_one(self, windows: list[Window]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         for window in windows:
-            self._request.infer(_feeds(window, self._inputs), share_inputs=True)
-            yield _logits(self._request)
+            self._request.infer(feeds(window, self._inputs), share_inputs=True)
+            yield logits(self._request)
 
     def _at_once(self, windows: list[Window]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         results: list[Any] = [None] * len(windows)
 
         def keep(request: Any, index: int) -> None:
             """Called in one of the queue's threads when the run of window ``index`` is over."""
-            results[index] = _logits(request)
+            results[index] = logits(request)
 
         self._queue.set_callback(keep)
         # Longest first, so that no long window is left for one thread at the end.
         for index in sorted(range(len(windows)), key=lambda i: -len(windows[i].input_ids)):
-            self._queue.start_async(_feeds(windows[index], self._inputs), index)
+            self._queue.start_async(feeds(windows[index], self._inputs), index)
         self._queue.wait_all()
         return results
 
@@ -122,13 +122,14 @@ def load(job: Job) -> OpenVinoPeer:
     return OpenVinoPeer(encoder, compiled, queue, bundle.manifest.no_answer.threshold, description)
 
 
-def _feeds(window: Window, inputs: set[str]) -> dict[str, NDArray[np.int64]]:
+def feeds(window: Window, inputs: set[str]) -> dict[str, NDArray[np.int64]]:
+    """A window as a batch of one, for a graph with these inputs."""
     ids = window.input_ids[None]
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    return {**feeds, "token_type_ids": window.type_ids[None]} if "token_type_ids" in inputs else feeds
+    given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return {**given, "token_type_ids": window.type_ids[None]} if "token_type_ids" in inputs else given
 
 
-def _logits(request: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def logits(request: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Copy a request's logits, which its next run overwrites. *Shape:* ``(length,)`` each."""
     start, end = (request.get_tensor(name).data[0].copy() for name in ("start_logits", "end_logits"))
     return start, end
@@ -142,9 +143,7 @@ def _quantized(job: Job, encoder: Encoder) -> Path:
     folder = job.cache / f"openvino-int8-nncf-{nncf.__version__}"
     if not folder.is_dir():
         model = openvino.Core().read_model(job.bundle / "onnx" / "model.onnx")
-        inputs = {name for port in model.inputs for name in port.names}
-        texts = _texts_for(Bundle.open(job.bundle).manifest.model)
-        windows = [_feeds(window, inputs) for window in _calibration_windows(encoder, texts)]
+        windows = calibration_feeds(job.bundle, encoder, model)
         quantized = nncf.quantize(
             model, nncf.Dataset(windows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(windows)
         )
@@ -153,6 +152,19 @@ def _quantized(job: Job, encoder: Encoder) -> Path:
         openvino.save_model(quantized, draft / "model.xml", compress_to_fp16=False)
         draft.rename(folder)
     return folder / "model.xml"
+
+
+def calibration_feeds(folder: Path, encoder: Encoder, model: Any) -> list[dict[str, NDArray[np.int64]]]:
+    """The windows that NNCF observes a model on: of the texts that FastSpan's exporter observes it on.
+
+    Args:
+        folder: The bundle.
+        encoder: Its encoder.
+        model: Its graph, as OpenVINO read it.
+    """
+    inputs = {name for port in model.inputs for name in port.names}
+    texts = _texts_for(Bundle.open(folder).manifest.model)
+    return [feeds(window, inputs) for window in _calibration_windows(encoder, texts)]
 
 
 def _texts_for(model: Model) -> int:
@@ -165,6 +177,6 @@ def _calibration_windows(encoder: Encoder, texts: int) -> list[Window]:
     text = resources.files("fastspan.export").joinpath("data", _CALIBRATION_TEXTS).read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines() if line.strip()][:texts]
     pairs = encoder.encode(
-        [record["question"] for record in records], [record["context"] for record in records], _OPTIONS
+        [record["question"] for record in records], [record["context"] for record in records], OPTIONS
     )
     return [window for pair in pairs for window in pair.windows]

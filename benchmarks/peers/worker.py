@@ -17,21 +17,43 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastspan.benchmarks.peers.protocol import Job, Peer, Staged
 from fastspan.benchmarks.questions.workloads import Workload, load_workload
 
-__all__ = ["main"]
+__all__ = ["Server", "main", "serve"]
 
 _PR_SET_PDEATHSIG = 1
 
 
+class Server(Protocol):
+    """What answers requests.
+
+    Attributes:
+        ended: Whether a request said to end.
+    """
+
+    ended: bool
+
+    def reply(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for, and return what goes back over the pipe."""
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Serve requests until the pipe closes or one says to end."""
+    """Serve requests to a peer until the pipe closes or one says to end."""
+    serve(int(arguments[0]), _Server())
+
+
+def serve(descriptor: int, server: Server) -> None:
+    """Serve requests until the pipe closes or one says to end.
+
+    Args:
+        descriptor: An inherited end of a pipe.
+        server: What answers.
+    """
     _end_with_parent()
-    with Connection(int(arguments[0])) as pipe:
-        server = _Server()
+    with Connection(descriptor) as pipe:
         while not server.ended:
             try:
                 request = json.loads(pipe.recv_bytes())

@@ -30,7 +30,7 @@ from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
 from fastspan.export.graphs.builder import WeightFile
 from fastspan.export.graphs.families import describe
-from fastspan.machine.cpu import usable_cores
+from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["compared", "main"]
@@ -143,7 +143,8 @@ def _page(source: str, rounds: int) -> list[Block]:
     twice = [name for name, layer in quantized.items() if layer.passes == 2]
     unsigned = [name for name, layer in quantized.items() if not layer.paired]
     tables = []
-    for choices in (fp32_choices(encoder), int8_choices(moved, quantized)):
+    dot_product = cpu_features().int8_dot_product is not None
+    for choices in (fp32_choices(encoder), int8_choices(moved, quantized, dot_product=dot_product)):
         with tempfile.TemporaryDirectory() as name:
             tables.append(compared(choices, threads=threads, rounds=rounds, folder=Path(name)))
     return [

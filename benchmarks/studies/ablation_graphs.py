@@ -12,7 +12,7 @@ from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.float_graphs import CpuLowering
 from fastspan.export.graphs.model import EncoderModel, Layer, Linear
 from fastspan.export.int8.arrangement import ordered
-from fastspan.export.int8.graph import Int8Lowering
+from fastspan.export.int8.graph import DotProductLowering, Int8Lowering
 from fastspan.export.int8.linear_layer import QuantizedLinear
 from fastspan.export.int8.recipe import joined_projection, quantize_encoder
 
@@ -129,8 +129,16 @@ def fp32_choices(encoder: EncoderModel) -> list[UndoneChoice]:
     ]
 
 
-def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -> list[UndoneChoice]:
-    """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy."""
+def int8_choices(
+    encoder: EncoderModel, quantized: dict[str, QuantizedLinear], *, dot_product: bool = False
+) -> list[UndoneChoice]:
+    """The shipped int8 graph first, then what each choice replaced; some of them lose accuracy.
+
+    Args:
+        encoder: The model.
+        quantized: Its quantized layers.
+        dot_product: Whether the CPU sums 8-bit products in one instruction, so that the twin is what runs.
+    """
     once = {name: replace(layer, passes=1) for name, layer in quantized.items()}
     unsigned = {name: replace(layer, paired=False) for name, layer in quantized.items()}
     unsplit = {name: replace(layer, passes=1) for name, layer in quantize_encoder(encoder, {}).items()}
@@ -142,12 +150,15 @@ def int8_choices(encoder: EncoderModel, quantized: dict[str, QuantizedLinear]) -
             for place, part in enumerate(("query", "key", "value"))
         },
     }
+    shipped = DotProductLowering if dot_product else Int8Lowering
+    no_twin = UndoneChoice("no twin", lambda weights: Int8Lowering(encoder, quantized, weights))
     return [
-        UndoneChoice(_SHIPPED, lambda weights: Int8Lowering(encoder, quantized, weights)),
+        UndoneChoice(_SHIPPED, lambda weights: shipped(encoder, quantized, weights)),
+        *([no_twin] if dot_product else []),
         UndoneChoice("weights as u8", lambda weights: Int8Lowering(encoder, unsigned, weights)),
         UndoneChoice("split channels gathered", lambda weights: GatheredCopies(encoder, quantized, weights)),
-        UndoneChoice("no second passes", lambda weights: Int8Lowering(encoder, once, weights)),
-        UndoneChoice("nor split channels", lambda weights: Int8Lowering(encoder, unsplit, weights)),
+        UndoneChoice("no second passes", lambda weights: shipped(encoder, once, weights)),
+        UndoneChoice("nor split channels", lambda weights: shipped(encoder, unsplit, weights)),
         UndoneChoice("no second passes; q, k, v apart", lambda weights: _ApartInt8(encoder, apart, weights)),
         UndoneChoice("fp32", lambda weights: CpuLowering(encoder, weights)),
     ]

@@ -26,7 +26,7 @@ from fastspan.benchmarks.speed.models import bundled_model, random_model
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import DataError, FastSpanError, InputError
-from fastspan.machine.cpu import usable_cores
+from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.options import AnswerOptions
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Encoder
@@ -81,7 +81,9 @@ def profiled(folder: Path, variant: VariantName, length: int, *, runs: int, thre
     if runs < 1:
         raise InputError(f"runs must be at least 1, not {runs}.")
     bundle = Bundle.open(folder)
-    graph = bundle.manifest.variants[variant].graph_for("cpu")
+    graph = bundle.manifest.variants[variant].graph_for(
+        "cpu", dot_product=cpu_features().int8_dot_product is not None
+    )
     settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
     session = _Profiled(bundle.folder, graph, settings)
     encoder, max_length = Encoder.of_bundle(bundle), bundle.manifest.max_length

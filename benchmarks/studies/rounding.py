@@ -1,7 +1,8 @@
 """What each choice of the int8 kernels' rounding gives: equal answers with fp32, F1 and the logits' error.
 
-``python -m fastspan.benchmarks.studies.rounding --data FILE`` rounds the checkpoint in several ways, answers
-all questions of the file with each through the kernels, and writes ``rounding.md``.
+``python -m fastspan.benchmarks.studies.rounding --data FILE`` rounds the checkpoint in several ways,
+answers all questions of the file with each through the kernels, and with the plain int8 graph for
+comparison, and writes ``rounding.md``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from fastspan.benchmarks.accuracy.squad_metric import per_question
 from fastspan.benchmarks.paths import ROOT
@@ -22,26 +25,27 @@ from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_dat
 from fastspan.benchmarks.reporting.document import Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.speed.environment import results_folder
-from fastspan.bundle.variants import Graph
+from fastspan.bundle.variants import Graph, Layout, Target
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import FastSpanError, MissingDependency
+from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
 from fastspan.export.graphs.builder import IR_VERSION, OPSET
 from fastspan.export.graphs.families import describe
 from fastspan.export.graphs.float_graphs import CpuLowering
 from fastspan.export.graphs.model import EncoderModel
+from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.kernel_graph import kernel_graph
 from fastspan.export.int8.kernel_layers import GroupOf, group_of, quantize_for_kernels
 from fastspan.export.int8.linear_layer import InputStatistics
 from fastspan.export.int8.recipe import Int8Recipe
-from fastspan.export.verification.comparison import LogitPairs, logits_of, windows_of
+from fastspan.export.verification.comparison import LogitPairs, logits_of
 from fastspan.kernels import unavailable_reason
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import AnswerOptions
 from fastspan.runtime.kernel_session import KernelSession
-from fastspan.runtime.providers import import_onnxruntime
-from fastspan.runtime.session import SessionSettings
+from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.runtime.workers import by_pair
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.encoder import Encoder as TextEncoder
@@ -78,14 +82,29 @@ def _at_most(most: int, inner: int) -> GroupOf:
     return group
 
 
+def _early(groups: GroupOf, others: GroupOf) -> GroupOf:
+    """One choice for the first half of the layers, another one for the rest."""
+
+    def group(name: str, size: int, layers: int) -> int:
+        block = name.removeprefix("layer.").partition(".")[0]
+        early = block.isdigit() and 2 * int(block) < layers
+        return (groups if early else others)(name, size, layers)
+
+    return group
+
+
 _WHOLE = 1 << 16
 CHOICES = (
     RoundingChoice("a scale a row, weights to the nearest step", _one, observed=False),
-    RoundingChoice("centred, prescaled, compensated", _one),
-    RoundingChoice("and the second feed-forward layers in groups of 256", _at_most(_WHOLE, 256)),
-    RoundingChoice("shipped: and groups in early layers", group_of),
-    RoundingChoice("all in groups of 128", _at_most(128, 128)),
-    RoundingChoice("all in groups of 64", _at_most(64, 64)),
+    RoundingChoice("a scale a row; centred, prescaled, compensated", _one),
+    RoundingChoice("the same, the second feed-forward layer in groups of 384", _at_most(_WHOLE, 384)),
+    RoundingChoice("the same, these groups of 256", _at_most(_WHOLE, 256)),
+    RoundingChoice("and groups in the first two thirds of the layers (**shipped**)", group_of),
+    RoundingChoice(
+        "in the first half of the layers all in groups of 64", _early(_at_most(64, 64), _at_most(_WHOLE, 256))
+    ),
+    RoundingChoice("in all layers all in groups of 128", _at_most(128, 128)),
+    RoundingChoice("in all layers all in groups of 64", _at_most(64, 64)),
 )
 
 
@@ -131,36 +150,39 @@ def _page(source: str, data: EvaluationSet) -> list[Block]:
     )
     asked = [each.question for each in data.questions], [each.context for each in data.questions]
     pairs = texts.encode(*asked, AnswerOptions(truncate_question=True))
-    seen = Int8Recipe().observe(model, texts, threads)
-    expected = _fp32_logits(model, pairs, threads)
+    recipe = Int8Recipe()
+    seen = recipe.observe(model, texts, threads)
+    expected = _plain_logits(CpuLowering(model), pairs, threads)
+    calibration = read_calibration(checkpoint.files)
+    thresholds = [0.0] if calibration is None else [0.0, calibration.no_answer.threshold]
+    moved, layers = recipe.quantize(model, seen)
     rows = []
-    for choice in CHOICES:
-        found = _kernel_logits(model, seen, choice, pairs, threads)
-        rows.append([choice.name, *_compared(data, pairs, expected, found)])
+    plain = partial(_plain_logits, Int8Lowering(moved, layers), pairs, threads)
+    for name, run in (
+        ("the plain int8 graph, for comparison", plain),
+        *((choice.name, partial(_kernel_logits, model, seen, choice, pairs, threads)) for choice in CHOICES),
+    ):
+        print(name, file=sys.stderr, flush=True)
+        rows.append([name, *_compared(data, pairs, expected, run(), thresholds)])
+    at = " and ".join(f"{threshold:.1f}" for threshold in thresholds)
     return [
         Heading(1, f"How the int8 kernels round: {checkpoint.source}"),
         Paragraph(
-            f"Against fp32, on {len(data.questions)} questions of {data.name}, at threshold 0. Written by "
+            f"Against fp32, on {len(data.questions):,} questions of {data.name}, at the no-answer threshold "
+            f"{at}; F1 in points. The rms is that of the logits' error. Written by "
             "`python -m fastspan.benchmarks.studies.rounding`."
         ),
-        Table(("choice", "equal answers", "ΔF1", "rms of the logits' error"), rows),
+        Table(("choice", "equal answers", "ΔF1", "rms"), rows),
     ]
 
 
-def _fp32_logits(model: EncoderModel, pairs: Sequence[EncodedPair], threads: int) -> LogitPairs:
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    graph = CpuLowering(model).lower().SerializeToString()
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    names = {given.name for given in session.get_inputs()}
-    found = []
-    for window in windows_of(pairs):
-        values = {"input_ids": window.input_ids[None], "token_type_ids": window.type_ids[None]}
-        feeds = {name: array for name, array in values.items() if name in names}
-        start, end = session.run(("start_logits", "end_logits"), feeds)
-        found.append((start[0], end[0]))
-    return found
+def _plain_logits(lowering: CpuLowering, pairs: Sequence[EncodedPair], threads: int) -> LogitPairs:
+    """The logits of a graph of ONNX Runtime's own operators, one window at a time."""
+    with tempfile.TemporaryDirectory() as name:
+        made = lowering.lower()
+        settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
+        session = OnnxSession(Path(name), _written(made, Path(name), "cpu", "exact"), settings)
+        return logits_of(session, pairs, lambda: None)
 
 
 def _kernel_logits(
@@ -172,39 +194,55 @@ def _kernel_logits(
 ) -> LogitPairs:
     moved, layers = quantize_for_kernels(model, seen if choice.observed else {}, choice.groups)
     with tempfile.TemporaryDirectory() as name:
-        made = kernel_graph(moved, layers)
-        Path(name, "model.onnx").write_bytes(made.SerializeToString())
-        graph = Graph(
-            file="model.onnx",
-            target="cpu-kernels",
-            layout="packed",
-            inputs=tuple(given.name for given in made.graph.input),
-            opset=OPSET,
-            ir_version=IR_VERSION,
-        )
+        graph = _written(kernel_graph(moved, layers), Path(name), "cpu-kernels", "packed")
         settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
         return logits_of(KernelSession(Path(name), graph, settings), pairs, lambda: None)
 
 
+def _written(made: onnx.ModelProto, folder: Path, target: Target, layout: Layout) -> Graph:
+    """A graph written into a folder with its weights inside."""
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    return Graph(
+        file="model.onnx",
+        target=target,
+        layout=layout,
+        inputs=tuple(given.name for given in made.graph.input),
+        opset=OPSET,
+        ir_version=IR_VERSION,
+    )
+
+
 def _compared(
-    data: EvaluationSet, pairs: Sequence[EncodedPair], expected: LogitPairs, found: LogitPairs
+    data: EvaluationSet,
+    pairs: Sequence[EncodedPair],
+    expected: LogitPairs,
+    found: LogitPairs,
+    thresholds: Sequence[float],
 ) -> tuple[str, str, str]:
-    """Equal answers, the difference in F1, and the rms of the logits' error, as texts."""
-    places, scores = [], []
-    for logits in (expected, found):
-        starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
-        answers = [each.answer for each in decode_squad(pairs, starts, ends, AnswerOptions(), threshold=0.0)]
-        places.append([None if each is None else (each.start, each.end) for each in answers])
-        given = {
-            question.id: "" if each is None else each.text
-            for question, each in zip(data.questions, answers, strict=True)
-        }
-        scores.append(100 * float(per_question(data.questions, given)[1].mean()))
-    equal = float(np.mean([one == other for one, other in zip(*places, strict=True)]))
+    """Equal answers and the difference in F1 at each threshold; the rms of the logits' error. As texts."""
+    equal, gained = [], []
+    for threshold in thresholds:
+        places, scores = [], []
+        for logits in (expected, found):
+            starts, ends = (by_pair(pairs, [window[side] for window in logits]) for side in (0, 1))
+            predictions = decode_squad(pairs, starts, ends, AnswerOptions(), threshold=threshold)
+            answers = [each.answer for each in predictions]
+            places.append([None if each is None else (each.start, each.end) for each in answers])
+            given = {
+                question.id: "" if each is None else each.text
+                for question, each in zip(data.questions, answers, strict=True)
+            }
+            scores.append(100 * float(per_question(data.questions, given)[1].mean()))
+        equal.append(float(np.mean([one == other for one, other in zip(*places, strict=True)])))
+        gained.append(scores[1] - scores[0])
     errors: npt.NDArray[np.float32] = np.concatenate(
         [a - b for one, other in zip(expected, found, strict=True) for a, b in zip(one, other, strict=True)]
     )
-    return f"{equal:.2%}", f"{scores[1] - scores[0]:+.2f}", f"{np.sqrt(np.square(errors).mean()):.4f}"
+    return (
+        f"{' / '.join(f'{100 * share:.2f}' for share in equal)} %",
+        " / ".join(f"{points:+.2f}" for points in gained),
+        f"{np.sqrt(np.square(errors).mean()):.4f}",
+    )
 
 
 if __name__ == "__main__":

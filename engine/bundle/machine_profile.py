@@ -24,6 +24,7 @@ from fastspan.errors import BundleError
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
 
 __all__ = [
+    "Cost",
     "FoundProfile",
     "Machine",
     "Profile",
@@ -40,6 +41,7 @@ _SUFFIX = ".tuned.json"
 _LARGEST = 1 << 18
 _MOST_BATCH_TOKENS = 1 << 16
 _MOST_BLOCKS = 1 << 10
+_LONGEST_SPIN_US = 1_000_000
 _AGAIN = "run `fastspan tune` again."
 
 
@@ -60,6 +62,8 @@ class RunSettings:
             about this many times as many blocks as there are threads, which evens out uneven cores. 0: one
             block a thread.
         batch_tokens: Windows of equal length share a run of at most so many tokens; 1: each runs alone.
+        spin_duration_us: Microseconds that a thread spins for more work before it sleeps after all, ONNX
+            Runtime's ``session.intra_op.spin_duration_us``; None: as long as ONNX Runtime lets it.
     """
 
     threads: int
@@ -67,11 +71,15 @@ class RunSettings:
     spinning: bool
     block_base: int
     batch_tokens: int
+    spin_duration_us: int | None = None
 
     def __post_init__(self) -> None:
         _demand(min(self.threads, self.workers) >= 1, "at least one thread and one worker")
         _demand(0 <= self.block_base <= _MOST_BLOCKS, f"a block_base from 0 to {_MOST_BLOCKS}")
         _demand(1 <= self.batch_tokens <= _MOST_BATCH_TOKENS, f"batch_tokens from 1 to {_MOST_BATCH_TOKENS}")
+        spins = self.spin_duration_us
+        demand = f"a spin_duration_us from 1 to {_LONGEST_SPIN_US}, or null"
+        _demand(spins is None or 1 <= spins <= _LONGEST_SPIN_US, demand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +100,33 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an answer took with some settings when they were measured.
+
+    Attributes:
+        seconds: Median seconds.
+        cpu_seconds: Median processor seconds of the whole process, until its threads slept again.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
     """What suits one variant best.
 
     Attributes:
         latency: Settings for ``optimize_for="latency"``.
         throughput: Settings for ``optimize_for="throughput"``.
+        latency_cost: What an answer took with the former; None where nothing was measured.
+        throughput_cost: The same for the latter, for one answer of many.
     """
 
     latency: RunSettings
     throughput: RunSettings
+    latency_cost: Cost | None = None
+    throughput_cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

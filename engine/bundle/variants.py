@@ -11,7 +11,7 @@ from fastspan.errors import BundleError
 __all__ = ["OUTPUTS", "Graph", "Layout", "Parity", "ProviderKind", "Target", "Variant", "VariantName"]
 
 ProviderKind = Literal["cpu", "cuda", "other"]
-Target = Literal["any", "cpu", "cpu-kernels", "cuda"]
+Target = Literal["any", "cpu", "cpu-dot-product", "cpu-kernels", "cuda"]
 Layout = Literal["padded", "exact", "packed"]
 VariantName = Literal["fp32", "fp16", "int8"]
 
@@ -29,7 +29,8 @@ class Graph:
     Attributes:
         file: Its path in the bundle.
         target: The kind of provider it was made for; ``"cpu-kernels"``: CPUs where FastSpan's own operators
-            (``fastspan.kernels``) are there, and no others.
+            (``fastspan.kernels``) are there, and no others; ``"cpu-dot-product"``: CPUs that sum 8-bit
+            products in one instruction, beside a graph for all CPUs that gives the same bits.
         layout: ``"padded"``: ``input_ids``, ``attention_mask`` and, with segment ids,
             ``token_type_ids``, each (batch, length). ``"exact"``: the same without a mask, for windows
             of equal length. ``"packed"``: windows joined end to end, for CUDA and FastSpan's own operators;
@@ -126,7 +127,9 @@ class Variant:
         """Whether it has a graph for this kind of provider, on every machine that has the provider."""
         return any(graph.target in (provider_kind, "any") for graph in self.graphs)
 
-    def graph_for(self, provider_kind: ProviderKind, *, kernels: bool = False) -> Graph:
+    def graph_for(
+        self, provider_kind: ProviderKind, *, kernels: bool = False, dot_product: bool = False
+    ) -> Graph:
         """Return the graph made for this kind of provider, else the one for any.
 
         Of several layouts, ``"packed"`` is preferred, then ``"exact"``.
@@ -134,11 +137,13 @@ class Variant:
         Args:
             provider_kind: The kind of provider.
             kernels: Whether FastSpan's own operators are there: on a CPU, the graph for them goes first.
+            dot_product: Whether the CPU sums 8-bit products in one instruction: the graph for that is next.
 
         Raises:
             BundleError: There is neither.
         """
-        own: tuple[Target, ...] = ("cpu-kernels",) if kernels and provider_kind == "cpu" else ()
+        special: dict[Target, bool] = {"cpu-kernels": kernels, "cpu-dot-product": dot_product}
+        own = [target for target, here in special.items() if here and provider_kind == "cpu"]
         for target in (*own, provider_kind, "any"):
             made = [graph for graph in self.graphs if graph.target == target]
             if made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from fastspan.errors import MissingDependency, ProviderError
 
 __all__ = [
     "available_providers",
+    "bounds_spinning",
     "import_onnxruntime",
     "needs_cuda",
     "needs_tensorrt",
@@ -40,7 +42,20 @@ _WHEELS: Final = {
     "DmlExecutionProvider": "pip install onnxruntime-directml in an environment without onnxruntime",
 }
 
+# The first version that reads session.intra_op.spin_duration_us. Others take the entry and ignore it.
+_BOUNDS_SPINNING: Final = (1, 26)
+
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+
+
+def bounds_spinning(version: str) -> bool:
+    """Whether a version of ONNX Runtime can be told how long its idle threads spin.
+
+    Args:
+        version: As ``onnxruntime.__version__`` says it; of one that cannot be read, False.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _BOUNDS_SPINNING
 
 
 def import_onnxruntime() -> ModuleType:

@@ -59,6 +59,8 @@ class SessionSettings:
         spinning: Whether idle threads spin for more work instead of sleeping.
         block_base: ``session.dynamic_block_base``: about how many blocks a thread an operator's work is cut
             into; 0 leaves one block a thread.
+        spin_duration_us: ``session.intra_op.spin_duration_us``: microseconds after which a thread that spins
+            sleeps; None leaves that to ONNX Runtime.
         padding_id: Token id that fills padded batches.
         capture_up_to: Longest window, in tokens, whose runs are captured as CUDA graphs; 0: none are.
     """
@@ -68,6 +70,7 @@ class SessionSettings:
     threads: int
     spinning: bool
     block_base: int = 0
+    spin_duration_us: int | None = None
     padding_id: int = 0
     capture_up_to: int = 0
 
@@ -244,6 +247,10 @@ class OnnxSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
         if settings.block_base:
             options.add_session_config_entry("session.dynamic_block_base", str(settings.block_base))
+        if settings.spinning and settings.spin_duration_us is not None:
+            options.add_session_config_entry(
+                "session.intra_op.spin_duration_us", str(settings.spin_duration_us)
+            )
         on_cpu = settings.provider == "CPUExecutionProvider"
         if needs_tensorrt(settings.provider):
             preload_tensorrt()

@@ -15,10 +15,17 @@ Changes = Sequence[tuple[str, Change]]
 
 _BLOCK_BASES = (4, 2)
 _BATCH_TOKENS = (1, 256, 512)
+# Long enough for what passes between two operators, too short for what passes between two questions.
+_SPIN_DURATIONS_US = (1000, 100)
 
 
-def latency_changes(defaults: RunSettings) -> Changes:
-    """Fewer threads first: what the other changes gain depends on how many there are."""
+def latency_changes(defaults: RunSettings, *, bounded_spinning: bool) -> Changes:
+    """Fewer threads first: what the other changes gain depends on how many there are.
+
+    Args:
+        defaults: What to begin with.
+        bounded_spinning: Whether ONNX Runtime can be told how long threads spin.
+    """
     counts = []
     threads = defaults.threads
     while (threads := threads // 2) >= 1:
@@ -26,12 +33,18 @@ def latency_changes(defaults: RunSettings) -> Changes:
     return [
         *((f"threads {count}", _threads(count)) for count in counts),
         ("spinning off", lambda best: _spinning(best, on=False)),
+        *_spin_durations(bounded_spinning),
         *((f"block_base {base}", _block_base(base)) for base in _BLOCK_BASES),
     ]
 
 
-def throughput_changes(defaults: RunSettings) -> Changes:
-    """Fewer runs at once, of more threads each, or of one where two cores share their units."""
+def throughput_changes(defaults: RunSettings, *, bounded_spinning: bool) -> Changes:
+    """Fewer runs at once, of more threads each, or of one where two cores share their units.
+
+    Args:
+        defaults: What to begin with.
+        bounded_spinning: Whether ONNX Runtime can be told how long threads spin.
+    """
     cores = defaults.workers
     shapes = {(1, cores), (cores // 2, 2), (cores // 2, 1)} - {(cores, 1), (0, 1), (0, 2)}
     return [
@@ -41,6 +54,7 @@ def throughput_changes(defaults: RunSettings) -> Changes:
         ),
         ("spinning on", lambda best: _spinning(best, on=True)),
         ("spinning off", lambda best: _spinning(best, on=False)),
+        *_spin_durations(bounded_spinning),
         *((f"block_base {base}", _block_base(base)) for base in _BLOCK_BASES),
     ]
 
@@ -65,6 +79,17 @@ def _shape(workers: int, threads: int) -> Change:
 def _spinning(best: RunSettings, *, on: bool) -> RunSettings:
     """A run of one thread has none that could spin."""
     return replace(best, spinning=on) if best.threads > 1 else best
+
+
+def _spin_durations(known: bool) -> Changes:
+    if not known:
+        return []
+    return [(f"spinning {most} µs", _spin_duration(most)) for most in _SPIN_DURATIONS_US]
+
+
+def _spin_duration(most: int) -> Change:
+    """Only threads that spin can be told to stop."""
+    return lambda best: replace(best, spin_duration_us=most) if best.threads > 1 and best.spinning else best
 
 
 def _block_base(base: int) -> Change:

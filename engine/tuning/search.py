@@ -1,9 +1,9 @@
 """Which settings run a bundle fastest on this machine: one change at a time, each against the best so far.
 
-The search begins at the defaults and leaves them only for what is clearly faster, so a machine too busy to
-measure on keeps them. Three sessions are alive at most. Which variant ``auto`` takes is never changed:
-timings differ from hour to hour, and no answer may. Another variant that is faster here is reported, for its
-user to choose.
+The search begins at the defaults and leaves them only for what is clearly faster, or, where that is asked
+for, for what takes much less processor time at hardly more time. So a machine too busy to measure on keeps
+them. Three sessions are alive at most. Which variant ``auto`` takes is never changed: timings differ from
+hour to hour, and no answer may. Another variant that is faster here is reported, for its user to choose.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastspan.answerer import QuestionAnswerer
 from fastspan.bundle.machine_profile import (
+    Cost,
     Profile,
     RunSettings,
     Tuned,
@@ -30,6 +32,7 @@ from fastspan.errors import InputError, Overloaded
 from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import LoadOptions, OptimizeFor
+from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, throughput_changes
 from fastspan.tuning.paired_timing import duel
 from fastspan.tuning.sample_texts import Texts, questions_of
@@ -58,8 +61,11 @@ class Trial:
         settings: All settings with the change.
         seconds: Median seconds a question with it.
         before: Median seconds a question without it, in the same minutes.
+        cpu_seconds: Median processor seconds of a question with it, until all threads sleep again.
+        cpu_before: The same without it.
         turns: How many turns each of the two had.
-        kept: Whether it was clearly faster.
+        thrifty: Whether it takes much less processor time and is hardly slower.
+        kept: Whether it was clearly faster, or thrifty where that was asked for.
     """
 
     mode: OptimizeFor
@@ -67,7 +73,10 @@ class Trial:
     settings: RunSettings
     seconds: float
     before: float
+    cpu_seconds: float
+    cpu_before: float
     turns: int
+    thrifty: bool
     kept: bool
 
 
@@ -122,6 +131,7 @@ def tune(
     *,
     variant: str = "auto",
     seconds: float = 45.0,
+    save_cpu: bool = False,
     say: Say = lambda _: None,
 ) -> Tuning:
     """Measure what suits this machine's CPU and write it beside the bundle, where the next ``load`` finds it.
@@ -130,6 +140,7 @@ def tune(
         bundle: The bundle's folder.
         variant: ``"auto"``: what ``auto`` takes on this CPU; or a variant's name.
         seconds: About how long to measure; loading comes on top.
+        save_cpu: Keep also what takes much less processor time and is hardly slower.
         say: Told what is measured next.
 
     Raises:
@@ -143,7 +154,7 @@ def tune(
     loaded = load_bundle(Path(bundle), None, options)
     refuse_unwritable(loaded.bundle.folder)
     refuse_busy_machine()
-    search = _Search(loaded, seconds, say)
+    search = _Search(loaded, seconds, save_cpu, say)
     tuned = search.run()
     chosen = loaded.choice.variant.name
     former = find_profile(loaded.bundle, loaded.onnxruntime).profile
@@ -188,15 +199,18 @@ class _Search:
     Args:
         loaded: The variant, as loaded without a profile.
         seconds: How long it may take.
+        save_cpu: Whether to keep what saves processor time, too.
         say: Told what is measured next.
     """
 
-    def __init__(self, loaded: LoadedBundle, seconds: float, say: Say) -> None:
+    def __init__(self, loaded: LoadedBundle, seconds: float, save_cpu: bool, say: Say) -> None:
         self._loaded = loaded
         self._variant = loaded.choice.variant.name
         self._began = time.monotonic()
         self._seconds = seconds
+        self._save_cpu = save_cpu
         self._say = say
+        self._costs: dict[tuple[OptimizeFor, RunSettings], Cost] = {}
         self.trials: list[Trial] = []
         self.other_variants: dict[str, OtherVariant] = {}
         self.left_out = 0
@@ -204,12 +218,19 @@ class _Search:
     def run(self) -> Tuned:
         """Search, and return what is best."""
         one = self._questions((_TYPICAL_TOKENS,))
-        latency = self._search("latency", latency_changes, one, self._at(0.45))
+        bounded = bounds_spinning(self._loaded.onnxruntime)
+        latency = self._search(
+            "latency", partial(latency_changes, bounded_spinning=bounded), one, self._at(0.45)
+        )
+        latency_cost = self._costs.get(("latency", latency))
         # A round of questions is to take about as long on every machine.
         seconds = self.trials[-1].before if self.trials else _ROUND_S
         rounds = int(_ROUND_S * usable_cores() / seconds) // len(_SPREAD_TOKENS)
         many = self._questions(_SPREAD_TOKENS * max(1, min(rounds, _MOST_ROUNDS)))
-        throughput = self._search("throughput", throughput_changes, many, self._at(0.8))
+        throughput = self._search(
+            "throughput", partial(throughput_changes, bounded_spinning=bounded), many, self._at(0.8)
+        )
+        throughput_cost = self._costs.get(("throughput", throughput))
         if self._variant != "int8":
             # Only a batch can gain from this, and only where lengths are equal and short.
             short = self._questions(_SHORT_TOKENS * 8)
@@ -218,7 +239,12 @@ class _Search:
             )
             latency = replace(latency, batch_tokens=throughput.batch_tokens)
         self._compare_variants(latency, one)
-        return Tuned(latency=latency, throughput=throughput)
+        return Tuned(
+            latency=latency,
+            throughput=throughput,
+            latency_cost=latency_cost,
+            throughput_cost=throughput_cost,
+        )
 
     def _questions(self, lengths: Sequence[int]) -> Texts:
         return questions_of(self._loaded.encoder, lengths, self._loaded.bundle.manifest.max_length)
@@ -260,6 +286,7 @@ class _Search:
             self._say(f"{mode}: {what}")
             challenger = self._answerer(mode, settings)
             found = duel(champion, challenger, texts, now + (end - now) / (len(changes) - number))
+            kept = found.won or (self._save_cpu and found.thrifty)
             self.trials.append(
                 Trial(
                     mode=mode,
@@ -267,11 +294,16 @@ class _Search:
                     settings=settings,
                     seconds=found.challenger,
                     before=found.champion,
+                    cpu_seconds=found.challenger_cpu,
+                    cpu_before=found.champion_cpu,
                     turns=found.turns,
-                    kept=found.won,
+                    thrifty=found.thrifty,
+                    kept=kept,
                 )
             )
-            if found.won:
+            self._costs[mode, best] = Cost(seconds=found.champion, cpu_seconds=found.champion_cpu)
+            self._costs[mode, settings] = Cost(seconds=found.challenger, cpu_seconds=found.challenger_cpu)
+            if kept:
                 champion.close()
                 champion, best = challenger, settings
             else:

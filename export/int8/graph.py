@@ -17,7 +17,10 @@ from fastspan.export.int8.linear_layer import (
 from fastspan.export.int8.recipe import joined_projection
 from fastspan.export.int8.rounding import word_codes
 
-__all__ = ["Int8Lowering"]
+__all__ = ["DotProductLowering", "Int8Lowering"]
+
+
+_ZERO = 128  # the zero point of weights that are stored as u8
 
 
 class Int8Lowering(CpuLowering):
@@ -117,9 +120,14 @@ class Int8Lowering(CpuLowering):
         graph = self.graph
         if quantized.paired:
             return graph.constant(f"{name}.weight", quantized.weight), ""
-        shifted = (quantized.weight.astype(np.int16) + 128).astype(np.uint8)
-        zero_points = np.full(quantized.scale.shape, 128, np.uint8)
-        return graph.constant(f"{name}.weight", shifted), graph.constant(f"{name}.zero_points", zero_points)
+        zero_points = np.full(quantized.scale.shape, _ZERO, np.uint8)
+        return self.shifted(name, quantized), graph.constant(f"{name}.zero_points", zero_points)
+
+    def shifted(self, name: str, quantized: QuantizedLinear) -> str:
+        """A layer's weights as u8, (in + splits, out), above zero points of 128."""
+        return self.graph.constant(
+            f"{name}.weight", (quantized.weight.astype(np.int16) + _ZERO).astype(np.uint8)
+        )
 
     def in_order(self, name: str, linear: Linear) -> Linear:
         """A layer that stays fp32, its outputs in the order in which the next one takes them."""
@@ -128,3 +136,21 @@ class Int8Lowering(CpuLowering):
             return linear
         order = self.quantized[f"{block}.output"].order
         return Linear(np.ascontiguousarray(linear.weight[:, order]), linear.bias[order])
+
+
+class DotProductLowering(Int8Lowering):
+    """The same for CPUs that sum 8-bit products in one instruction (VNNI, the dot product of arm64).
+
+    Their sums of products do not saturate, so all weights may be s8, which ONNX Runtime multiplies faster
+    than u8. The graph makes them out of the other graph's, while ONNX Runtime loads it: both read the same
+    file, and give the same bits, because the integers that are summed up are the same.
+    """
+
+    def weight_and_zero(self, name: str, quantized: QuantizedLinear) -> tuple[str, str]:
+        """A layer's weights, (in + splits, out) s8, without zero points."""
+        if quantized.paired:
+            return super().weight_and_zero(name, quantized)
+        graph = self.graph
+        wide = graph.add("Cast", self.shifted(name, quantized), to=TensorProto.INT32)
+        moved = graph.add("Sub", wide, graph.constant("zero_of_u8", np.array(_ZERO, np.int32)))
+        return graph.add("Cast", moved, to=TensorProto.INT8, name=f"{name}.signed"), ""

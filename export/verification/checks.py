@@ -25,7 +25,7 @@ from fastspan.export.verification.comparison import (
 from fastspan.export.verification.pytorch_reference import torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.kernels import unavailable_reason as why_no_kernels
-from fastspan.machine.cpu import usable_cores
+from fastspan.machine.cpu import cpu_features, usable_cores
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import EncodedPair, Encoder
@@ -38,9 +38,9 @@ _WORK = 6.5e10
 _MOST_TOKENS = 6_500  # however small the model: for all that passes, more questions would say no more
 # Where a gate is met and too few questions were asked to be sure of it, this many are asked.
 _QUESTIONS_OF_DOUBT = 120
-# One answer of few can decide, so a gate that is missed is judged once more: on this many times the work,
-# which is most or all questions for small models, and on this many questions at least. How many there are
-# depends on the model alone, never on what was found.
+# One answer of few can decide, so a variant that misses its gate is judged once more: on this many times the
+# work, which is most or all questions for small models, and on this many questions at least. How many there
+# are depends on the model alone, never on what was found.
 _WORK_OF_APPEAL = 10
 _QUESTIONS_OF_APPEAL = 120
 
@@ -104,9 +104,9 @@ def measure(
 ) -> list[GraphCheck]:
     """Run every graph that runs on this machine's CPU and compare its logits and answers.
 
-    Where a graph meets its gate on the few questions that an export has time for, but they are too few to be
-    sure of it, its variant is asked more. Where a graph misses its gate, still more are asked of all, and
-    their verdict stands, whatever it is.
+    Each variant is judged by itself. Where its graphs meet their gate on the few questions that an export has
+    time for, but they are too few to be sure of it, it is asked more. Where one of them misses its gate,
+    still more are asked of the variant, and their verdict stands, whatever it is.
 
     Args:
         folder: Where the graphs and the tokenizer lie, laid out as in a bundle.
@@ -135,20 +135,35 @@ def measure(
     checks = bench.checks(few)
     if not appeal or all(check.passed for check in checks):
         return checks
-    if all(check.met for check in checks):
+    missed = {check.variant for check in checks if not check.met}
+    doubtful = {check.variant for check in checks if not check.passed} - missed
+    if doubtful:
         more = encode(encoder, 0, *lengths, fewest=max(len(few), _QUESTIONS_OF_DOUBT))
-        progress.stage(f"{len(few)} questions are too few to be sure: asking {len(more)}")
-        doubtful = {check.variant for check in checks if not check.passed}
-        again = {check.graph.file: check for check in bench.checks(more, doubtful)}
-        checks = [again.get(check.graph.file, check) for check in checks]
-        if all(check.passed for check in checks):
-            return checks
-        few = more
+        progress.stage(f"{len(few)} questions are too few to be sure of {_and(doubtful)}: asking {len(more)}")
+        checks = _with(checks, bench.checks(more, doubtful))
+        missed = {check.variant for check in checks if not check.passed}
     most = encode(encoder, tokens * _WORK_OF_APPEAL, *lengths, fewest=_QUESTIONS_OF_APPEAL)
-    if len(most) <= len(few):
-        return checks
-    progress.stage(f"a gate is missed on {len(few)} questions: judging on {len(most)}")
-    return bench.checks(most)
+    # More questions than each has answered, or their verdict would be the one that there is.
+    missed = {name for name in missed if len(most) > _asked(checks, name)}
+    if missed:
+        progress.stage(f"{_and(missed)} missed the gate: judging on {len(most)} questions")
+        checks = _with(checks, bench.checks(most, missed))
+    return checks
+
+
+def _with(checks: Sequence[GraphCheck], again: Sequence[GraphCheck]) -> list[GraphCheck]:
+    """The checks, those of some graphs replaced."""
+    newer = {check.graph.file: check for check in again}
+    return [newer.get(check.graph.file, check) for check in checks]
+
+
+def _asked(checks: Sequence[GraphCheck], variant: str) -> int:
+    """How many questions a variant was compared on."""
+    return max(c.comparison.questions for c in checks if c.variant == variant and c.comparison is not None)
+
+
+def _and(variants: Collection[str]) -> str:
+    return " and ".join(sorted(variants))
 
 
 def not_run_here(manifest: Manifest) -> list[str]:
@@ -300,4 +315,6 @@ def _runs_here(graph: Graph) -> bool:
     """Whether this machine's CPU runs the graph."""
     if graph.target == "cpu-kernels":
         return why_no_kernels() is None
+    if graph.target == "cpu-dot-product":
+        return cpu_features().int8_dot_product is not None
     return graph.target != "cuda"

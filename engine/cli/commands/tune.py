@@ -12,7 +12,7 @@ from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, table, write, write_json
 
 if TYPE_CHECKING:
-    from fastspan.bundle.machine_profile import RunSettings
+    from fastspan.bundle.machine_profile import Cost, RunSettings
     from fastspan.tuning.search import OtherVariant, Trial, Tuning
 
 NAME = "tune"
@@ -20,6 +20,7 @@ HELP = "measure how this machine's CPU runs a bundle fastest, and keep that besi
 EXAMPLES = (
     "fastspan tune models/exported/minilm-l6-squad2",
     "fastspan tune bert-squad2 --variant fp32 --seconds 90",
+    "fastspan tune bert-squad2 --save-cpu",
 )
 
 
@@ -38,6 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="about how long to measure (default: 45)",
     )
+    parser.add_argument(
+        "--save-cpu",
+        action="store_true",
+        help="keep also what takes much less processor time and is hardly slower",
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -48,7 +54,13 @@ def run(arguments: Namespace) -> int:
     if arguments.copy_to is not None:
         refuse_busy_machine()
         bundle = copied(bundle, arguments.copy_to)
-    tuning = tune(bundle.folder, variant=arguments.variant, seconds=arguments.seconds, say=_say)
+    tuning = tune(
+        bundle.folder,
+        variant=arguments.variant,
+        seconds=arguments.seconds,
+        save_cpu=arguments.save_cpu,
+        say=_say,
+    )
     if arguments.json:
         write_json(tuning.to_dict(), indent=2)
     else:
@@ -70,12 +82,15 @@ def _seconds(text: str) -> float:
 
 def _show(tuning: Tuning) -> None:
     style = Style(sys.stdout)
-    header = ("for", "tried", "ms a question", "before", "change", "turns", "")
+    header = ("for", "tried", "ms a question", "before", "change", "CPU ms", "before", "change", "turns", "")
     write(table(header, [_row(trial) for trial in tuning.trials], style))
     write()
     write(labelled("variant", [tuning.reason]))
-    write(labelled("latency", [_settings(tuning.tuned.latency)]))
-    write(labelled("throughput", [_settings(tuning.tuned.throughput)]))
+    write(labelled("latency", [_settings(tuning.tuned.latency, tuning.tuned.latency_cost)]))
+    write(labelled("throughput", [_settings(tuning.tuned.throughput, tuning.tuned.throughput_cost)]))
+    savings = [_saving(trial) for trial in tuning.trials if trial.thrifty and not trial.kept]
+    if savings:
+        write(labelled("saves CPU", savings))
     for name, other in tuning.other_variants.items():
         write(labelled(name, [_comparison(tuning.variant, name, other)]))
     if tuning.left_out:
@@ -91,16 +106,29 @@ def _row(trial: Trial) -> tuple[str, ...]:
         f"{1e3 * trial.seconds:.2f}",
         f"{1e3 * trial.before:.2f}",
         f"{trial.seconds / trial.before - 1:+.1%}",
+        f"{1e3 * trial.cpu_seconds:.2f}",
+        f"{1e3 * trial.cpu_before:.2f}",
+        f"{trial.cpu_seconds / trial.cpu_before - 1:+.1%}",
         str(trial.turns),
-        "kept" if trial.kept else "",
+        "kept" if trial.kept else "saves CPU" if trial.thrifty else "",
     )
 
 
-def _settings(settings: RunSettings) -> str:
+def _settings(settings: RunSettings, cost: Cost | None) -> str:
+    spinning = "on" if settings.spinning else "off"
+    if settings.spinning and settings.spin_duration_us is not None:
+        spinning = f"at most {settings.spin_duration_us} µs"
+    costs = "" if cost is None else f": {1e3 * cost.seconds:.2f} ms, {1e3 * cost.cpu_seconds:.2f} ms of CPU"
     return (
-        f"threads {settings.threads}, workers {settings.workers}, "
-        f"spinning {'on' if settings.spinning else 'off'}, block_base {settings.block_base}, "
-        f"batch_tokens {settings.batch_tokens}"
+        f"threads {settings.threads}, workers {settings.workers}, spinning {spinning}, "
+        f"block_base {settings.block_base}, batch_tokens {settings.batch_tokens}{costs}"
+    )
+
+
+def _saving(trial: Trial) -> str:
+    return (
+        f"{trial.what} for {trial.mode}: {1 - trial.cpu_seconds / trial.cpu_before:.0%} less CPU time, "
+        f"{trial.seconds / trial.before - 1:+.1%} time; --save-cpu keeps such changes"
     )
 
 

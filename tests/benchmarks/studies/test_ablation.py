@@ -39,8 +39,10 @@ def test_fp32_graphs_differ_in_speed_alone(encoder, tmp_path):
         np.testing.assert_allclose(other, shipped, atol=1e-5)
 
 
-def test_int8_graphs_stay_near_fp32(encoder, tmp_path):
-    choices = int8_choices(encoder, quantize_encoder(encoder, {}))
+@pytest.mark.parametrize("dot_product", [False, True])
+def test_int8_graphs_stay_near_fp32(encoder, tmp_path, dot_product):
+    choices = int8_choices(encoder, quantize_encoder(encoder, {}), dot_product=dot_product)
+    assert ("no twin" in {choice.name for choice in choices}) is dot_product
     *integers, exact = (logits(c, tmp_path / str(n)) for n, c in enumerate(choices))
     assert choices[-1].name == "fp32"
     for found in integers:

@@ -69,6 +69,7 @@ def loaded(folder: Path, **options: Any) -> tuple[RunSettings, str]:
         assert qa.stages.loaded.session.settings.threads == qa.stages.loaded.settings.threads
         assert qa.stages.loaded.session.settings.spinning == qa.stages.loaded.settings.spinning
         assert qa.stages.loaded.session.settings.block_base == qa.stages.loaded.settings.block_base
+        assert qa.stages.loaded.session.settings.spin_duration_us == qa.stages.loaded.settings.spin_duration_us
         return qa.stages.loaded.settings, qa.stages.loaded.profile
 
 
@@ -109,6 +110,9 @@ def test_it_lies_beside_the_bundle_however_that_is_named(
         {"block_base": -1},
         {"block_base": 10**9},
         {"batch_tokens": 0},
+        {"spin_duration_us": 0},
+        {"spin_duration_us": 10**9},
+        {"spin_duration_us": "1000"},
         {"threads": "2"},
         {"more": 1},
     ],
@@ -120,7 +124,38 @@ def test_settings_that_no_machine_should_run_with_are_refused(measured: Profile,
         Profile.from_json(json.dumps(document).encode())
 
 
+def test_a_file_from_before_spinning_had_a_duration_is_read(measured: Profile) -> None:
+    document = json.loads(measured.to_json())
+    for tuned in document["variants"].values():
+        del tuned["latency_cost"], tuned["throughput_cost"]
+        del tuned["latency"]["spin_duration_us"], tuned["throughput"]["spin_duration_us"]
+    assert Profile.from_json(json.dumps(document).encode()) == measured
+
+
 # --- Whether it is used. ---
+
+
+@pytest.mark.parametrize(
+    ("knows", "duration", "said"),
+    [
+        (True, 1000, "for fp32."),
+        (False, None, f"fp32, without spin_duration_us, which ONNX Runtime {RUNTIME} does not know."),
+    ],
+)
+def test_how_long_threads_spin_is_left_aside_where_the_runtime_does_not_know_it(
+    folder: Path,
+    measured: Profile,
+    monkeypatch: pytest.MonkeyPatch,
+    knows: bool,
+    duration: int | None,
+    said: str,
+) -> None:
+    monkeypatch.setattr("fastspan.loading.bounds_spinning", lambda _: knows)
+    spinning = replace(LATENCY, threads=2, spin_duration_us=1000)
+    replace(measured, variants={"fp32": Tuned(latency=spinning, throughput=THROUGHPUT)}).write(folder)
+    settings, state = loaded(folder)
+    assert settings == replace(spinning, spin_duration_us=duration)
+    assert state.endswith(said)
 
 
 def test_it_is_used_for_the_mode_it_was_measured_for(folder: Path, measured: Profile) -> None:

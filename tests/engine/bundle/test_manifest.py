@@ -320,6 +320,18 @@ def test_the_kernels_graph_is_taken_only_where_the_kernels_are():
         only.graph_for("cpu")
 
 
+def test_the_graph_for_dot_products_comes_after_the_kernels_and_before_the_plain_one():
+    twin = replace(CPU, file="onnx/model_twin.onnx", target="cpu-dot-product")
+    own = replace(CPU, file="onnx/model_kernels.onnx", target="cpu-kernels", layout="packed")
+    variant = replace(FP32, graphs=(ANY, CPU, twin, own))
+    assert variant.graph_for("cpu") is CPU
+    assert variant.graph_for("cpu", dot_product=True) is twin
+    assert variant.graph_for("cpu", kernels=True, dot_product=True) is own
+    assert variant.graph_for("other", dot_product=True) is ANY
+    assert FP32.graph_for("cpu", dot_product=True) is CPU, "a bundle without one"
+    assert not replace(FP32, graphs=(twin,)).runs_on("cpu")
+
+
 def test_a_variant_without_a_graph_for_the_provider():
     only_cuda = replace(FP32, graphs=(CUDA,))
     assert only_cuda.runs_on("cuda")

@@ -17,6 +17,7 @@ from fastspan import BundleError, MissingDependency, ProviderError, QuestionAnsw
 from fastspan.machine.cuda_libraries import CudaFindings
 from fastspan.runtime.providers import (
     available_providers,
+    bounds_spinning,
     import_onnxruntime,
     provider_kind,
     resolve_provider,
@@ -221,3 +222,11 @@ def test_telemetry_is_off_unless_the_user_set_it(setting: str | None, printed: s
 
 def test_importing_twice_is_importing_once() -> None:
     assert import_onnxruntime() is import_onnxruntime() is onnxruntime
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("1.25.1", False), ("1.26.0", True), ("1.26.0.dev20260501", True), ("2.0.0", True), ("unknown", False)],
+)
+def test_from_which_version_on_spinning_has_a_duration(version: str, known: bool) -> None:
+    assert bounds_spinning(version) is known

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import psutil
 import pytest
 
@@ -70,6 +71,28 @@ def test_int8_gives_identical_bits_every_time(tiny_bundle: Path) -> None:
         tiny.session.run(other)
     for logits, again in zip(first, tiny.session.run(window), strict=True):
         assert logits.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("spinning", "duration", "told"), [(True, 500, "500"), (True, None, None), (False, 500, None)]
+)
+def test_threads_that_spin_are_told_how_long(
+    tiny_bundle: Path, spinning: bool, duration: int | None, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries: dict[str, str] = {}
+
+    class Recording(onnxruntime.SessionOptions):  # type: ignore[misc]
+        def add_session_config_entry(self, name: str, value: str) -> None:
+            entries[name] = value
+            super().add_session_config_entry(name, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Recording)
+    graph = Bundle.open(tiny_bundle).manifest.variants["fp32"].graph_for("cpu")
+    settings = SessionSettings(
+        provider="CPUExecutionProvider", threads=2, spinning=spinning, spin_duration_us=duration
+    )
+    OnnxSession(tiny_bundle, graph, settings)
+    assert entries.get("session.intra_op.spin_duration_us") == told
 
 
 def test_a_graph_that_does_not_load(tiny_bundle: Path, tmp_path: Path) -> None:

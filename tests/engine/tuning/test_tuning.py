@@ -13,13 +13,19 @@ from typing import Any
 import pytest
 
 from fastspan import AnswerOptions, BundleError, InputError, QuestionAnswerer
-from fastspan.bundle.machine_profile import Profile, RunSettings, profile_path
+from fastspan.bundle.machine_profile import Cost, Profile, RunSettings, profile_path
+from fastspan.cli.commands import tune as tune_command
 from fastspan.cli.main import main
+from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning import paired_timing, search
 from fastspan.tuning.sample_texts import questions_of
 from fastspan.tuning.search import Tuning, tune
 
-Cost = Callable[[RunSettings], float]
+CostOf = Callable[[RunSettings], float]
+
+
+def turn(costs: tuple[float, float]) -> paired_timing._Turn:
+    return paired_timing._Turn(*costs)
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +43,16 @@ def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
 def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuning]:
     """Tune for four cores, where a run takes what a function of its settings says."""
 
-    def tuned(cost: Cost, variant: str = "fp32") -> Tuning:
-        def asking(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> float:
-            return cost(answerer.stages.loaded.settings) * len(texts)
+    def tuned(cost: CostOf, cpu: CostOf = lambda _: 1.0, variant: str = "fp32", **options: Any) -> Tuning:
+        def asking(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> tuple[float, float]:
+            settings = answerer.stages.loaded.settings
+            return cost(settings) * len(texts), cpu(settings) * len(texts)
 
         monkeypatch.setattr(paired_timing, "_asking", asking)
-        monkeypatch.setattr(paired_timing, "_turn", lambda seconds: seconds)
+        monkeypatch.setattr(paired_timing, "_turn", turn)
         for place in ("fastspan.bundle.machine_profile", "fastspan.loading", "fastspan.tuning.search"):
             monkeypatch.setattr(f"{place}.usable_cores", lambda: 4)
-        return tune(folder, variant=variant, seconds=600)
+        return tune(folder, variant=variant, seconds=600, **options)
 
     return tuned
 
@@ -86,8 +93,8 @@ def test_a_variant_of_int8_never_shares_runs(tuned_with: Callable[..., Tuning]) 
 
 @pytest.mark.parametrize(("theirs", "won"), [(0.9, True), (0.99, False), (1.1, False)])
 def test_a_duel(monkeypatch: pytest.MonkeyPatch, theirs: float, won: bool) -> None:
-    monkeypatch.setattr(paired_timing, "_asking", lambda seconds, _: seconds)
-    monkeypatch.setattr(paired_timing, "_turn", lambda seconds: seconds)
+    monkeypatch.setattr(paired_timing, "_asking", lambda seconds, _: (seconds, 1.0))
+    monkeypatch.setattr(paired_timing, "_turn", turn)
     found = paired_timing.duel(1.0, theirs, [("", "")] * 2, time.monotonic() + 600)  # type: ignore[arg-type]
     assert (found.won, found.champion, found.challenger) == (won, 0.5, theirs / 2)
     once = paired_timing.duel(1.0, theirs, [("", "")], time.monotonic())  # type: ignore[arg-type]
@@ -97,9 +104,75 @@ def test_a_duel(monkeypatch: pytest.MonkeyPatch, theirs: float, won: bool) -> No
 def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = {"champion": itertools.cycle([1.0]), "challenger": itertools.cycle([0.5, 0.5, 1.2])}
     monkeypatch.setattr(paired_timing, "_asking", lambda name, _: name)
-    monkeypatch.setattr(paired_timing, "_turn", lambda name: next(turns[name]))
+    monkeypatch.setattr(paired_timing, "_turn", lambda name: turn((next(turns[name]), 1.0)))
     found = paired_timing.duel("champion", "challenger", [("", "")], time.monotonic() + 600)  # type: ignore[arg-type]
     assert (found.champion, found.challenger, found.won) == (1.0, 0.5, False)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "thrifty"),
+    [((1.01, 0.7), True), ((1.05, 0.7), False), ((1.01, 0.9), False), ((0.9, 0.7), True)],
+)
+def test_what_saves_processor_time_may_hardly_be_slower(
+    monkeypatch: pytest.MonkeyPatch, theirs: tuple[float, float], thrifty: bool
+) -> None:
+    monkeypatch.setattr(paired_timing, "_asking", lambda costs, _: costs)
+    monkeypatch.setattr(paired_timing, "_turn", turn)
+    found = paired_timing.duel((1.0, 1.0), theirs, [("", "")] * 2, time.monotonic() + 600)  # type: ignore[arg-type]
+    assert (found.thrifty, found.champion_cpu, found.challenger_cpu) == (thrifty, 0.5, theirs[1] / 2)
+
+
+def sleepless(settings: RunSettings) -> float:
+    """Processor seconds where threads spin long after a run unless they are told not to."""
+    return 0.5 if settings.spin_duration_us is not None else 1.0
+
+
+def test_what_saves_processor_time_is_shown_and_kept_only_where_that_is_asked_for(
+    tuned_with: Callable[..., Tuning], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search, "bounds_spinning", lambda _: True)
+    shown = tuned_with(lambda _: 1.0, sleepless)
+    assert not any(trial.kept for trial in shown.trials)
+    assert {trial.what for trial in shown.trials if trial.thrifty} == {"spinning 1000 µs", "spinning 100 µs"}
+    assert shown.tuned.latency.spin_duration_us is None
+    assert shown.tuned.latency_cost == Cost(seconds=1.0, cpu_seconds=1.0)
+    tune_command._show(shown)
+    assert "spinning 1000 µs for latency: 50% less CPU time, +0.0% time" in capsys.readouterr().out
+
+    kept = tuned_with(lambda _: 1.0, sleepless, save_cpu=True)
+    assert kept.tuned.latency.spin_duration_us == 1000
+    assert kept.tuned.latency_cost == Cost(seconds=1.0, cpu_seconds=0.5)
+    tune_command._show(kept)
+    out = capsys.readouterr().out
+    assert "spinning at most 1000 µs" in out
+    assert "--save-cpu" not in out
+
+
+def test_an_older_runtime_is_not_told_how_long_to_spin(
+    tuned_with: Callable[..., Tuning], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "bounds_spinning", lambda version: bounds_spinning("1.25.1"))
+    found = tuned_with(lambda _: 1.0)
+    assert not any("µs" in trial.what for trial in found.trials)
+
+
+def test_a_turn_costs_what_threads_use_until_they_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that spin use a core in each of four pauses, then sleep; the run itself takes one second."""
+    clock = {"wall": 0.0, "cpu": 0.0, "spins": 0.0}
+
+    def ask() -> None:
+        clock.update(wall=clock["wall"] + 1, cpu=clock["cpu"] + 2, spins=4)
+
+    def sleep(seconds: float) -> None:
+        if clock["spins"]:
+            clock.update(cpu=clock["cpu"] + seconds, spins=clock["spins"] - 1)
+
+    monkeypatch.setattr(paired_timing.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(paired_timing.time, "process_time", lambda: clock["cpu"])
+    monkeypatch.setattr(paired_timing.time, "sleep", sleep)
+    taken = paired_timing._turn(ask)
+    assert taken == (1.0, pytest.approx(2 + 4 * paired_timing._PAUSE_S))
+    assert clock["spins"] == 0
 
 
 def test_questions_have_the_lengths_that_were_asked_for(tiny_bundle: Path) -> None:
@@ -119,7 +192,7 @@ def test_questions_have_the_lengths_that_were_asked_for(tiny_bundle: Path) -> No
 def test_the_command_end_to_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", str(folder), "--seconds", "1", "--variant", "fp32"]) == 0
     shown = capsys.readouterr()
-    for label in ("ms a question", "variant", "latency", "throughput", "written"):
+    for label in ("ms a question", "CPU ms", "variant", "latency", "throughput", "written"):
         assert label in shown.out
     path = profile_path(folder)
     assert str(path) in shown.out
@@ -131,6 +204,8 @@ def test_the_command_end_to_end(folder: Path, capsys: pytest.CaptureFixture[str]
     assert (found["variant"], found["file"]) == ("int8", str(path))
     second = Profile.from_json(path.read_bytes())
     assert second.variants["fp32"] == first.variants["fp32"], "what was measured before is kept"
+    costs = [each for each in (first.variants["fp32"].latency_cost,) if each is not None]
+    assert all(each.seconds > 0 and each.cpu_seconds > 0 for each in costs)
     assert found["tuned"]["latency"]["threads"] == second.variants["int8"].latency.threads
 
     for options in ({"variant": "int8"}, {"variant": "fp32", "optimize_for": "throughput"}):

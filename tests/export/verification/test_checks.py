@@ -62,8 +62,15 @@ def test_where_the_few_are_too_few_to_be_sure_more_are_asked(judged):
 
 def test_a_gate_that_is_missed_on_more_questions_is_judged_on_the_most(judged):
     asked, checks = judged(lambda count: {30: 0.967, 34: 0.94, 38: 1.0}[count])
-    assert sorted(set(asked)) == [30, 34, 38]
+    assert asked == [30, 30, 34, 38]
     assert all(check.passed for check in checks)
+
+
+def test_a_variant_that_passes_is_not_judged_again_for_another_that_misses(judged):
+    asked, checks = judged(lambda count: 0.93)
+    assert asked == [30, 30, 38]
+    counts = {check.variant: check.comparison.questions for check in checks if check.comparison is not None}
+    assert counts == {"fp32": 30, "int8": 38}
 
 
 def test_a_gate_that_is_missed_at_once_is_judged_on_the_most_alone(judged):
@@ -76,7 +83,7 @@ def test_a_gate_that_is_missed_at_once_is_judged_on_the_most_alone(judged):
 def test_the_last_verdict_stands(judged):
     asked, checks = judged(lambda count: 0.949)
     assert set(asked) == {30, 38}
-    assert len(asked) == 2 * sum(check.comparison is not None for check in checks)
+    assert len(asked) == 3, "fp32 once, int8 twice"
     judged_int8 = [c for c in checks if c.variant == "int8" and c.comparison is not None]
     assert judged_int8
     assert not any(check.passed for check in judged_int8)
@@ -97,10 +104,11 @@ def test_windows_that_were_run_are_not_run_again(judged, monkeypatch):
 
     monkeypatch.setattr(checks, "logits_of", counted)
     _, measured = judged(lambda count: 0.93)
-    graphs = 1 + sum(check.comparison is not None for check in measured)
-    compared = next(check.comparison for check in measured if check.comparison is not None)
-    assert len(windows) == 2 * graphs
-    assert sum(windows) == graphs * compared.windows
+    fp32, int8 = (check.comparison for check in measured if check.comparison is not None)
+    assert int8.windows > fp32.windows
+    # The reference and int8 run on the most, the other fp32 graph on the few alone.
+    assert len(windows) == 5
+    assert sum(windows) == 2 * int8.windows + fp32.windows
 
 
 @pytest.mark.parametrize(
