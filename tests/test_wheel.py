@@ -164,8 +164,10 @@ def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path
     assert graph_that_answers(wheel, tiny_bundle, "fp32", tmp_path) == "onnx/model_cpu.onnx"
 
 
-def test_without_a_compiler_int8_runs_its_plain_graph(wheel: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    assert graph_that_answers(wheel, tiny_bundle, "int8", tmp_path) == "onnx/model_int8.onnx"
+def test_without_a_compiler_int8_runs_its_plain_graph(
+    wheel: Path, bundled_bundle: Path, tmp_path: Path
+) -> None:
+    assert graph_that_answers(wheel, bundled_bundle, "int8", tmp_path) == "onnx/model_int8.onnx"
 
 
 def test_with_a_compiler_the_wheel_is_for_its_platform_and_any_python(wheel_with_kernels: Path) -> None:
