@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -246,13 +247,8 @@ class FakeRuntime(ModuleType):
         return [CUDA, CPU]
 
 
-def take_the_place_of_onnxruntime(
-    monkeypatch: pytest.MonkeyPatch, *, everywhere: bool = False, **options: Any
-) -> FakeRuntime:
-    """Let the engine find a stand-in, in sessions or also where it looks which providers there are."""
+def take_the_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch, **options: Any) -> FakeRuntime:
+    """Let the engine find a stand-in where it imports onnxruntime."""
     runtime = FakeRuntime(**options)
-    modules = ["session", "cuda.session", "cuda.captured_run", "deadline"]
-    modules = [f"runtime.{module}" for module in modules]
-    for module in modules + (["loading", "runtime.providers"] if everywhere else []):
-        monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     return runtime

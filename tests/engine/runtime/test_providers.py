@@ -13,7 +13,8 @@ from types import ModuleType
 import onnxruntime
 import pytest
 
-from fastspan import BundleError, MissingDependency, ProviderError, QuestionAnswerer
+from fastspan import BundleError, LoadOptions, MissingDependency, ProviderError, QuestionAnswerer
+from fastspan.loading import load_bundle
 from fastspan.machine.cuda_libraries import CudaFindings
 from fastspan.runtime.providers import (
     available_providers,
@@ -160,8 +161,9 @@ def test_a_provider_that_refuses_the_graph_is_an_error(
 
 
 def test_the_reported_providers_are_those_of_the_session(tiny_bundle: Path) -> None:
-    with QuestionAnswerer.load(tiny_bundle, provider="cpu") as qa:
-        assert qa.info().providers == tuple(qa.stages.loaded.session._session.get_providers()) == (CPU,)
+    loaded = load_bundle(tiny_bundle, None, LoadOptions(provider="cpu", variant="fp32"))
+    with QuestionAnswerer(loaded) as qa:
+        assert qa.info().providers == tuple(loaded.session.loaded.session().get_providers()) == (CPU,)
 
 
 # --- onnxruntime missing or broken. ---

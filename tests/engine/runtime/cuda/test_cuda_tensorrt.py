@@ -60,7 +60,7 @@ def test_what_does_not_load_is_named_with_what_brings_it(monkeypatch: pytest.Mon
 
 def test_a_session_without_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     take_the_place_of_onnxruntime(monkeypatch, runs_on=[CPU])
-    monkeypatch.setattr("fastspan.runtime.session.why_cuda_fails", lambda runtime: None)
+    monkeypatch.setattr("fastspan.runtime.loaded_graph.why_cuda_fails", lambda runtime: None)
     monkeypatch.setattr(cuda_libraries, "_load", lambda file: None)
     with pytest.raises(ProviderError, match=rf"{TENSORRT} was asked for.*nvinfer.*'tensorrt<11'"):
         OnnxSession(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
