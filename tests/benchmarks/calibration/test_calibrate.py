@@ -245,7 +245,7 @@ def test_nothing_is_stored_where_all_of_it_is_worse_than_what_the_bundle_has():
 
 
 def test_a_fit_is_never_worse_than_before_in_what_is_kept():
-    data, outcomes = simulated(900)
+    data, outcomes = simulated(400)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         curve = ConfidenceCurve(float(rng.uniform(0, 1)), float(rng.normal()))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastspan import __version__
@@ -20,6 +21,7 @@ from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
 from fastspan.cli.terminal import Style, labelled, one_line, table, write_json
+from support.forged_bundles import forge
 from support.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "cli.md"
@@ -276,9 +278,8 @@ class TestErrors:
 
 
 class TestBundles:
-    def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+    @pytest.mark.usefixtures("little_verification")
+    def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys):
         out = str(tmp_path / "bundle")
         texts = tmp_path / "texts.jsonl"
         texts.write_text(json.dumps({"question": "who built it?", "context": CONTEXT}) + "\n")
@@ -308,9 +309,8 @@ class TestBundles:
         assert set(found["variants"]) == {"fp32", "int8"}
         assert found["auto"]["provider"].endswith("ExecutionProvider")
 
-    def test_export_as_json(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+    @pytest.mark.usefixtures("little_verification")
+    def test_export_as_json(self, tiny_checkpoint, tmp_path, capsys):
         out = tmp_path / "bundle"
         assert main(["export", str(tiny_checkpoint), "--out", str(out), "--variants", "fp32", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -338,17 +338,17 @@ class TestBundles:
         assert main(["verify", str(copied)]) == 1
         assert "onnx/model.onnx_data is not the file that was exported" in capsys.readouterr().err
 
-    def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, capsys, monkeypatch):
-        from fastspan.export.verification import checks
-
-        monkeypatch.setattr(checks, "_WORK", 0)
-        compare = checks.compare
-
-        def shifted(pairs, reference, found):
-            return compare(pairs, reference, [(start + 1, end) for start, end in found])
-
-        monkeypatch.setattr(checks, "compare", shifted)
-        assert main(["verify", str(tiny_bundle)]) == 1
+    @pytest.mark.usefixtures("little_verification")
+    def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, tmp_path, capsys):
+        onnx = pytest.importorskip("onnx")
+        exact = Bundle.open(tiny_bundle).manifest.variants["fp32"].graph_for("cpu")
+        model = onnx.load(tiny_bundle / exact.file, load_external_data=False)
+        (last,) = (node for node in model.graph.node if "start_logits" in node.output)
+        last.output[:] = ["unshifted"]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+        model.graph.node.append(onnx.helper.make_node("Add", ["unshifted", "one"], ["start_logits"]))
+        folder = forge(tiny_bundle, tmp_path / "model", {exact.file: model.SerializeToString()})
+        assert main(["verify", str(folder)]) == 1
         captured = capsys.readouterr()
         assert "MISSED" in captured.out
         assert "onnx/model_cpu.onnx" in captured.err
@@ -441,8 +441,8 @@ class TestHubIds:
             monkeypatch.setattr(f"fastspan.cli.{module}.open_bundle", opened)
 
     @pytest.mark.parametrize("command", ["info", "verify"])
-    def test_what_only_reads_reads_it(self, command, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
+    @pytest.mark.usefixtures("little_verification")
+    def test_what_only_reads_reads_it(self, command, capsys):
         assert main([command, "owner/tiny-qa", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["folder"].endswith("tiny-qa")
 

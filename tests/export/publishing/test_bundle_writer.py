@@ -634,23 +634,37 @@ class TestUpdatingTheManifest:
         assert not list(destination.glob(".*"))
 
 
+SCENARIOS = {
+    "new": ["absent", "new 0.0"],
+    "exchange": ["old 0.0", "new 0.0"],
+    "aside": ["old 0.0", "absent", "new 0.0"],
+    "update": ["old 0.0", "old 1.0"],
+}
+
+
+@pytest.fixture(scope="module")
+def killers(tmp_path_factory):
+    """A process for each scenario, all at once, so that no core waits."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        scenario: subprocess.Popen(
+            [sys.executable, KILLER, tmp_path_factory.mktemp(scenario), scenario], **pipes
+        )
+        for scenario in SCENARIOS
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed writers are forked")
-@pytest.mark.parametrize(
-    ("scenario", "allowed"),
-    [
-        ("new", ["absent", "new 0.0"]),
-        ("exchange", ["old 0.0", "new 0.0"]),
-        ("aside", ["old 0.0", "absent", "new 0.0"]),
-        ("update", ["old 0.0", "old 1.0"]),
-    ],
-)
-def test_killed_at_any_step(tmp_path, scenario, allowed):
+@pytest.mark.parametrize(("scenario", "allowed"), SCENARIOS.items())
+def test_killed_at_any_step(killers, scenario, allowed):
     """Before the move the old state is found, after it the new one, and never anything else."""
-    done = subprocess.run(
-        [sys.executable, KILLER, tmp_path, scenario], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    kills = json.loads(done.stdout)
+    said, complained = killers[scenario].communicate(timeout=300)
+    assert killers[scenario].returncode == 0, complained
+    kills = json.loads(said)
     found = [kill["found"] for kill in kills]
     assert len(kills) > 5
     assert set(found) <= set(allowed)
