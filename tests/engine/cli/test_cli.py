@@ -389,6 +389,8 @@ class TestOutput:
 
     def test_a_table_is_aligned(self):
         assert table(("a", "b"), [("long", "x")], Style(io.StringIO())) == "a     b\nlong  x"
+        numbers = table(("a", "number"), [("long", "1"), ("b", "12")], Style(io.StringIO()), right={1})
+        assert numbers == "a     number\nlong       1\nb         12"
         assert table(("a",), [("\x1b[2J",)], Style(io.StringIO())) == "a\n\ufffd[2J"
 
     def test_on_a_terminal_long_lines_are_wrapped_beside_their_label(self, monkeypatch):
