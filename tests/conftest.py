@@ -20,7 +20,7 @@ from fastspan.machine.cpu import cpu_features
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
-from support.forced_cpu import CPUS, asked, asker, force_cpu, stop_forcing
+from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_forcing
 from support.golden import Golden
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
@@ -47,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "products, with one, or the true one; which tests asked is kept for --asked-cpu",
     )
     group.addoption(
+        "--cores", type=int, help="how many usable cores FastSpan finds, here and in child processes"
+    )
+    group.addoption(
         "--asked-cpu",
         action="store_true",
         help="run only the tests that asked which CPU this is when --cpu-features was last given",
@@ -69,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.close(handle)
         config.stash[_log] = Path(name)
         force_cpu(config.option.cpu_features, config.stash[_log])
+    if config.option.cores is not None:
+        force_cores(config.option.cores)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -78,8 +83,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    stop_forcing()
     if log := config.stash.get(_log, None):
-        stop_forcing()
         log.unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ from fastspan.benchmarks.reporting.files import make_folder, write_text
 from fastspan.benchmarks.reporting.html import to_html
 from fastspan.benchmarks.reporting.plot_style import Write, write_figure
 from fastspan.benchmarks.speed.answers import Device
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.comparison import headline, ratios
 from fastspan.benchmarks.speed_report.conditions import absent, again, conditions, opening
 from fastspan.benchmarks.speed_report.gpu import utilization

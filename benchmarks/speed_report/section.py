@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastspan.benchmarks.reporting.plot_style import Write, write_figure
-from fastspan.benchmarks.speed.record import Measured, SpeedRecord
+from fastspan.benchmarks.speed.record import SpeedRecord
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.accuracy import Difference, ParityFigures, differences, parity_figures
 from fastspan.benchmarks.speed_report.equal_answers import Shares, equal_answers
 from fastspan.benchmarks.speed_report.tables import Row, rows_of

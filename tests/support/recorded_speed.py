@@ -15,9 +15,8 @@ from fastspan.benchmarks.speed.record import (
     MeasuredWorkload,
     Part,
     SpeedRecord,
-    sample_line,
-    samples_file,
 )
+from fastspan.benchmarks.speed.samples import sample_line, samples_file
 
 MODEL = "minilm-l6-squad2"
 STAGES = {"encode": 2e-4, "plan": 1e-5, "run": 8e-3, "decode": 1.5e-4, "other": 2e-5}

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.util import find_spec
 
+from fastspan.cli.argument_types import number, path
 from fastspan.cli.arguments import (
     FOLDERS,
     bundle_argument,
@@ -15,8 +16,6 @@ from fastspan.cli.arguments import (
     json_option,
     load_arguments,
     load_options,
-    number,
-    path,
     question_options,
     variant_option,
 )

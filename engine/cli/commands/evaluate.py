@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
+from fastspan.cli.argument_types import path
 from fastspan.cli.arguments import (
     FILES,
     bundle_argument,
@@ -14,7 +15,6 @@ from fastspan.cli.arguments import (
     json_option,
     load_arguments,
     load_options,
-    path,
     question_options,
 )
 from fastspan.cli.extras import extra

@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from fastspan.bundle.variants import VariantName
-from fastspan.cli.arguments import (
-    FILES,
-    FOLDERS,
-    completed_with,
-    json_option,
-    new_path,
-    path,
-    share,
-    threads_option,
-)
+from fastspan.cli.argument_types import new_path, path, share
+from fastspan.cli.arguments import FILES, FOLDERS, completed_with, json_option, threads_option
 from fastspan.cli.extras import extra
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, write, write_json

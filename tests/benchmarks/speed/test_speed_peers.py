@@ -33,7 +33,7 @@ from fastspan.benchmarks.speed.interleaving import Schedule
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
 from fastspan.benchmarks.speed.models import SpeedModel
 from fastspan.benchmarks.speed.random_model import Geometry, random_checkpoint
-from fastspan.benchmarks.speed.suite import _asked
+from fastspan.benchmarks.speed.subjects import asked_peers
 from fastspan.errors import InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
@@ -97,7 +97,7 @@ def test_a_peer_that_no_workload_asks_is_left_out_with_the_reason():
         ([batch], "transformers bf16"),
         ([single, batch], None),
     ):
-        found = _asked(list(specs.values()), workloads)
+        found = asked_peers(list(specs.values()), workloads)
         assert [spec.name for spec in found] == list(specs)
         unasked = [spec.name for spec in found if spec.absent == "no workload of this run is for it"]
         assert (left_out in unasked) if left_out else not unasked

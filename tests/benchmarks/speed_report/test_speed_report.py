@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("markdown_it")
 
 from fastspan.benchmarks.reporting.plot_style import write_figure
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.report import write_hardware_report, write_speed_reports
 from fastspan.benchmarks.speed_report.resources import _whole_stages
 from fastspan.benchmarks.suite import main

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import onnxruntime
 import pytest
 
 from fastspan import BundleError, LoadOptions, QuestionAnswerer
-from fastspan.bundle import machine_profile
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.machine_profile import (
     Machine,
@@ -29,6 +28,7 @@ from fastspan.bundle.machine_profile import (
 )
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.loading import load_bundle
+from support.forced_cpu import forced_cores
 
 RUNTIME = onnxruntime.__version__
 LATENCY = RunSettings(threads=1, workers=1, spinning=True, block_base=4, batch_tokens=256)
@@ -37,9 +37,9 @@ QUESTION, CONTEXT = "who built the tower", "the norse leader rollo built the sto
 
 
 @pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_profile, "usable_cores", lambda: 2)
-    monkeypatch.setattr("fastspan.loading.usable_cores", lambda: 2)
+def two_cores() -> Iterator[None]:
+    with forced_cores(2):
+        yield
 
 
 @pytest.fixture
