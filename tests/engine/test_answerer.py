@@ -34,7 +34,7 @@ from fastspan import (
     QuestionAnswerer,
     TooManyWindows,
 )
-from fastspan.loading import LoadedBundle, load_bundle
+from fastspan.loading import load_bundle
 from fastspan.runtime.session import Session
 from fastspan.text.encoder import Window
 from support.tiny_checkpoint import WORDS
@@ -125,19 +125,12 @@ def test_options_of_a_call(qa: QuestionAnswerer) -> None:
     assert all(" " not in answer.text for answer in one_word.answers)
 
 
-def test_options_that_leave_the_window_open_have_the_bundles(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = load_bundle
-
-    def with_a_small_window(*arguments: Any) -> LoadedBundle:
-        loaded = load(*arguments)
-        manifest = replace(loaded.bundle.manifest, max_length=48, overlap=16)
-        return replace(loaded, bundle=replace(loaded.bundle, manifest=manifest))
-
-    monkeypatch.setattr("fastspan.answerer.load_bundle", with_a_small_window)
+def test_options_that_leave_the_window_open_have_the_bundles(tiny_bundle: Path) -> None:
+    loaded = load_bundle(tiny_bundle, None, LoadOptions(variant="fp32"))
+    manifest = replace(loaded.bundle.manifest, max_length=48, overlap=16)
+    with_a_small_window = replace(loaded, bundle=replace(loaded.bundle, manifest=manifest))
     context = words(300)
-    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as small:
+    with QuestionAnswerer(with_a_small_window) as small:
         expected = small.answer(QUESTION, context, top_k=3, max_length=48, overlap=16)
         assert expected != small.answer(QUESTION, context, top_k=3, max_length=384, overlap=128)
         for options in (AnswerOptions(top_k=3), AnswerOptions(top_k=3, max_length=48)):

@@ -112,7 +112,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         loaded.append(file)
         return None if "onnxparser" in file else object()
 
-    monkeypatch.setattr(cuda_libraries, "_load", load)
+    monkeypatch.setattr(cuda_libraries, "load_library", load)
     specs = {spec.name: spec.absent for spec in gpu_peers(providers)}
     assert len(loaded) == 3
     assert {name for name, absent in specs.items() if absent} == {
@@ -121,7 +121,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         for mode in ("", ", throughput")
     }
     assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
-    monkeypatch.setattr(cuda_libraries, "_load", lambda file: object())
+    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
     assert not any(spec.absent for spec in gpu_peers(providers))
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("markdown_it")
 from fastspan.benchmarks.reporting.plot_style import write_figure
 from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.report import write_hardware_report, write_speed_reports
-from fastspan.benchmarks.speed_report.resources import _whole_stages
+from fastspan.benchmarks.speed_report.resources import whole_stages
 from fastspan.benchmarks.suite import main
 from fastspan.errors import DataError
 
@@ -320,4 +320,4 @@ def test_the_command_writes_the_reports_again(tmp_path, capsys):
 def test_records_that_tell_answers_apart_from_decoding_are_read_as_one_stage():
     older = {"encode": 1.0, "plan": 2.0, "run": 3.0, "decode": 4.0, "objects": 5.0, "other": 6.0}
     newer = {"encode": 1.0, "plan": 2.0, "run": 3.0, "decode": 9.0, "other": 6.0}
-    assert _whole_stages(older) == _whole_stages(newer) == newer
+    assert whole_stages(older) == whole_stages(newer) == newer

@@ -20,8 +20,10 @@ from fastspan.bundle.folder import Bundle
 from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, one_line, table, write_json
 from support.forged_bundles import forge
+from support.packages import hide
 from support.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "cli.md"
@@ -53,9 +55,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    actions = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return dict(actions[0].choices)
+def commands() -> dict[str, CommandParser]:
+    return dict(build_parser().commands)
 
 
 def pipe_text(monkeypatch, data: bytes) -> None:
@@ -409,7 +410,7 @@ class TestProgress:
     def test_on_a_terminal_a_step_that_took_long_leaves_a_line(self, monkeypatch):
         monkeypatch.setenv("TERM", "xterm")
         progress = pytest.importorskip("fastspan.export.progress")
-        monkeypatch.setattr(progress, "_WORTH_A_LINE_S", 0.0)
+        monkeypatch.setattr(progress, "WORTH_A_LINE_S", 0.0)
         stream = Terminal()
         with progress.progress_on(stream) as shown:
             shown.stage("reading")
@@ -525,7 +526,7 @@ class TestCompletion:
         assert "--no-answer-threshold" in script
 
     def test_without_shtab_it_says_what_to_install(self, capsys, monkeypatch):
-        monkeypatch.setitem(sys.modules, "shtab", None)
+        hide(monkeypatch, "shtab")
         assert main(["completion", "bash"]) == 1
         err = capsys.readouterr().err
         assert "pip install 'fastspan[completion]'" in err
@@ -578,7 +579,7 @@ class TestDocument:
         assert section is not None, f"docs/cli.md has no section for {name}"
         documented = set(re.findall(r"^\| `(--[a-z0-9-]+|[A-Z]+)", section[1], re.M))
         declared = set()
-        for action in commands()[name]._actions:
+        for action in commands()[name].arguments:
             strings = set(action.option_strings) - {"-h", "--help", "--debug"}
             declared |= strings or ({str(action.metavar)} if not action.option_strings else set())
         assert documented == declared

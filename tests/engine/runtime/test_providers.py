@@ -23,6 +23,7 @@ from fastspan.runtime.providers import (
     provider_kind,
     resolve_provider,
 )
+from support.packages import hide
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -170,7 +171,7 @@ def test_the_reported_providers_are_those_of_the_session(tiny_bundle: Path) -> N
 
 
 def test_without_onnxruntime_the_extras_are_named(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    hide(monkeypatch, "onnxruntime")
     with pytest.raises(MissingDependency, match=r"fastspan\[cpu\].*fastspan\[gpu\].*not both") as caught:
         QuestionAnswerer.load(tiny_bundle)
     assert isinstance(caught.value.__cause__, ImportError)
