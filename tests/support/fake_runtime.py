@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
+
+from support.packages import put_in_place_of
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -250,5 +251,5 @@ class FakeRuntime(ModuleType):
 def take_the_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch, **options: Any) -> FakeRuntime:
     """Let the engine find a stand-in where it imports onnxruntime."""
     runtime = FakeRuntime(**options)
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    put_in_place_of(monkeypatch, "onnxruntime", runtime)
     return runtime

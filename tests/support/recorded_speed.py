@@ -69,7 +69,7 @@ def answers_of(name: str) -> list[str]:
 
 
 def write_recorded(
-    folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02, finished=True
+    folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02, finished=True, systems=PEERS
 ) -> Path:
     """Write a record and its samples; returns ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def write_recorded(
             if mode == "latency"
             else None,
         )
-        for system, variant, mode, speed in PEERS
+        for system, variant, mode, speed in systems
     ]
     absent = MeasuredPeer(
         model=MODEL,
@@ -131,7 +131,7 @@ def write_recorded(
     with samples_file(folder, device).open("w", encoding="utf-8") as file:
         for workload in workloads():
             for number in range(rounds):
-                for system, variant, mode, speed in PEERS:
+                for system, variant, mode, speed in systems:
                     if workload.group == "single" and mode == "throughput":
                         continue
                     count = per_turn if workload.group == "single" else 1

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import pytest
 
 from fastspan.benchmarks.questions.squad_files import Question, load_questions, read_squad
 from fastspan.errors import DataError, InputError, MissingDependency
-from support.packages import hide
+from support.packages import hide, put_in_place_of
 from support.paths import SQUAD_PART
 
 CONTEXT = "Rollo led the Norse, who settled in Normandy."
@@ -328,7 +327,7 @@ def test_a_hub_data_set_is_loaded_with_its_split(monkeypatch):
         asked.append((name, split))
         return [answered(context=CONTEXT, answers={"text": ["Rollo"], "answer_start": [0]})]
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    put_in_place_of(monkeypatch, "datasets", SimpleNamespace(load_dataset=load_dataset))
     assert load_questions("squad_v2")[0].answers == ("Rollo",)
     load_questions("rajpurkar/squad_v2:train")
     assert asked == [("squad_v2", "validation"), ("rajpurkar/squad_v2", "train")]
@@ -338,7 +337,7 @@ def test_what_the_hub_refuses_is_a_data_error(monkeypatch):
     def load_dataset(name, split):
         raise ConnectionError("offline")
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    put_in_place_of(monkeypatch, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(DataError, match=r"squad_v2: neither a file here nor .*ConnectionError: offline"):
         load_questions("squad_v2")
 

@@ -39,6 +39,7 @@ from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
+from support.packages import put_in_place_of
 
 PEERS = Path(catalogue.__file__).parent
 MINILM = ROOT / "models" / "minilm-l6-squad2"
@@ -137,7 +138,7 @@ def test_a_torch_that_cannot_use_the_gpu_says_so_before_any_work(
         version=SimpleNamespace(cuda=built_for),
         cuda=SimpleNamespace(is_available=lambda: False),
     )
-    monkeypatch.setitem(sys.modules, "torch", torch)
+    put_in_place_of(monkeypatch, "torch", torch)
     options = {"device": "cuda", "precision": "fp16", "compile": "", "int8": "", "half": True}
     job = Job(checkpoint=tiny_bundle, bundle=tiny_bundle, cache=tiny_bundle / "c", threads=1, options=options)
     with pytest.raises(

@@ -14,7 +14,7 @@ from fastspan.cli.main import main
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
 from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
-from support.packages import hide
+from support.packages import hide, put_in_place_of
 
 NOTHING = CudaFindings(driver=None, devices=(), built_for=None, missing=("libcuda.so.1",))
 GPULESS = CudaFindings(driver="13.0", devices=(), built_for="13.0", missing=())
@@ -86,9 +86,9 @@ def test_two_wheels_over_each_other_are_a_problem(monkeypatch):
 
 
 def test_auto_takes_cuda_only_where_it_starts(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(Session))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(Session))
     assert auto_provider(READY).provider == "CUDAExecutionProvider"
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(FallenBack))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(FallenBack))
     for found, reason in (
         (READY, "though its driver and libraries load"),
         (NOTHING, "lacks libcuda.so.1"),
@@ -100,7 +100,7 @@ def test_auto_takes_cuda_only_where_it_starts(monkeypatch):
 
 
 def test_a_cuda_build_that_cannot_run_is_a_problem(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(FallenBack, cuda_version="13.0"))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(FallenBack, cuda_version="13.0"))
     monkeypatch.setattr(diagnosis, "find_cuda", lambda _runtime: GPULESS)
     assert any("built for CUDA 13.0" in problem for problem in diagnose().problems)
 

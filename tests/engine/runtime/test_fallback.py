@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fastspan import InferenceError, ProviderError, QuestionAnswerer
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from support.fake_runtime import CPU, CUDA, FakeRuntime
+from support.packages import put_in_place_of
 
 OPENVINO, AZURE = "OpenVINOExecutionProvider", "AzureExecutionProvider"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -22,7 +22,7 @@ Opened = Callable[..., OnnxSession]
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     def open_with(runtime: FakeRuntime, provider: str = OPENVINO, layout: str = "padded") -> OnnxSession:
-        monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+        put_in_place_of(monkeypatch, "onnxruntime", runtime)
         graph = Graph(
             file="model.onnx",
             target="cuda" if layout == "packed" else "any",

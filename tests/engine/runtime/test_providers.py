@@ -23,7 +23,7 @@ from fastspan.runtime.providers import (
     provider_kind,
     resolve_provider,
 )
-from support.packages import hide
+from support.packages import hide, put_in_place_of
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -179,7 +179,7 @@ def test_without_onnxruntime_the_extras_are_named(monkeypatch: pytest.MonkeyPatc
 
 def test_two_wheels_over_each_other(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
     # What uninstalling one of two wheels leaves: an empty namespace package.
-    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    put_in_place_of(monkeypatch, "onnxruntime", ModuleType("onnxruntime"))
     with pytest.raises(MissingDependency, match="pip uninstall -y onnxruntime onnxruntime-gpu, then"):
         QuestionAnswerer.load(tiny_bundle)
 
