@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from fastspan.bundle.variants import Graph
 from fastspan.kernels import register, runs_end_within
 from fastspan.runtime.deadline import check_deadline
 from fastspan.runtime.graph_inputs import in_rows, join
-from fastspan.runtime.loaded_graph import Read, SessionSettings
+from fastspan.runtime.loaded_graph import Prepare, Read, SessionSettings
 from fastspan.runtime.providers import import_onnxruntime
 from fastspan.runtime.session import Logits, OnnxSession
 from fastspan.text.encoder import Window
@@ -65,8 +64,20 @@ class KernelSession(OnnxSession):
     """
 
     def __init__(
-        self, folder: Path, graph: Graph, settings: SessionSettings, read: Read | None = None
+        self,
+        folder: Path,
+        graph: Graph,
+        settings: SessionSettings,
+        read: Read | None = None,
+        *,
+        prepare: Prepare | None = None,
     ) -> None:
+        def with_kernels(options: Any) -> None:
+            """Let the session find the operator."""
+            register(options, threads=settings.threads)
+            if prepare is not None:
+                prepare(options)
+
         super().__init__(
             folder,
             graph,
@@ -74,5 +85,5 @@ class KernelSession(OnnxSession):
             read,
             layout=Joined(graph.inputs),
             ending=_ended_by_the_operator,
-            prepare=partial(register, threads=settings.threads),
+            prepare=with_kernels,
         )

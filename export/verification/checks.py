@@ -32,8 +32,8 @@ class Effort:
         most_tokens: However small the model: for all that passes, more would say no more.
         fewest: Questions that are always asked.
         in_doubt: Questions that are asked where a gate is met, and too few were asked to be sure of it.
-        appeal_work: One answer of few can decide, so a variant that misses its gate is judged once more: on this
-            many times the work, which is most or all questions for small models.
+        appeal_work: One answer of few can decide, so a variant that misses its gate is judged once more: on
+            this many times the work, which is most or all questions for small models.
         of_appeal: Questions that are always asked then.
     """
 
