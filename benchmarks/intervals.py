@@ -16,8 +16,8 @@ from fastspan.errors import DataError, InputError
 
 __all__ = ["Interval", "mean_interval", "paired_difference_interval", "share_interval"]
 
-# Indices drawn at once: 8 MB of them, whatever the number of questions.
-_DRAWN_AT_ONCE = 1 << 20
+DRAWN_AT_ONCE = 1 << 20
+"""Indices drawn at once: 8 MB of them, whatever the number of questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,12 @@ class Interval:
 
 
 def mean_interval(
-    values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    at_once: int = DRAWN_AT_ONCE,
 ) -> Interval:
     """Estimate the mean of ``values`` over questions like these.
 
@@ -49,6 +54,7 @@ def mean_interval(
         level: The share of resampled means that the interval holds, between 0 and 1.
         resamples: How often the questions are drawn anew, with replacement.
         seed: Seed of the random draws.
+        at_once: About how many indices are drawn together.
 
     Raises:
         DataError: There are no values, they are not one-dimensional, or one is not finite.
@@ -63,7 +69,8 @@ def mean_interval(
         raise InputError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, not {resamples!r}.")
-    low, high = np.quantile(_resampled_means(scores, resamples, seed), [(1 - level) / 2, (1 + level) / 2])
+    means = _resampled_means(scores, resamples, seed, at_once)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate=float(scores.mean()), low=float(low), high=float(high), level=level)
 
 
@@ -108,9 +115,11 @@ def share_interval(
     return center - half, center + half
 
 
-def _resampled_means(scores: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+def _resampled_means(
+    scores: NDArray[np.float64], resamples: int, seed: int, at_once: int
+) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
-    rows = max(1, _DRAWN_AT_ONCE // scores.size)
+    rows = max(1, at_once // scores.size)
     means = np.empty(resamples)
     for begin in range(0, resamples, rows):
         end = min(begin + rows, resamples)

@@ -12,7 +12,7 @@ from typing import Any
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.comparison import BRACKETS, MARK, models_by_default
 from fastspan.benchmarks.speed_report.equal_answers import equal_answers
 from fastspan.benchmarks.speed_report.tables import comparison_table, like_for_like, rows_of

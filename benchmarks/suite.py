@@ -9,7 +9,9 @@ from pathlib import Path
 
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.files import make_folder
-from fastspan.benchmarks.speed.suite import SuiteOptions, SuiteRun
+from fastspan.benchmarks.speed.subjects import Subjects
+from fastspan.benchmarks.speed.suite import SuiteRun
+from fastspan.benchmarks.speed.suite_options import SuiteOptions
 from fastspan.benchmarks.speed_report.report import (
     write_comparison,
     write_hardware_report,
@@ -23,15 +25,20 @@ _RESULTS = ROOT / "benchmarks" / "results"
 _DEFAULT_PRICE = 0.10
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write the record and the report, and say where they are."""
+def main(arguments: Sequence[str] | None = None, subjects: Subjects | None = None) -> int:
+    """Measure, write the record and the report, and say where they are.
+
+    Args:
+        arguments: The command line; None: the process's.
+        subjects: What there is to measure; None: all of it.
+    """
     options = _parser().parse_args(arguments)
     try:
         root = make_folder(options.out).resolve()
         if options.report_only:
             written = write_speed_reports(root, price_per_hour=options.price_per_hour)
         else:
-            run = SuiteRun(_suite_options(options), root)
+            run = SuiteRun(_suite_options(options), root, subjects)
             run.measure()
             # The reports on other hardware stay as they are: nothing about them has changed.
             written = write_hardware_report(run.folder, price_per_hour=options.price_per_hour)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fastspan.bundle.choose_variant import Choice, choose_variant
-from fastspan.bundle.folder import Bundle, GraphBytes, state_of
+from fastspan.bundle.folder import Bundle, GraphBytes
 from fastspan.bundle.machine_profile import RunSettings, find_profile
+from fastspan.bundle.manifest_file import state_of
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import parse_object
 from fastspan.bundle.variants import Graph, ProviderKind, VariantName

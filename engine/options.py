@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from fastspan.errors import InputError
+from fastspan.option_values import flag, is_number, one_of, shown, whole
 
 __all__ = [
     "AnswerOptions",
@@ -24,11 +24,7 @@ Decoding = Literal["squad", "pipeline"]
 OptimizeFor = Literal["latency", "throughput"]
 
 _RUN_SQUAD_WINDOW = (384, 128)
-
-
-_LARGEST_WHOLE = 2**63 - 1
 _MOST_THREADS = 1 << 15
-_LONGEST_SHOWN = 80
 
 # What a call takes beside its options, for the message that refuses what is neither.
 _OWN_ARGUMENTS = {
@@ -36,47 +32,6 @@ _OWN_ARGUMENTS = {
     "answer_many": ("pairs", "on_error", "options"),
     "load": ("source", "revision", "options"),
 }
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number, infinite or not, that a float can hold. NaN is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return not math.isnan(value)
-    except OverflowError:
-        return False
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it: like ``repr``, but never long."""
-    try:
-        text = repr(value)
-    except ValueError:
-        # Python refuses to write out a whole number of thousands of digits.
-        return f"a {type(value).__name__} of too many digits"
-    except RecursionError:
-        return f"a {type(value).__name__} that nests too deeply to be shown"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
-
-
-def _whole(name: str, value: object, least: int, most: int = _LARGEST_WHOLE) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} must be a whole number, not {type(value).__name__} ({shown(value)}).")
-    if value < least:
-        raise InputError(f"{name} must be at least {least}, not {shown(value)}.")
-    if value > most:
-        raise InputError(f"{name} must be at most {most}, not {shown(value)}.")
-
-
-def _flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"{name} must be True or False, not {type(value).__name__} ({shown(value)}).")
-
-
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
 
 
 def _known(call: str, options: AnswerOptions | LoadOptions, changes: Mapping[str, Any]) -> None:
@@ -155,15 +110,15 @@ class AnswerOptions:
 
     def __post_init__(self) -> None:
         for name in ("top_k", "n_best"):
-            _whole(name, getattr(self, name), 1)
+            whole(name, getattr(self, name), 1)
         for name in ("max_answer_length", "max_length", "overlap", "max_windows", "max_question_length"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 0 if name == "overlap" else 1)
+                whole(name, getattr(self, name), 0 if name == "overlap" else 1)
         if self.max_length is not None and self.overlap is not None:
             _check_window(self.max_length, self.overlap)
-        _one_of("decoding", self.decoding, get_args(Decoding))
+        one_of("decoding", self.decoding, get_args(Decoding))
         for name in ("align_to_words", "handle_impossible_answer", "truncate_question"):
-            _flag(name, getattr(self, name))
+            flag(name, getattr(self, name))
         threshold = self.no_answer_threshold
         if threshold is not None and not is_number(threshold):
             raise InputError(
@@ -287,16 +242,16 @@ class LoadOptions:
                 raise InputError(
                     f"provider_options must map strings to strings, not {shown(item[0])} to {shown(item[1])}."
                 )
-        _one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
+        one_of("optimize_for", self.optimize_for, get_args(OptimizeFor))
         if self.threads is not None:
-            _whole("threads", self.threads, 1, _MOST_THREADS)
+            whole("threads", self.threads, 1, _MOST_THREADS)
         if self.spinning is not None:
-            _flag("spinning", self.spinning)
-        _whole("token_budget", self.token_budget, 1)
+            flag("spinning", self.spinning)
+        whole("token_budget", self.token_budget, 1)
         if self.gpu_memory_limit is not None:
-            _whole("gpu_memory_limit", self.gpu_memory_limit, 1)
-        _flag("profile", self.profile)
-        _flag("kernels", self.kernels)
+            whole("gpu_memory_limit", self.gpu_memory_limit, 1)
+        flag("profile", self.profile)
+        flag("kernels", self.kernels)
 
     def override(self, changes: Mapping[str, Any]) -> LoadOptions:
         """Return these options with ``changes`` made.

@@ -28,7 +28,8 @@ from fastspan.export.options import VARIANTS, ExportOptions
 from fastspan.export.progress import Progress
 from fastspan.export.publishing.bundle_writer import write_bundle
 from fastspan.export.publishing.model_card import model_card
-from fastspan.export.verification.checks import measure, misses, not_run_here, parity_of
+from fastspan.export.verification.checks import measure, not_run_here
+from fastspan.export.verification.graph_check import misses, parity_of
 from fastspan.export.verification.pytorch_reference import has_pytorch
 from fastspan.export.verification.tokenizer_reference import difference_from_transformers
 from fastspan.export.verification.try_out import try_out
@@ -124,7 +125,9 @@ def export(
     read = _read(source, options)
     checkpoint = read.checkpoint
     calibration = read_calibration(checkpoint.files)
-    difference = difference_from_transformers(checkpoint.files, read.tokenizer.json)
+    difference = (
+        difference_from_transformers(checkpoint.files, read.tokenizer.json) if options.pytorch else None
+    )
     with write_bundle(target) as draft:
         _copy_texts(read, draft.folder)
         (draft.folder / "onnx").mkdir()
@@ -250,7 +253,7 @@ def _verify(
     Raises:
         ParityError: A variant misses its gate and no loss is allowed.
     """
-    reference = checkpoint.folder if has_pytorch() else None
+    reference = checkpoint.folder if options.pytorch and has_pytorch() else None
     checks = measure(
         folder,
         manifest,
@@ -258,6 +261,7 @@ def _verify(
         threads=options.threads,
         progress=progress,
         appeal=not options.allow_parity_loss,
+        effort=options.effort,
     )
     verified = {
         name: replace(variant, parity=parity_of([check for check in checks if check.variant == name]))

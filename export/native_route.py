@@ -48,7 +48,7 @@ def lower_natively(
         made = [_fp32(model, weights)]
     if "fp16" in options.variants:
         stage("lowering to fp16")
-        made.append(_fp16(model, folder))
+        made.append(fp16_variant(model, folder))
     if "int8" in options.variants:
         stage("lowering to int8")
         made.append(_int8(model, texts, folder, options, stage))
@@ -73,7 +73,7 @@ def _fp32(model: EncoderModel, weights: WeightFile) -> Variant:
     )
 
 
-def _fp16(model: EncoderModel, folder: Path) -> Variant:
+def fp16_variant(model: EncoderModel, folder: Path) -> Variant:
     with WeightFile(folder / "model_fp16.onnx_data") as weights:
         graphs = (
             _write(

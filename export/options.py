@@ -9,6 +9,7 @@ from typing import get_args
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import InputError
 from fastspan.export.int8.recipe import Int8Recipe
+from fastspan.export.verification.checks import Effort
 from fastspan.machine.cpu import usable_cores
 
 __all__ = ["VARIANTS", "ExportOptions"]
@@ -26,6 +27,9 @@ class ExportOptions:
         allow_parity_loss: Publish variants that miss their gate; the manifest records it.
         int8: How int8 is made.
         threads: Threads to compute with; None: the cores this process may use.
+        pytorch: Compare logits with PyTorch and token ids with transformers, where both are installed. False:
+            the fp32 graph is the reference.
+        effort: On how many questions the graphs are compared; None: ``verification.checks.THOROUGH``.
     """
 
     variants: Sequence[VariantName] = VARIANTS
@@ -33,6 +37,8 @@ class ExportOptions:
     allow_parity_loss: bool = False
     int8: Int8Recipe = field(default_factory=Int8Recipe)
     threads: int | None = None
+    pytorch: bool = True
+    effort: Effort | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.

@@ -24,7 +24,7 @@ from rich.text import Text
 __all__ = ["LineProgress", "Progress", "TerminalProgress", "progress_on"]
 
 # Steps shorter than this leave no line behind on a terminal.
-_WORTH_A_LINE_S = 1.0
+WORTH_A_LINE_S = 1.0
 
 
 class Progress(Protocol):
@@ -65,7 +65,7 @@ class LineProgress:
         began = time.monotonic()
         yield lambda: None
         seconds = time.monotonic() - began
-        if seconds >= _WORTH_A_LINE_S:
+        if seconds >= WORTH_A_LINE_S:
             self._line(f"{text}: done in {seconds:.1f} s")
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class TerminalProgress:
         self._display.remove_task(self._current)
         self._current = None
         seconds = time.monotonic() - self._began
-        if seconds >= _WORTH_A_LINE_S:
+        if seconds >= WORTH_A_LINE_S:
             self._console.print(f"  {self._text}  [dim]{seconds:.1f} s[/dim]")
 
 

@@ -20,7 +20,7 @@ from fastspan.machine.cpu import cpu_features
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
-from support.forced_cpu import CPUS, asked, asker, force_cpu, stop_forcing
+from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_forcing
 from support.golden import Golden
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
@@ -47,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "products, with one, or the true one; which tests asked is kept for --asked-cpu",
     )
     group.addoption(
+        "--cores", type=int, help="how many usable cores FastSpan finds, here and in child processes"
+    )
+    group.addoption(
         "--asked-cpu",
         action="store_true",
         help="run only the tests that asked which CPU this is when --cpu-features was last given",
@@ -69,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.close(handle)
         config.stash[_log] = Path(name)
         force_cpu(config.option.cpu_features, config.stash[_log])
+    if config.option.cores is not None:
+        force_cores(config.option.cores)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -78,8 +83,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    stop_forcing()
     if log := config.stash.get(_log, None):
-        stop_forcing()
         log.unlink(missing_ok=True)
 
 
@@ -185,23 +190,32 @@ class SilentProgress:
         yield lambda: None
 
 
-def _export_untrained(checkpoint: Path, out: Path, *variants: str) -> Path:
+def _export_untrained(checkpoint: Path, out: Path, *variants: str, questions: int = 3) -> Path:
     """Export random weights: they promise no parity in int8, so little is spent on measuring it."""
     exporter = pytest.importorskip("fastspan.export.exporter")
     options = pytest.importorskip("fastspan.export.options")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastspan.export.verification.checks._WORK", 0)
-        patch.setattr(exporter, "has_pytorch", lambda: False)
-        patch.setattr(exporter, "difference_from_transformers", lambda files, tokenizer: None)
-        exporter.export(
-            checkpoint,
-            out,
-            options.ExportOptions(
-                variants=variants, allow_parity_loss=True, int8=options.Int8Recipe(windows=4)
-            ),
-            progress=SilentProgress(),
-        )
+    checks = pytest.importorskip("fastspan.export.verification.checks")
+    exporter.export(
+        checkpoint,
+        out,
+        options.ExportOptions(
+            variants=variants,
+            allow_parity_loss=True,
+            int8=options.Int8Recipe(windows=4),
+            pytorch=False,
+            effort=checks.Effort(work=0, fewest=questions),
+        ),
+        progress=SilentProgress(),
+    )
     return out
+
+
+@pytest.fixture
+def little_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands, which choose no effort, compare graphs on few questions."""
+    checks = pytest.importorskip("fastspan.export.verification.checks")
+    few = checks.Effort(work=0, fewest=3, in_doubt=4, of_appeal=4)
+    monkeypatch.setattr("fastspan.export.verification.checks.THOROUGH", few)
 
 
 @pytest.fixture(scope="session")
@@ -226,10 +240,7 @@ def tiny_half_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFac
 def deep_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of many narrow layers: slow as a whole, while none of its operators takes long."""
     checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("deep") / "deep-qa", layers=64)
-    with pytest.MonkeyPatch.context() as patch:
-        exporter = pytest.importorskip("fastspan.export.exporter")
-        patch.setattr(exporter, "_verify", lambda checkpoint, folder, manifest, *rest: manifest)
-        return _export_untrained(checkpoint, tmp_path_factory.mktemp("bundles") / "deep-qa", "fp32")
+    return _export_untrained(checkpoint, tmp_path_factory.mktemp("bundles") / "deep-qa", "fp32", questions=1)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.forced_cpu import CPUS, asked, asker, sitecustomize
+from fastspan import LoadOptions
+from fastspan.bundle.machine_profile import this_machine
+from fastspan.loading import default_settings
+from support.forced_cpu import CPUS, asked, asker, forced_cores, sitecustomize
 from support.paths import ROOT
+from support.tiny_manifest import tiny_graph
 
+GRAPH = tiny_graph()
 ASK = """
 import sys
 assert "fastspan" not in sys.modules
@@ -42,6 +47,24 @@ def test_child_processes_find_the_cpu_that_they_are_told_of(name, tmp_path, monk
     known = child.stdout.strip() in ("avx512_vnni", "asimddp")
     assert known == (name == "vnni")
     assert set((tmp_path / "log").read_text().splitlines()) == {"fixture f"}
+
+
+def test_child_processes_find_as_many_cores_as_they_are_told_of(monkeypatch):
+    folder = str(Path(sitecustomize.__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
+    code = "from fastspan.loading import usable_cores; print(usable_cores())"
+    with forced_cores(61):
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout == "61\n"
+
+
+def test_cores_are_forced_wherever_they_are_asked_for():
+    with forced_cores(3):
+        assert LoadOptions().threads is None
+        assert default_settings(LoadOptions(optimize_for="throughput"), "fp32", GRAPH).workers == 3
+        with forced_cores(5):
+            assert this_machine("1.0").cores == 5
+        assert this_machine("1.0").cores == 3
 
 
 def test_who_asked(tmp_path):

@@ -1,4 +1,4 @@
-"""An evaluation as a table for people."""
+"""An evaluation in words and rows for people; the command lays the rows out."""
 
 from __future__ import annotations
 
@@ -7,25 +7,36 @@ from fastspan.benchmarks.intervals import Interval
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.results import Info
 
-__all__ = ["evaluation_text", "with_interval"]
+__all__ = ["SCORES", "closing", "opening", "rows", "with_interval"]
+
+SCORES = ("", "questions", "exact match", "F1")
+"""The header over ``rows``."""
 
 
-def evaluation_text(data: EvaluationSet, info: Info, evaluation: Evaluation) -> str:
-    """Write what was evaluated, on what, and the scores."""
+def opening(data: EvaluationSet, info: Info, evaluation: Evaluation) -> str:
+    """Say what was evaluated, and on what."""
+    return (
+        f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
+        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
+        f"({info.reason})\n"
+        f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}"
+    )
+
+
+def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the scores of all questions, and of those with and without an answer."""
     groups = (
         ("all", evaluation.overall),
         ("with an answer", evaluation.answerable),
         ("without an answer", evaluation.unanswerable),
     )
-    rows = "\n".join(_row(name, scores) for name, scores in groups if scores is not None)
+    return [_row(name, scores) for name, scores in groups if scores is not None]
+
+
+def closing(evaluation: Evaluation) -> str:
+    """Say which thresholds would have been best, and how long it took."""
     best = evaluation.best
     return (
-        f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
-        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
-        f"({info.reason})\n"
-        f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}\n\n"
-        f"{'':<18} {'questions':>9}  {'exact match':<22}  F1\n"
-        f"{rows}\n\n"
         f"best exact match {best.exact:.2f} at threshold {best.exact_threshold:.4g}, "
         f"best F1 {best.f1:.2f} at {best.f1_threshold:.4g}\n"
         "(searched on these very questions, so optimistic; `fastspan calibrate` fits on one half)\n"
@@ -50,6 +61,5 @@ def with_interval(interval: Interval, *, digits: int = 2, sign: bool = False) ->
     return f"{estimate} [{low}, {high}]"
 
 
-def _row(name: str, scores: GroupScores) -> str:
-    exact, f1 = with_interval(scores.exact), with_interval(scores.f1)
-    return f"{name:<18} {scores.total:>9,}  {exact:<22}  {f1}"
+def _row(name: str, scores: GroupScores) -> tuple[str, ...]:
+    return name, f"{scores.total:,}", with_interval(scores.exact), with_interval(scores.f1)

@@ -1,41 +1,51 @@
-"""A calibration as a table for people."""
+"""A calibration in words and rows for people; the command lays the rows out."""
 
 from __future__ import annotations
 
 from fastspan.benchmarks.accuracy.evaluation import GroupScores
 from fastspan.benchmarks.calibration.calibrate import Calibrated, Held
 
-__all__ = ["calibration_text"]
+__all__ = ["BEFORE_AND_AFTER", "left_out", "opening", "rows"]
+
+BEFORE_AND_AFTER = ("", "before", "after")
+"""The header over ``rows``."""
 
 
-def calibration_text(calibrated: Calibrated) -> str:
-    """Write what was fitted on what, and the held-out half before and after."""
-    fitted_on, threshold = calibrated.fitted_on, calibrated.threshold
+def opening(calibrated: Calibrated) -> str:
+    """Say what was fitted on what."""
+    fitted_on = calibrated.fitted_on
     aim = (
         "the best F1"
         if calibrated.target_precision is None
         else f"a precision of {calibrated.target_precision:g}"
     )
-    columns = zip(_column(calibrated.before), _column(calibrated.after), strict=True)
-    rows = "\n".join(f"{label:<34} {old:>12} {new:>12}" for (label, old), (_, new) in columns)
     return (
         f"{fitted_on.name}: fitted on {fitted_on.questions:,} questions for {aim}, "
-        f"reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})\n\n"
-        f"{'':<34} {'before':>12} {'after':>12}\n"
-        f"{'no-answer threshold':<34} {calibrated.before.evaluation.threshold:>12.4f} {threshold:>12.4f}\n"
-        f"{rows}{_left_out(calibrated)}"
+        f"reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})"
     )
 
 
-def _left_out(calibrated: Calibrated) -> str:
-    """What is not stored of a calibration, and why."""
+def rows(calibrated: Calibrated) -> list[tuple[str, str, str]]:
+    """Return the held-out half before and after."""
+    before, after = calibrated.before, calibrated.after
+    threshold = (
+        "no-answer threshold",
+        f"{before.evaluation.threshold:.4f}",
+        f"{calibrated.threshold:.4f}",
+    )
+    columns = zip(_column(before), _column(after), strict=True)
+    return [threshold, *((label, old, new) for (label, old), (_, new) in columns)]
+
+
+def left_out(calibrated: Calibrated) -> str:
+    """Say what is not stored of a calibration, and why; empty where all of it is."""
     kept = {"threshold": calibrated.keep_threshold, "confidence": calibrated.keep_confidence}
     missing = [name for name, keep in kept.items() if not keep]
     if not missing:
         return ""
     both = len(missing) > 1
     return (
-        f"\n\nThe fitted {' and '.join(missing)} {'are' if both else 'is'} not stored: with "
+        f"The fitted {' and '.join(missing)} {'are' if both else 'is'} not stored: with "
         f"{'them' if both else 'it'}, the questions that were not fitted on come out worse than before."
     )
 

@@ -6,19 +6,23 @@ only when its data does. matplotlib is imported when a plot is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 from fastspan.errors import MissingDependency
 
-__all__ = ["COLOURS", "FAINT", "INK", "make_figure", "plot_style", "write_figure"]
+__all__ = ["COLOURS", "FAINT", "INK", "Write", "make_figure", "plot_style", "write_figure"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette, told apart with any colour vision; the first two also in grey."""
 
 INK, FAINT = "#333333", "#9A9A9A"
 """Of text and axes, and of what stays in the background."""
+
+Write = Callable[[Any, Path], None]
+"""Writes a matplotlib figure to an SVG file, as ``write_figure`` does."""
 
 _STYLE = {
     "axes.edgecolor": INK,

@@ -156,8 +156,8 @@ class PeerProcess:
             return 0
 
     def close(self) -> None:
-        """End it, by force where it does not end by itself."""
-        if self._process.poll() is None:
+        """End it, by force where it does not end by itself, or did not answer before."""
+        if self.usable and self._process.poll() is None:
             self._signal(signal.SIGCONT)
             with contextlib.suppress(OSError):
                 self._pipe.send_bytes(b'{"do": "end"}')

@@ -132,6 +132,9 @@ def _draws(count: int, seed: int) -> NDArray[np.intp]:
 def _medians(rounds: Rounds, numbers: Sequence[int], drawn: NDArray[np.intp]) -> NDArray[np.float64]:
     """The median of every resample. *Shape:* ``(resamples,)``."""
     samples = [np.asarray(rounds[number], np.float64) for number in numbers]
+    if len({len(taken) for taken in samples}) == 1:
+        # The same, for all resamples at once.
+        return np.median(np.stack(samples)[drawn].reshape(len(drawn), -1), axis=1)
     return np.array([np.median(np.concatenate([samples[i] for i in row])) for row in drawn.tolist()])
 
 

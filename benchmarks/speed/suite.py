@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
 from fastspan.benchmarks.paths import ROOT
-from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_peers
+from fastspan.benchmarks.peers.catalogue import PeerSpec
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
-from fastspan.benchmarks.questions.squad_files import Question
-from fastspan.benchmarks.questions.workloads import Workload, make_workloads, spread, throughput_workload
+from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.reporting.files import make_folder, write_text
-from fastspan.benchmarks.speed.answers import Device, answers_file
+from fastspan.benchmarks.speed.answers import answers_file
 from fastspan.benchmarks.speed.engine_parts import measure_parts
 from fastspan.benchmarks.speed.environment import (
     capture,
@@ -27,87 +23,21 @@ from fastspan.benchmarks.speed.environment import (
     default_variants,
     describe_cpu,
     gpu_name,
-    results_folder,
 )
-from fastspan.benchmarks.speed.interleaving import Schedule, Turn
-from fastspan.benchmarks.speed.measurement import Measurement, Plan
-from fastspan.benchmarks.speed.models import BUNDLED, RANDOM, SpeedModel, bundled_model, random_model
-from fastspan.benchmarks.speed.record import (
-    DefaultVariant,
-    MeasuredWorkload,
-    Part,
-    SpeedRecord,
-    sample_line,
-    samples_file,
-)
-from fastspan.bundle.folder import Bundle
-from fastspan.bundle.variants import VariantName
-from fastspan.errors import FastSpanError, InputError, ProviderError
-from fastspan.machine.cpu import cpu_features, usable_cores
+from fastspan.benchmarks.speed.interleaving import Turn
+from fastspan.benchmarks.speed.measurement import Measurement
+from fastspan.benchmarks.speed.models import SpeedModel
+from fastspan.benchmarks.speed.record import DefaultVariant, MeasuredWorkload, Part, SpeedRecord
+from fastspan.benchmarks.speed.samples import sample_line, samples_file
+from fastspan.benchmarks.speed.subjects import Subjects, asked_peers, named_peers, named_workloads
+from fastspan.benchmarks.speed.suite_options import SuiteOptions
+from fastspan.errors import FastSpanError, ProviderError
 from fastspan.runtime.providers import available_providers
-from fastspan.text.encoder import Encoder
 
-__all__ = ["SuiteOptions", "SuiteRun"]
+__all__ = ["SuiteRun"]
 
 # A part of SQuAD 2.0's dev set, where it lies beside the project.
 _SQUAD_PART = ROOT.parent / "shared" / "data" / "squad2-dev-part.json"
-
-_QUICK = Schedule(least=3, most=7, seconds=10, per_turn=2, unrecorded=1, long=0.3)
-_FULL = Schedule(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
-# What a peer may take for one request. The quick run's ten minutes are not to be spent on one that hangs.
-_QUICK_TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 600.0
-# Questions of the throughput workload, quick and full. The large model takes about eight times as long.
-_QUESTIONS = {BUNDLED: (16, 400), RANDOM: (4, 32)}
-# Questions whose answers are compared and scored, off the clock, quick and full. Quick, as many as the
-# project's own set has: that takes all peers about two minutes on two cores without an 8-bit dot product.
-_SCORED = (367, 1000)
-# Workloads of quick mode: the others alone would take half of its ten minutes.
-_QUICK_WORKLOADS = ("single-32", "single-128", "single-384", "throughput")
-_PEAKS_TIMEOUT_S = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteOptions:
-    """What is measured.
-
-    Attributes:
-        quick: In under ten minutes: fewer peers, fewer repeats.
-        device: ``"cpu"`` or ``"gpu"``.
-        data: Questions to ask; None: a part of SQuAD 2.0 where it is at hand, else the project's own.
-        threads: Threads of every peer; None: the usable cores.
-        peers: Only FastSpan and peers whose name holds this.
-        models: Only models whose name holds this.
-        workloads: Only workloads whose name holds this.
-        rounds: Rounds of every workload, at most; None: what quick or full runs take.
-        parts: Whether to measure the engine's parts on their own as well.
-    """
-
-    quick: bool = False
-    device: Device = "cpu"
-    data: Path | None = None
-    threads: int | None = None
-    peers: str = ""
-    models: str = ""
-    workloads: str = ""
-    rounds: int | None = None
-    parts: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("threads", "rounds"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}.")
-
-    def plan(self) -> Plan:
-        """Return how much that is."""
-        schedule = _QUICK if self.quick else _FULL
-        if self.rounds is not None:
-            schedule = replace(schedule, most=self.rounds, least=min(schedule.least, self.rounds))
-        return Plan(
-            schedule=schedule,
-            threads=self.threads or usable_cores(),
-            timeout=_QUICK_TIMEOUT_S if self.quick else _FULL_TIMEOUT_S,
-        )
 
 
 class SuiteRun:
@@ -119,14 +49,16 @@ class SuiteRun:
     Args:
         options: What to measure.
         root: Where results are kept, of each kind of hardware in a folder of its own.
+        subjects: What there is to measure; None: all of it.
 
     Attributes:
         folder: The folder of this hardware.
     """
 
-    def __init__(self, options: SuiteOptions, root: Path) -> None:
+    def __init__(self, options: SuiteOptions, root: Path, subjects: Subjects | None = None) -> None:
         self._options = options
-        self.folder = results_folder(root, options.device)
+        self._subjects = subjects or Subjects()
+        self.folder = self._subjects.folder(root, options)
         self._began = time.monotonic()
         self._plan = options.plan()
         self._environment: dict[str, str] = {}
@@ -152,8 +84,9 @@ class SuiteRun:
                 "machine with one; `fastspan doctor` shows what is missing."
             )
         data = open_data(self._options.data or (_SQUAD_PART if _SQUAD_PART.is_file() else None))
-        specs = self._specs()
-        self._models = self._prepared_models()
+        specs = named_peers(self._subjects.peers(self._options), self._options.peers)
+        self._say("preparing the models")
+        self._models = self._subjects.models(self._options)
         self._defaults = default_variants(self._models, self._options.device)
         self._environment = {
             **capture(self._models, default_command()),
@@ -197,37 +130,11 @@ class SuiteRun:
             parts=parts,
         ).write(self.folder)
 
-    def _prepared_models(self) -> list[SpeedModel]:
-        self._say("preparing the models")
-        wanted = self._options.models
-        variants: tuple[VariantName, ...] = (
-            ("fp32", "fp16") if self._options.device == "gpu" else ("fp32", "int8")
-        )
-        chosen = []
-        if wanted in BUNDLED:
-            chosen.append(bundled_model())
-        if wanted in RANDOM:
-            chosen.append(random_model(variants))
-        if not chosen:
-            raise InputError(f"--models {wanted!r} leaves neither {BUNDLED} nor {RANDOM}.")
-        return chosen
-
-    def _specs(self) -> list[PeerSpec]:
-        providers = tuple(available_providers())
-        if self._options.device == "gpu":
-            specs = gpu_peers(providers)
-        else:
-            specs = cpu_peers(cpu_features(), providers, quick=self._options.quick)
-        wanted = self._options.peers.lower()
-        if not any(wanted in spec.name.lower() for spec in specs):
-            names = ", ".join(spec.name for spec in specs)
-            raise InputError(f"--peers {self._options.peers!r} is in no peer's name; the peers are {names}.")
-        return [spec for spec in specs if spec.system == OURS or wanted in spec.name.lower()]
-
     def _measure_model(
         self, model: SpeedModel, specs: list[PeerSpec], data: EvaluationSet, samples: TextIO
     ) -> None:
-        workloads, scored, asked = self._workloads_of(model, data)
+        asked = self._subjects.asked(model, data, self._options)
+        workloads = named_workloads(asked.timed, self._options.workloads)
 
         def write(workload: str, turn: Turn) -> None:
             """Keep a turn at once, whatever becomes of the next."""
@@ -239,51 +146,27 @@ class SuiteRun:
             self._measurements.append(measurement)
             try:
                 with closing(measurement):
-                    measurement.start(_asked(specs, workloads))
+                    measurement.start(asked_peers(specs, workloads))
                     for workload in workloads:
                         self._workloads.append(_described(model, workload))
                         self._keep()
                         measurement.run(workload)
                         if model.trained and workload.name == "throughput":
-                            self._say(f"{model.name}: scoring {scored.title}")
-                            measurement.score(scored, asked)
+                            self._say(f"{model.name}: scoring {asked.scored.title}")
+                            measurement.score(asked.scored, asked.questions)
             finally:
                 # With the memory that closing noted.
                 self._keep()
-
-    def _workloads_of(
-        self, model: SpeedModel, data: EvaluationSet
-    ) -> tuple[list[Workload], Workload, list[Question]]:
-        """All workloads to measure a model with, the one to score it with, and the latter's questions."""
-        encoder = Encoder.of_bundle(Bundle.open(model.bundle))
-        timed, asked = (
-            spread(data.questions, quick if self._options.quick else full)
-            for quick, full in (_QUESTIONS[model.name], _SCORED)
-        )
-        made = make_workloads(encoder, data.questions, throughput=timed)
-        if self._options.quick:
-            made = [workload for workload in made if workload.name in _QUICK_WORKLOADS]
-        chosen = [workload for workload in made if self._options.workloads in workload.name]
-        if not chosen:
-            names = ", ".join(workload.name for workload in made)
-            raise InputError(f"--workloads {self._options.workloads!r} leaves none of {names}.")
-        return chosen, throughput_workload(encoder, asked), asked
 
     def _measure_peaks(self) -> None:
         """Measure the machine's matrix products, and keep the best of every time."""
         self._say("measuring this machine's matrix products")
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "fastspan.benchmarks.speed.matrix_peaks", str(self._plan.threads)],
-                capture_output=True,
-                text=True,
-                timeout=_PEAKS_TIMEOUT_S,
-                check=True,
-            )
+            peaks = self._subjects.peaks(self._plan.threads)
         except subprocess.SubprocessError as error:
             self._failures.append(f"Matrix products could not be measured: {error}")
             return
-        for kind, found in json.loads(done.stdout).items():
+        for kind, found in peaks.items():
             self._peaks[kind] = max(found, self._peaks.get(kind, 0.0))
 
     def _measure_parts(self) -> tuple[Part, ...]:
@@ -298,16 +181,6 @@ class SuiteRun:
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:5.0f} s] {text}", file=sys.stderr, flush=True)
-
-
-def _asked(specs: Sequence[PeerSpec], workloads: Sequence[Workload]) -> list[PeerSpec]:
-    """The peers, those that no workload asks left out."""
-    groups = {workload.group for workload in workloads}
-    unasked = "no workload of this run is for it"
-    return [
-        spec if spec.absent or groups.intersection(spec.groups) else replace(spec, absent=unasked)
-        for spec in specs
-    ]
 
 
 def _described(model: SpeedModel, workload: Workload) -> MeasuredWorkload:

@@ -59,7 +59,9 @@ def headline(section: Section) -> Iterator[Block]:
                 )
             )
         file = section.plot("headline")
-        ranked_bars(bars, section.folder / file, x="median latency, ms (shorter is better)")
+        ranked_bars(
+            bars, section.folder / file, x="median latency, ms (shorter is better)", write=section.write_plot
+        )
         compared = any((model, row.peer.system, row.peer.variant) in section.shares for row in section.rows)
         yield Figure(
             file,

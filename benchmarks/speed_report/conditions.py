@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fastspan.benchmarks.reporting.document import Block, Code, Heading, Paragraph, Table, plain
 from fastspan.benchmarks.speed.interleaving import Turn
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.section import Section
 
 __all__ = ["absent", "again", "conditions", "opening"]

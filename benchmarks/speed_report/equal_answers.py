@@ -11,7 +11,8 @@ from fastspan.benchmarks.intervals import share_interval
 from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.reporting.document import NONE
 from fastspan.benchmarks.reporting.html import BELOW
-from fastspan.benchmarks.speed.record import Measured, MeasuredPeer
+from fastspan.benchmarks.speed.record import MeasuredPeer
+from fastspan.benchmarks.speed.samples import Measured
 
 __all__ = ["FEWEST_EQUAL", "EqualAnswers", "Shares", "equal_answers", "share_cell"]
 

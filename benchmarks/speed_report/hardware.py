@@ -102,7 +102,9 @@ def _headline(sections: Sequence[Section], root: Path) -> Iterator[Block]:
     if len(bars) > 1:
         make_folder(root / PLOTS)
         file = f"{PLOTS}/hardware.svg"
-        ranked_bars(bars, root / file, x="median latency, ms (shorter is better)")
+        ranked_bars(
+            bars, root / file, x="median latency, ms (shorter is better)", write=sections[0].write_plot
+        )
         yield Figure(file, f"{model}: one question of 128 tokens, in what FastSpan runs there by default.")
 
 

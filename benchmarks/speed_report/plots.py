@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.benchmarks.peers.catalogue import OURS
-from fastspan.benchmarks.reporting.plot_style import COLOURS, FAINT, make_figure, plot_style, write_figure
+from fastspan.benchmarks.reporting.plot_style import (
+    COLOURS,
+    FAINT,
+    Write,
+    make_figure,
+    plot_style,
+    write_figure,
+)
 
 __all__ = ["Bar", "Point", "ranked_bars", "scatter", "stacked_bars"]
 
@@ -68,13 +75,14 @@ class Point:
     y_ends: tuple[float, float] | None = None
 
 
-def ranked_bars(bars: Sequence[Bar], path: Path, *, x: str) -> None:
+def ranked_bars(bars: Sequence[Bar], path: Path, *, x: str, write: Write = write_figure) -> None:
     """Draw horizontal bars, the shortest on top, each with its interval, its value and its note.
 
     Args:
         bars: At least one.
         path: The SVG file.
         x: What lies across.
+        write: Writes the figure.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -111,7 +119,7 @@ def ranked_bars(bars: Sequence[Bar], path: Path, *, x: str) -> None:
         axes.invert_yaxis()
         # Room for what is written behind the longest bar.
         axes.set(xlim=(0, 1.75 * max(max(bar.value, bar.high) for bar in ranked)), xlabel=x)
-        write_figure(figure, path)
+        write(figure, path)
 
 
 def scatter(
@@ -123,6 +131,7 @@ def scatter(
     log_x: bool = True,
     log_y: bool = False,
     line: float | None = None,
+    write: Write = write_figure,
 ) -> None:
     """Draw systems as labelled points, FastSpan's filled.
 
@@ -134,6 +143,7 @@ def scatter(
         log_x: Whether to draw x on a logarithmic scale.
         log_y: The same for y.
         line: Where across to draw a dashed line upward; None for nowhere.
+        write: Writes the figure.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -172,7 +182,7 @@ def scatter(
         figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
         figure.canvas.draw()
         _label(axes, points)
-        write_figure(figure, path)
+        write(figure, path)
 
 
 def stacked_bars(

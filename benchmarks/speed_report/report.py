@@ -13,8 +13,9 @@ from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.reporting.document import Block, Heading, markdown
 from fastspan.benchmarks.reporting.files import make_folder, write_text
 from fastspan.benchmarks.reporting.html import to_html
+from fastspan.benchmarks.reporting.plot_style import Write, write_figure
 from fastspan.benchmarks.speed.answers import Device
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.comparison import headline, ratios
 from fastspan.benchmarks.speed_report.conditions import absent, again, conditions, opening
 from fastspan.benchmarks.speed_report.gpu import utilization
@@ -60,12 +61,15 @@ def write_speed_reports(root: Path, *, price_per_hour: float) -> list[Path]:
     return [*write_comparison(root), *reports]
 
 
-def write_hardware_report(folder: Path, *, price_per_hour: float) -> list[Path]:
+def write_hardware_report(
+    folder: Path, *, price_per_hour: float, write_plot: Write = write_figure
+) -> list[Path]:
     """Write the report on what lies in the folder of one kind of hardware.
 
     Args:
         folder: Where the records and samples lie, and where the report is put.
         price_per_hour: Price of the machine, in any currency.
+        write_plot: Writes a plot.
 
     Returns:
         The files.
@@ -82,7 +86,7 @@ def write_hardware_report(folder: Path, *, price_per_hour: float) -> list[Path]:
     for measured in found:
         if measured.record.device == "gpu":
             blocks.append(Heading(2, "GPU"))
-        blocks += _blocks(Section.of(measured, folder, price_per_hour))
+        blocks += _blocks(Section.of(measured, folder, price_per_hour, write_plot))
     return _write(folder, [*blocks, *again(found[0])])
 
 

@@ -43,7 +43,7 @@ def stages(section: Section) -> Iterator[Block]:
             continue
         yield Heading(3, section.title(f"Stages of {model}, ms"))
         spent = {
-            f"{row.peer.variant}, {row.workload.name}": _whole_stages(row.peer.stages[row.workload.name])
+            f"{row.peer.variant}, {row.workload.name}": whole_stages(row.peer.stages[row.workload.name])
             for row in rows
         }
         yield Table(
@@ -62,7 +62,7 @@ def stages(section: Section) -> Iterator[Block]:
         yield Figure(file, f"{model}: time by stage, one run at a time.")
 
 
-def _whole_stages(spent: Mapping[str, float]) -> dict[str, float]:
+def whole_stages(spent: Mapping[str, float]) -> dict[str, float]:
     """Return the seconds of each stage; older records tell the making of answers apart from decoding."""
     decode = spent["decode"] + spent.get("objects", 0.0)
     return {stage: {**spent, "decode": decode}[stage] for stage in STAGES}

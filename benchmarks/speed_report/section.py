@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastspan.benchmarks.speed.record import Measured, SpeedRecord
+from fastspan.benchmarks.reporting.plot_style import Write, write_figure
+from fastspan.benchmarks.speed.record import SpeedRecord
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.accuracy import Difference, ParityFigures, differences, parity_figures
 from fastspan.benchmarks.speed_report.equal_answers import Shares, equal_answers
 from fastspan.benchmarks.speed_report.tables import Row, rows_of
@@ -29,6 +31,7 @@ class Section:
         shares: The systems' equal answers, where they were compared.
         accuracy: (model, system, variant) → how far its accuracy is from PyTorch's, where that is known.
         parity: What parity reports say of FastSpan's variants.
+        write_plot: Writes a plot.
     """
 
     measured: Measured
@@ -38,9 +41,12 @@ class Section:
     shares: Shares
     accuracy: Mapping[tuple[str, str, str], Difference]
     parity: tuple[ParityFigures, ...]
+    write_plot: Write
 
     @classmethod
-    def of(cls, measured: Measured, folder: Path, price_per_hour: float) -> Section:
+    def of(
+        cls, measured: Measured, folder: Path, price_per_hour: float, write_plot: Write = write_figure
+    ) -> Section:
         """Compute what the section's parts share.
 
         Raises:
@@ -54,6 +60,7 @@ class Section:
             shares=equal_answers(measured),
             accuracy=differences(measured.record.peers),
             parity=tuple(parity_figures(measured.record, (folder, folder.parent))),
+            write_plot=write_plot,
         )
 
     @property

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fastspan.benchmarks.peers.catalogue import OURS
 from fastspan.benchmarks.reporting.document import NONE, Table, without_empty_columns
-from fastspan.benchmarks.speed.record import Measured, MeasuredPeer, MeasuredWorkload
+from fastspan.benchmarks.speed.record import MeasuredPeer, MeasuredWorkload
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed.spread import Latency, Spread, ratio_spread, summarize
 from fastspan.benchmarks.speed_report.equal_answers import Shares, share_cell
 

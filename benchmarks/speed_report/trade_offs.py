@@ -60,6 +60,7 @@ def _equal_answers(section: Section, model: str) -> Figure | None:
         log_x=False,
         log_y=True,
         line=100 * FEWEST_EQUAL,
+        write=section.write_plot,
     )
     return Figure(
         file,
@@ -90,7 +91,7 @@ def _f1(section: Section, model: str) -> Figure | None:
     if not points:
         return None
     file = section.plot(f"accuracy-latency-{model}")
-    scatter(points, section.folder / file, x=_LATENCY, y="F1")
+    scatter(points, section.folder / file, x=_LATENCY, y="F1", write=section.write_plot)
     asked = " or ".join(f"{count:,}" for count in sorted(counts))
     return Figure(
         file,
@@ -114,5 +115,12 @@ def _throughput(section: Section, model: str) -> Figure | None:
     if not points:
         return None
     file = section.plot(f"latency-throughput-{model}")
-    scatter(points, section.folder / file, x=_LATENCY, y="questions/s, many at once", log_y=True)
+    scatter(
+        points,
+        section.folder / file,
+        x=_LATENCY,
+        y="questions/s, many at once",
+        log_y=True,
+        write=section.write_plot,
+    )
     return Figure(file, f"{model}: latency against throughput. Better is further up and to the left.")

@@ -47,7 +47,7 @@ def compared(choices: Sequence[UndoneChoice], *, threads: int, rounds: int, fold
         rounds: Rounds of every length.
         folder: Where weights may be written.
     """
-    sessions = [_session(choice, threads, folder / str(place)) for place, choice in enumerate(choices)]
+    sessions = [session_of(choice, threads, folder / str(place)) for place, choice in enumerate(choices)]
     rows: list[list[str]] = [[choice.name] for choice in choices]
     for length in _LENGTHS:
         taken: list[dict[int, list[float]]] = [{} for _ in choices]
@@ -64,7 +64,7 @@ def compared(choices: Sequence[UndoneChoice], *, threads: int, rounds: int, fold
     return Table(("graph", *(f"{length} tokens" for length in _LENGTHS)), rows)
 
 
-def _session(choice: UndoneChoice, threads: int, folder: Path) -> Any:
+def session_of(choice: UndoneChoice, threads: int, folder: Path) -> Any:
     folder.mkdir()
     with WeightFile(folder / "weights") as weights:
         model = choice.lower(weights).lower()

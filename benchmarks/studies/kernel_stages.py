@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 from fastspan.benchmarks.paths import ROOT
 from fastspan.errors import MissingDependency
 from fastspan.kernels.build_kernels import KERNELS, flags, sources
+from fastspan.machine.cpu import cpu_features
 from fastspan.runtime.providers import import_onnxruntime
 
 __all__ = ["STAGES", "CountingKernels", "counting_kernels"]
@@ -94,7 +94,7 @@ def counting_kernels(folder: Path = ROOT / "build" / "kernels" / "counting") -> 
     Raises:
         MissingDependency: There is no compiler, or there are no sources.
     """
-    machine = platform.machine().lower()
+    machine = cpu_features().machine
     chosen = {source: found for source in sources() if (found := flags(source, machine)) is not None}
     digest = hashlib.sha256()
     for file in sorted(path for kind in ("*.cpp", "*.h", "build_kernels.py") for path in KERNELS.rglob(kind)):

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,10 @@ _STEP = 8
 _SEED = 0
 
 
-class _Choices(OnnxSession):
-    """A session with ONNX Runtime's arena or memory patterns switched off."""
-
-    def __init__(self, *given: Any, arena: bool, patterns: bool) -> None:
-        self._arena, self._patterns = arena, patterns
-        super().__init__(*given)
-
-    def _load(self, ort: Any, options: Any) -> Any:
-        options.enable_cpu_mem_arena = self._arena
-        options.enable_mem_pattern = self._patterns
-        return super()._load(ort, options)
-
-
-class _KernelChoices(_Choices, KernelSession):
-    """The same for a graph of FastSpan's own operators."""
+def _choices(options: Any, *, arena: bool, patterns: bool) -> None:
+    """Switch ONNX Runtime's arena or memory patterns off."""
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = patterns
 
 
 class MeasuredSession:
@@ -91,14 +81,13 @@ class MeasuredSession:
         dot_product = cpu_features().int8_dot_product is not None
         graph = variant.graph_for("cpu", kernels=job["kernels"], dot_product=dot_product)
         settings = SessionSettings(provider="CPUExecutionProvider", threads=job["threads"], spinning=True)
-        kind = _KernelChoices if graph.target == "cpu-kernels" else _Choices
+        kind = KernelSession if graph.target == "cpu-kernels" else OnnxSession
         self._session = kind(
             bundle.folder,
             graph,
             settings,
             lambda: bundle.read_graph(graph),
-            arena=job["arena"],
-            patterns=job["patterns"],
+            prepare=partial(_choices, arena=job["arena"], patterns=job["patterns"]),
         )
         longest = bundle.manifest.max_length
         texts = questions_of(self._encoder, range(_SHORTEST, longest + 1, _STEP), longest)

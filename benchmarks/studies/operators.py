@@ -42,22 +42,19 @@ _WORTH_A_ROW = 0.01
 _OTHERS = "others"
 
 
-class _Profiled(OnnxSession):
-    """A session that keeps a protocol of its runs until ``protocol`` is read."""
+def _with_profiler(options: Any) -> None:
+    options.enable_profiling = True
+    options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "fastspan-operators")
 
-    def protocol(self) -> list[dict[str, Any]]:
-        """End the protocol and return its events."""
-        path = Path(self._session.end_profiling())
-        try:
-            events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        finally:
-            path.unlink()
-        return events
 
-    def _load(self, ort: Any, options: Any) -> Any:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "fastspan-operators")
-        return super()._load(ort, options)
+def _protocol(session: OnnxSession) -> list[dict[str, Any]]:
+    """End a session's protocol of its runs and return its events."""
+    path = Path(session.loaded.session().end_profiling())
+    try:
+        events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    finally:
+        path.unlink()
+    return events
 
 
 def profiled(folder: Path, variant: VariantName, length: int, *, runs: int, threads: int) -> dict[str, float]:
@@ -85,13 +82,13 @@ def profiled(folder: Path, variant: VariantName, length: int, *, runs: int, thre
         "cpu", dot_product=cpu_features().int8_dot_product is not None
     )
     settings = SessionSettings(provider="CPUExecutionProvider", threads=threads, spinning=True)
-    session = _Profiled(bundle.folder, graph, settings)
+    session = OnnxSession(bundle.folder, graph, settings, prepare=_with_profiler)
     encoder, max_length = Encoder.of_bundle(bundle), bundle.manifest.max_length
     ((question, context),) = questions_of(encoder, [length], max_length)
     (pair,) = encoder.encode([question], [context], AnswerOptions(max_length=max_length, overlap=0))
     for _ in range(2 * runs):
         session.run(pair.windows[:1])
-    return operator_seconds(session.protocol(), runs)
+    return operator_seconds(_protocol(session), runs)
 
 
 def operator_seconds(events: Iterable[Mapping[str, Any]], runs: int) -> dict[str, float]:

@@ -12,15 +12,13 @@ from typing import BinaryIO
 
 from fastspan.bundle.folder_shape import Inside, files_within, refuse_other_folders, refuse_pickled
 from fastspan.bundle.manifest import MANIFEST, FileRecord, Manifest
+from fastspan.bundle.manifest_file import AGAIN, manifest_bytes
 from fastspan.bundle.onnx_files import check_graph
 from fastspan.bundle.variants import Graph
 from fastspan.bundle.whole_files import open_regular, sha256_of
 from fastspan.errors import BundleError, ChecksumMismatch
 
-__all__ = ["Bundle", "GraphBytes", "manifest_bytes", "read_manifest", "sha256_of", "state_of"]
-
-_LARGEST_MANIFEST = 16 << 20
-_AGAIN = "copy the bundle again or export it again."
+__all__ = ["Bundle", "GraphBytes", "sha256_of"]
 
 Fetch = Callable[[str, bool], None]
 """Brings the file of a path, into the folder; with True, anew, because what lies there is damaged."""
@@ -100,7 +98,7 @@ class Bundle:
             bundle = cls(folder, Manifest.from_json(data), sha256(data).hexdigest())
             bundle._check_shape(inside, partial=links_into is not None)
         except OSError as error:
-            raise BundleError(f"{folder} cannot be read ({error}): {_AGAIN}") from error
+            raise BundleError(f"{folder} cannot be read ({error}): {AGAIN}") from error
         return bundle
 
     @classmethod
@@ -216,7 +214,7 @@ class Bundle:
         try:
             return sha256_of(self.folder / path)
         except OSError as error:
-            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {AGAIN}") from error
 
     def _opened(self, path: str) -> BinaryIO:
         self._record(path)
@@ -225,10 +223,10 @@ class Bundle:
         except FileNotFoundError as error:
             raise BundleError(
                 f"{self.folder} lacks {path}, which its manifest lists: load the bundle by its hub id to "
-                f"fetch it, or {_AGAIN}"
+                f"fetch it, or {AGAIN}"
             ) from error
         except OSError as error:
-            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {AGAIN}") from error
 
     def _content(self, path: str, file: BinaryIO) -> bytes:
         record = self._record(path)
@@ -237,7 +235,7 @@ class Bundle:
             self._check_size(path, os.fstat(file.fileno()).st_size, file)
             data = file.read(record.bytes)
         except OSError as error:
-            raise BundleError(f"{self.folder / path} cannot be read ({error}): {_AGAIN}") from error
+            raise BundleError(f"{self.folder / path} cannot be read ({error}): {AGAIN}") from error
         digest = sha256(data).hexdigest()
         if digest != record.sha256:
             raise self._mismatch(path, f"sha256 {digest}, expected {record.sha256}")
@@ -254,7 +252,7 @@ class Bundle:
                     with (self.folder / path).open("rb") as file:
                         self._check_size(path, size, file)
             elif not partial:
-                raise BundleError(f"{self.folder} lacks {path}, which its manifest lists: {_AGAIN}")
+                raise BundleError(f"{self.folder} lacks {path}, which its manifest lists: {AGAIN}")
 
     def _check_size(self, path: str, size: int, file: BinaryIO) -> None:
         record = self._record(path)
@@ -268,46 +266,5 @@ class Bundle:
 
     def _mismatch(self, path: str, difference: str) -> ChecksumMismatch:
         return ChecksumMismatch(
-            f"{path} is not the file that was exported ({difference}) in {self.folder}: {_AGAIN}"
+            f"{path} is not the file that was exported ({difference}) in {self.folder}: {AGAIN}"
         )
-
-
-def state_of(folder: object) -> object:
-    """Return something that changes when a folder, or the manifest in it, is replaced; None for what is none.
-
-    It tells a reader that found a bundle broken whether someone was replacing it meanwhile.
-    """
-    if not isinstance(folder, str | os.PathLike):
-        return None
-    try:
-        found = [os.stat(place) for place in (folder, os.path.join(folder, MANIFEST))]  # noqa: PTH116, PTH118
-    except (OSError, TypeError, ValueError):
-        return None
-    return [(status.st_dev, status.st_ino, status.st_ctime_ns, status.st_mtime_ns) for status in found]
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest's file.
-
-    Raises:
-        IncompatibleBundle: Its format is not one this version reads.
-        ChecksumMismatch: It was changed.
-        BundleError: It is no manifest, or cannot be read.
-    """
-    return Manifest.from_json(manifest_bytes(path))
-
-
-def manifest_bytes(path: Path) -> bytes:
-    """Return the content of a manifest's file.
-
-    Raises:
-        BundleError: It is larger than any manifest, or cannot be read.
-    """
-    try:
-        with open_regular(path) as file:
-            data = file.read(_LARGEST_MANIFEST + 1)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error}): {_AGAIN}") from error
-    if len(data) > _LARGEST_MANIFEST:
-        raise BundleError(f"{path} is larger than any manifest ({_LARGEST_MANIFEST} bytes): {_AGAIN}")
-    return data

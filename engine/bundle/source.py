@@ -6,10 +6,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.folder import Bundle, manifest_bytes
+from fastspan.bundle.folder import Bundle
 from fastspan.bundle.hub import HubRepository
 from fastspan.bundle.hub_cache import hub_snapshot
 from fastspan.bundle.manifest import MANIFEST
+from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError, IncompatibleBundle, InputError
 from fastspan.options import shown
 

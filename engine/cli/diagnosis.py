@@ -116,7 +116,7 @@ def diagnose(bundle: str | None = None) -> Diagnosis:
         runtime = import_onnxruntime()
     except MissingDependency as error:
         problems.append(str(error))
-    wheels = {name: version for name in _RUNTIME_WHEELS if (version := _version(name)) is not None}
+    wheels = {name: version for name in _RUNTIME_WHEELS if (version := installed_version(name)) is not None}
     if len(wheels) > 1:
         problems.append(
             f"{' and '.join(wheels)} are installed together, and overwrote each other's files: run "
@@ -131,7 +131,7 @@ def diagnose(bundle: str | None = None) -> Diagnosis:
     return Diagnosis(
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         platform=f"{platform.system()} {platform.release()} {features.machine}",
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: installed_version(name) for name in _PACKAGES},
         runtime_wheels=wheels,
         providers=tuple(runtime.get_available_providers()) if runtime is not None else (),
         cpu=cpu_name(),
@@ -205,7 +205,7 @@ def _auto_variant(auto: AutoProvider) -> tuple[str | None, str]:
     return names[0], f"{names[0]}, because {because}."
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from fastspan import __version__
 from fastspan.cli.commands import UsageError, modules
-from fastspan.cli.parsing import CommandParser
+from fastspan.cli.parsing import CommandLine, CommandParser
 from fastspan.cli.terminal import one_line
 from fastspan.errors import FastSpanError
 
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """Return the parser of the command line, every command's arguments declared."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="fastspan",
         description="Extractive question answering: text in, the answering span out.",
         epilog=f"fastspan COMMAND --help shows a command's options and examples.\n{_EXIT_CODES}",
@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         # Without a default of its own, so that "fastspan --debug COMMAND" is not undone.
         command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
         command.set_defaults(run=module.run, usage_error=command.error)
+    parser.commands = commands.choices
     return parser
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["CommandParser"]
+__all__ = ["CommandLine", "CommandParser"]
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -17,6 +17,11 @@ class CommandParser(argparse.ArgumentParser):
     refuses the word that stands behind the next option. It also takes ``-1e9`` and ``-inf`` for options. Its
     ``parse_intermixed_args`` mends the first and loses what ``--`` protects.
     """
+
+    @property
+    def arguments(self) -> tuple[argparse.Action, ...]:
+        """All that it takes, options and others, in the order in which they were declared."""
+        return tuple(self._actions)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -48,6 +53,16 @@ class CommandParser(argparse.ArgumentParser):
                 # Joined by "=", a value may begin with a hyphen.
                 options.append(f"{word}={coming.pop()}")
         return [*options, "--", *rest] if rest else options
+
+
+class CommandLine(argparse.ArgumentParser):
+    """The parser of a program of commands.
+
+    Attributes:
+        commands: Name → the command's parser.
+    """
+
+    commands: Mapping[str, CommandParser]
 
 
 def _is_value(word: str) -> bool:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = ["Style", "harmless", "labelled", "megabytes", "one_line", "table", "write", "write_json"]
@@ -86,12 +86,24 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:
-    """Lay out rows in aligned columns under a header; the last column is not padded."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], style: Style, *, right: Collection[int] = ()
+) -> str:
+    """Lay out rows in columns under a header.
+
+    Args:
+        header: The columns' titles.
+        rows: Their cells.
+        style: Marks the header.
+        right: Places of the columns that are aligned at their right end, as numbers are; from 0.
+    """
     shown = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in shown
     ]
     return "\n".join([style.strong(lines[0]), *lines[1:]])

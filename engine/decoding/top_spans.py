@@ -22,9 +22,9 @@ Mask = NDArray[np.bool_]
 Indexes = NDArray[np.intp]
 Combine = Callable[[Any, Any], Any]
 
-# Spans that are looked at together. They take some twenty bytes each: windows × k × longest answer of them
-# would be gigabytes.
-_SPANS_AT_ONCE = 2**18
+SPANS_AT_ONCE = 2**18
+"""Spans that are looked at together. They take some twenty bytes each: windows × k × longest answer of them
+would be gigabytes."""
 
 
 def top_spans(
@@ -33,6 +33,7 @@ def top_spans(
     mask: Mask | None,
     k: int,
     max_answer_length: int,
+    at_once: int = SPANS_AT_ONCE,
 ) -> tuple[Indexes, Indexes, Scores]:
     """Return the ``k`` spans of each window with the highest ``start_logit + end_logit``.
 
@@ -43,6 +44,7 @@ def top_spans(
             is above ``-inf``.
         k: How many spans to return per window, at least 1.
         max_answer_length: Longest span, in tokens, at least 1.
+        at_once: About how many spans are looked at together.
 
     Returns:
         First tokens, last tokens (inclusive) and scores, best first, ties by start, then by end. *Shape:*
@@ -53,11 +55,11 @@ def top_spans(
     starts = start_logits if mask is None else np.where(mask, start_logits, nothing)
     ends = end_logits if mask is None else np.where(mask, end_logits, nothing)
     with np.errstate(over="ignore"):
-        return _top(starts, ends, np.add, nothing, k, max_answer_length)
+        return _top(starts, ends, np.add, nothing, k, max_answer_length, at_once)
 
 
 def top_products(
-    start: Scores, end: Scores, k: int, max_answer_length: int
+    start: Scores, end: Scores, k: int, max_answer_length: int, at_once: int = SPANS_AT_ONCE
 ) -> tuple[Indexes, Indexes, Scores]:
     """Return the ``k`` spans of each window with the highest ``start * end``.
 
@@ -66,11 +68,12 @@ def top_products(
         end: The same for the ends.
         k: How many spans to return per window, at least 1.
         max_answer_length: Longest span, in tokens, at least 1.
+        at_once: About how many spans are looked at together.
 
     Returns:
         As ``top_spans``; a span whose product is 0 counts as none, and has score 0.
     """
-    return _top(start, end, np.multiply, np.float32(0), k, max_answer_length)
+    return _top(start, end, np.multiply, np.float32(0), k, max_answer_length, at_once)
 
 
 def best_positions(logits: Scores, n: int) -> Mask:
@@ -91,15 +94,29 @@ def best_positions(logits: Scores, n: int) -> Mask:
 
 
 def _top(
-    start: Scores, end: Scores, combine: Combine, nothing: np.float32, k: int, max_answer_length: int
+    start: Scores,
+    end: Scores,
+    combine: Combine,
+    nothing: np.float32,
+    k: int,
+    max_answer_length: int,
+    spans_at_once: int,
 ) -> tuple[Indexes, Indexes, Scores]:
     """Search with any ``combine`` that never falls as an operand rises; ``nothing`` is its lowest value."""
     windows, length = start.shape
     band = min(max_answer_length, length)
-    at_once = max(1, _SPANS_AT_ONCE // max(1, min(k, length) * band))
+    at_once = max(1, spans_at_once // max(1, min(k, length) * band))
     if windows > at_once:
         parts = [
-            _top(start[at : at + at_once], end[at : at + at_once], combine, nothing, k, max_answer_length)
+            _top(
+                start[at : at + at_once],
+                end[at : at + at_once],
+                combine,
+                nothing,
+                k,
+                max_answer_length,
+                spans_at_once,
+            )
             for at in range(0, windows, at_once)
         ]
         firsts, lasts, bests = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -63,8 +63,8 @@ def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
     major = int(built_for.split(".")[0]) if built_for else _NEWEST
     versions = _LIBRARIES.get(major, _LIBRARIES[_NEWEST])
     files = [_file_name(name, version) for name, version in versions.items()]
-    driver = _load(_driver_file())
-    missing = [file for file in files if _load(file) is None]
+    driver = load_library(_driver_file())
+    missing = [file for file in files if load_library(file) is None]
     if driver is None:
         missing.insert(0, _driver_file())
     return CudaFindings(
@@ -135,7 +135,7 @@ def why_tensorrt_fails() -> str | None:
     """
     preload_tensorrt()
     files = [_tensorrt_file(name) for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser")]
-    missing = [file for file in files if _load(file) is None]
+    missing = [file for file in files if load_library(file) is None]
     if not missing:
         return None
     return (
@@ -170,7 +170,7 @@ def _tensorrt_file(name: str) -> str:
     return f"{name}_{_TENSORRT}.dll" if sys.platform == "win32" else f"lib{name}.so.{_TENSORRT}"
 
 
-def _load(file: str) -> Any:
+def load_library(file: str) -> Any:
     """The library, or None where it does not load."""
     try:
         return ctypes.CDLL(file)

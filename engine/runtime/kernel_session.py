@@ -10,37 +10,80 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from fastspan.bundle.variants import Graph
 from fastspan.kernels import register, runs_end_within
 from fastspan.runtime.deadline import check_deadline
 from fastspan.runtime.graph_inputs import in_rows, join
+from fastspan.runtime.loaded_graph import Prepare, Read, SessionSettings
 from fastspan.runtime.providers import import_onnxruntime
 from fastspan.runtime.session import Logits, OnnxSession
 from fastspan.text.encoder import Window
 
-__all__ = ["KernelSession"]
+__all__ = ["Joined", "KernelSession"]
 
 
-class KernelSession(OnnxSession):
-    """A loaded graph of the kernels' operator. Safe for many threads at once, and in a forked child."""
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Windows end to end.
 
-    def _prepare(self, options: Any) -> None:
-        register(options, threads=self.settings.threads)
+    Attributes:
+        inputs: Names of the graph's inputs.
+    """
 
-    def _feeds(self, windows: Sequence[Window]) -> Mapping[str, Any]:
-        return join(windows, self.graph.inputs)
+    inputs: Sequence[str]
 
-    def _rows(self, windows: Sequence[Window], logits: Logits) -> Logits:
+    def feeds(self, windows: Sequence[Window]) -> Mapping[str, Any]:
+        """See ``graph_inputs.join``."""
+        return join(windows, self.inputs)
+
+    def rows(self, windows: Sequence[Window], logits: Logits) -> Logits:
+        """Lay the logits out in rows."""
         if len(windows) == 1:
             return logits[None]
         return in_rows(logits, [len(window.input_ids) for window in windows])
 
-    @contextmanager
-    def _ended_at(self, deadline: float) -> Iterator[Any]:
-        check_deadline(deadline)
-        run_options = import_onnxruntime().RunOptions()
-        # ONNX Runtime would log the run that is given up as an operator's failure.
-        run_options.log_severity_level = 4
-        with runs_end_within(deadline - time.monotonic()):
-            yield run_options
+
+@contextmanager
+def _ended_by_the_operator(deadline: float) -> Iterator[Any]:
+    check_deadline(deadline)
+    run_options = import_onnxruntime().RunOptions()
+    # ONNX Runtime would log the run that is given up as an operator's failure.
+    run_options.log_severity_level = 4
+    with runs_end_within(deadline - time.monotonic()):
+        yield run_options
+
+
+class KernelSession(OnnxSession):
+    """A loaded graph of the kernels' operator. Safe for many threads at once, and in a forked child.
+
+    The arguments are those of ``OnnxSession``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        graph: Graph,
+        settings: SessionSettings,
+        read: Read | None = None,
+        *,
+        prepare: Prepare | None = None,
+    ) -> None:
+        def with_kernels(options: Any) -> None:
+            """Let the session find the operator."""
+            register(options, threads=settings.threads)
+            if prepare is not None:
+                prepare(options)
+
+        super().__init__(
+            folder,
+            graph,
+            settings,
+            read,
+            layout=Joined(graph.inputs),
+            ending=_ended_by_the_operator,
+            prepare=with_kernels,
+        )

@@ -40,7 +40,7 @@ _ASIDE = 2.0**-30
 # Cutting a weight off costs far more than slightly larger steps do. A column of which one had to be cut off
 # is rounded again with larger ones; the first are so large that the weights themselves fit.
 _LARGER = np.float32(1.03)
-_TRIES = 12
+TRIES = 12
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ def quantize_columns(weight: Floats, largest: int = 127) -> tuple[npt.NDArray[np
 
 
 def round_with_compensation(
-    weight: Floats, blocks: Sequence[Block], largest: int = 127, *, paired: bool = True
+    weight: Floats, blocks: Sequence[Block], largest: int = 127, *, paired: bool = True, tries: int = TRIES
 ) -> Rounded:
     """GPTQ: round row after row, spreading each row's error over the rows of its block that follow.
 
@@ -107,6 +107,7 @@ def round_with_compensation(
         blocks: What is known of their inputs; each row is in one block.
         largest: Largest magnitude of a rounded weight, at most 127.
         paired: Whether neighbours are to keep to ``PAIR_LIMIT``.
+        tries: How often a column is rounded, with larger and larger steps; the last try stands.
 
     Returns:
         The rounded weights with steps of (out,).
@@ -120,7 +121,7 @@ def round_with_compensation(
         scale = np.maximum(scale, np.abs(even[0::2] + even[1::2]).max(axis=0) / np.float32(limit - 1))
     rounded = np.zeros(weight.shape, np.int8)
     columns = np.arange(weight.shape[1])
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(tries)):
         tried = np.zeros((len(weight), len(columns)), np.int8)
         cut = np.zeros(len(columns), np.bool_)
         for rows, upper in prepared:

@@ -8,7 +8,6 @@ one clears. Of several writers at once, the last to commit wins.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
@@ -27,13 +26,12 @@ from fastspan.errors import BundleError
 from fastspan.export.publishing.carried_calibration import carry_over
 from fastspan.export.publishing.destination import refuse_destination
 from fastspan.export.publishing.file_lock import FileLock
+from fastspan.export.publishing.placing import Move, move_into_place
 from fastspan.export.publishing.termination import ended_by_sigterm
 
 __all__ = ["Draft", "update_manifest", "write_bundle"]
 
 _LOCK_WAIT_S = 60.0
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 _DRAFT, _PREVIOUS, _LOCK = "bundle", "previous", "lock"
 
 
@@ -49,6 +47,8 @@ class Draft:
 
     folder: Path
     _target: Path
+    _move: Move
+    _lock_wait: float
     calibration: str = field(default="", init=False)
     _committed: bool = field(default=False, init=False)
 
@@ -76,16 +76,18 @@ class Draft:
             _sync_tree(self.folder)
             if check is not None:
                 check(self.folder)
-            with _lock_beside(self._target):
+            with _lock_beside(self._target, self._lock_wait):
                 refuse_destination(self._target)
-                _move_into_place(self.folder, self._target)
+                self._move(self.folder, self._target)
                 _sync(self._target.parent)
         self._committed = True
         return replace(draft, folder=self._target)
 
 
 @contextlib.contextmanager
-def write_bundle(destination: str | os.PathLike[str]) -> Iterator[Draft]:
+def write_bundle(
+    destination: str | os.PathLike[str], *, move: Move = move_into_place, lock_wait: float = _LOCK_WAIT_S
+) -> Iterator[Draft]:
     """Write a bundle: fill the draft's folder, then call its ``commit`` within the ``with`` block.
 
     Leaving the block by an exception, or by SIGTERM where the program leaves that to the system, leaves the
@@ -94,6 +96,8 @@ def write_bundle(destination: str | os.PathLike[str]) -> Iterator[Draft]:
     Args:
         destination: Where the bundle is to lie; parent folders are made. A bundle that lies there is
             replaced.
+        move: Moves the finished folder there, under the lock of all writers of this destination.
+        lock_wait: Seconds to wait for a writer that holds that lock.
 
     Yields:
         The draft, with an empty folder on the destination's file system.
@@ -107,12 +111,12 @@ def write_bundle(destination: str | os.PathLike[str]) -> Iterator[Draft]:
     with _reporting(target):
         refuse_destination(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock_beside(target):
+        with _lock_beside(target, lock_wait):
             _clear_stale(target)
             refuse_destination(target)
             workshop, lock = _open_workshop(target)
     try:
-        draft = Draft(workshop / _DRAFT, target)
+        draft = Draft(workshop / _DRAFT, target, move, lock_wait)
         with ended_by_sigterm(), _telling_of_a_full_disk(target):
             yield draft
         if not draft._committed:
@@ -181,12 +185,11 @@ def _telling_of_a_full_disk(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _lock_beside(target: Path) -> FileLock:
-    lock = FileLock.take(target.with_name(f".{target.name}.lock"), wait=_LOCK_WAIT_S)
+def _lock_beside(target: Path, wait: float = _LOCK_WAIT_S) -> FileLock:
+    lock = FileLock.take(target.with_name(f".{target.name}.lock"), wait=wait)
     if lock is None:
         raise BundleError(
-            f"Another process has been moving a bundle to {target} for {_LOCK_WAIT_S:.0f} s: wait for it, "
-            "or end it."
+            f"Another process has been moving a bundle to {target} for {wait:.0f} s: wait for it, or end it."
         )
     return lock
 
@@ -229,36 +232,6 @@ def _measured(manifest: Manifest, folder: Path) -> Manifest:
         for name, variant in manifest.variants.items()
     }
     return replace(manifest, files=files, variants=variants)
-
-
-def _move_into_place(folder: Path, target: Path) -> None:
-    if not target.exists() or not any(target.iterdir()):
-        if target.exists():
-            target.rmdir()
-        folder.rename(target)
-    elif not _exchange(folder, target):
-        previous = folder.with_name(_PREVIOUS)
-        target.rename(previous)
-        try:
-            folder.rename(target)
-        except OSError:
-            previous.rename(target)
-            raise
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths of one file system change places in one step; False where that cannot be done."""
-    if os.name == "nt":
-        return False
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
 def _sync_tree(folder: Path) -> None:

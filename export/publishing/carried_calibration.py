@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.folder import read_manifest
 from fastspan.bundle.manifest import MANIFEST, Manifest, NoAnswer
+from fastspan.bundle.manifest_file import read_manifest
 from fastspan.errors import BundleError
 
 __all__ = ["carry_over"]

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastspan.bundle.folder import manifest_bytes
 from fastspan.bundle.manifest import MANIFEST
+from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError
 
 __all__ = ["refuse_destination"]

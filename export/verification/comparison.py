@@ -82,8 +82,9 @@ class Gate:
 
     def passed(self, comparison: Comparison) -> bool:
         """Whether the comparison meets the gate, and on questions enough to be sure of ``SURE_SHARE``."""
-        sure = self.equal_answers is None or comparison.surely_equal >= SURE_SHARE
-        return self.met(comparison) and sure
+        if not self.met(comparison):
+            return False
+        return self.equal_answers is None or comparison.surely_equal >= SURE_SHARE
 
     def __str__(self) -> str:
         demands = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from dataclasses import MISSING, fields
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 import fastspan
 from fastspan import AnswerOptions, LoadOptions, QuestionAnswerer, errors
+from support.packages import put_in_place_of
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def test_the_examples_run(bundled_bundle: Any, monkeypatch: Any, capsys: Any) ->
         stand_in = Anything(name)
         if name == "celery.signals":
             stand_in.worker_process_init = type("Signal", (), {"connect": staticmethod(lambda f: f)})  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, name, stand_in)
+        put_in_place_of(monkeypatch, name, stand_in)
     names: dict[str, Any] = {}
     examples = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(examples) == 6

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,7 +34,9 @@ from fastspan import (
     QuestionAnswerer,
     TooManyWindows,
 )
-from fastspan.loading import LoadedBundle, load_bundle
+from fastspan.loading import load_bundle
+from fastspan.runtime.session import Session
+from fastspan.text.encoder import Window
 from support.tiny_checkpoint import WORDS
 
 QUESTION = "who built the tower"
@@ -122,19 +125,12 @@ def test_options_of_a_call(qa: QuestionAnswerer) -> None:
     assert all(" " not in answer.text for answer in one_word.answers)
 
 
-def test_options_that_leave_the_window_open_have_the_bundles(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = load_bundle
-
-    def with_a_small_window(*arguments: Any) -> LoadedBundle:
-        loaded = load(*arguments)
-        manifest = replace(loaded.bundle.manifest, max_length=48, overlap=16)
-        return replace(loaded, bundle=replace(loaded.bundle, manifest=manifest))
-
-    monkeypatch.setattr("fastspan.answerer.load_bundle", with_a_small_window)
+def test_options_that_leave_the_window_open_have_the_bundles(tiny_bundle: Path) -> None:
+    loaded = load_bundle(tiny_bundle, None, LoadOptions(variant="fp32"))
+    manifest = replace(loaded.bundle.manifest, max_length=48, overlap=16)
+    with_a_small_window = replace(loaded, bundle=replace(loaded.bundle, manifest=manifest))
     context = words(300)
-    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as small:
+    with QuestionAnswerer(with_a_small_window) as small:
         expected = small.answer(QUESTION, context, top_k=3, max_length=48, overlap=16)
         assert expected != small.answer(QUESTION, context, top_k=3, max_length=384, overlap=128)
         for options in (AnswerOptions(top_k=3), AnswerOptions(top_k=3, max_length=48)):
@@ -446,12 +442,11 @@ def test_a_failing_run_names_its_cause_and_the_next_call_works(
 ) -> None:
     expected = qa.answer(QUESTION, CONTEXT)
 
-    class Failing:
-        def run(self, *arguments: object) -> None:
-            raise RuntimeError("out of memory")
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(qa.stages.loaded.session, "_session", Failing())
+        patch.setattr(onnxruntime.InferenceSession, "run", refuse)
         with pytest.raises(
             InferenceError, match=r"failed on 1 windows of up to \d+ tokens: out of memory"
         ) as e:
@@ -468,21 +463,26 @@ def test_a_failing_run_names_its_cause_and_the_next_call_works(
 def test_closing_gives_the_session_back_once_calls_in_flight_have_finished(
     tiny_bundle: Path, mode: str
 ) -> None:
-    qa = QuestionAnswerer.load(tiny_bundle, variant="fp32", optimize_for=mode, threads=2)
-    expected = qa.answer(QUESTION, words(900))
-    info = qa.info()
-    session = qa.stages.loaded.session
-    real, held = session._session, weakref.ref(session)
     entered, free = threading.Event(), threading.Event()
 
     class Slow:
-        def run(self, *arguments: object) -> Any:
+        def __init__(self, session: Session) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> Any:
             entered.set()
             free.wait(60)
-            return real.run(*arguments)
+            return self._session.run(windows, deadline=deadline)
 
-    session._session = Slow()
-    del session
+    loaded = load_bundle(tiny_bundle, None, LoadOptions(variant="fp32", optimize_for=mode, threads=2))
+    expected = QuestionAnswerer(loaded).answer(QUESTION, words(900))
+    held = weakref.ref(loaded.session)
+    qa = QuestionAnswerer(replace(loaded, session=Slow(loaded.session)))
+    del loaded
+    info = qa.info()
     with ThreadPoolExecutor(2) as pool:
         begun = pool.submit(qa.answer, QUESTION, words(900))
         assert entered.wait(60)

@@ -43,7 +43,7 @@ def facts(folder: Path) -> tuple[float, bytes]:
 
 @pytest.mark.parametrize("exchange", ["in one step", "by way of a third place"])
 def test_a_load_during_exports_is_never_a_mixture(tiny_bundle: Path, tmp_path: Path, exchange: str) -> None:
-    writer = pytest.importorskip("fastspan.export.publishing.bundle_writer")
+    placing = pytest.importorskip("fastspan.export.publishing.placing")
     one, two = forge(tiny_bundle, tmp_path / "model"), other_bundle(tiny_bundle, tmp_path / "other")
     whole = {facts(one), facts(two)}
     assert len(whole) == 2
@@ -53,7 +53,7 @@ def test_a_load_during_exports_is_never_a_mixture(tiny_bundle: Path, tmp_path: P
         nonlocal exchanges
         rng = random.Random(4)
         while not done.wait(rng.uniform(0, 0.03)):
-            if exchange != "in one step" or not writer._exchange(one, two):
+            if exchange != "in one step" or not placing.exchange(one, two):
                 one.rename(tmp_path / "third")
                 two.rename(one)
                 (tmp_path / "third").rename(two)

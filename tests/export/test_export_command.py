@@ -29,7 +29,7 @@ def shown(capsys, out, *, not_run=(), notes=()):
         not_run=not_run,
         notes=notes,
     )
-    command._show(report, Path(out))
+    command.show(report, Path(out))
     return capsys.readouterr().out
 
 
@@ -69,7 +69,7 @@ def test_the_hint_names_the_program_as_it_can_be_called(called, on_path, program
     monkeypatch.setattr(sys, "argv", [called])
     monkeypatch.setattr(sys, "executable", "/a/python")
     monkeypatch.setattr("shutil.which", lambda name: on_path)
-    assert command._program() == program
+    assert command.program() == program
 
 
 def test_graphs_that_were_not_compared_are_told(capsys):

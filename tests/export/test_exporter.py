@@ -16,11 +16,11 @@ from conftest import SilentProgress
 from fastspan import QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.errors import ParityError
-from fastspan.export import exporter
 from fastspan.export.exporter import ExportOptions, export
 from fastspan.export.int8.recipe import Int8Recipe
 from fastspan.export.traced.sizes import traced_model
 from fastspan.export.verification import comparison, pytorch_reference
+from fastspan.export.verification.checks import Effort
 from fastspan.export.verification.comparison import Gate
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.export.verification.questions import encode
@@ -30,9 +30,7 @@ from support.checkpoint_files import flax_bytes, flax_tree
 CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
 
 
-@pytest.fixture(autouse=True)
-def few_questions(monkeypatch):
-    monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
+FEW = Effort(work=0, of_appeal=31)
 
 
 def albert(tiny_checkpoint: Path, folder: Path) -> Path:
@@ -62,7 +60,7 @@ def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other
     report = export(
         albert(tiny_checkpoint, tmp_path / "albert"),
         tmp_path / "bundle",
-        ExportOptions(allow_parity_loss=True),
+        ExportOptions(allow_parity_loss=True, effort=FEW),
         progress=SilentProgress(),
     )
     assert report.route == "optimum"
@@ -84,7 +82,9 @@ def test_an_architecture_without_native_lowering_becomes_a_bundle_like_any_other
 @pytest.mark.reference
 def test_flax_weights_are_compared_with_pytorch(tiny_checkpoint, tmp_path):
     source = flax_only(tiny_checkpoint, tmp_path / "flax")
-    report = export(source, tmp_path / "bundle", ExportOptions(variants=("fp32",)), progress=SilentProgress())
+    report = export(
+        source, tmp_path / "bundle", ExportOptions(variants=("fp32",), effort=FEW), progress=SilentProgress()
+    )
     found = report.bundle.manifest
     assert found.source.format == "flax"
     assert found.variants["fp32"].parity.reference == "pytorch"
@@ -123,12 +123,12 @@ def test_an_old_transformers_is_no_reference(installed, enough, monkeypatch):
 
 def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(comparison.EXPORT_GATES, "int8", Gate(1e-9, 1.0))
-    monkeypatch.setattr("fastspan.export.verification.checks._QUESTIONS_OF_APPEAL", 31)
-    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
     out = tmp_path / "out" / "bundle"
 
     def run(**options):
-        chosen = ExportOptions(variants=("int8",), int8=Int8Recipe(windows=4), **options)
+        chosen = ExportOptions(
+            variants=("int8",), int8=Int8Recipe(windows=4), pytorch=False, effort=FEW, **options
+        )
         return export(tiny_checkpoint, out, chosen, progress=SilentProgress())
 
     with pytest.raises(
@@ -144,12 +144,16 @@ def test_a_missed_gate_publishes_nothing_unless_the_loss_is_accepted(tiny_checkp
     assert (variants["fp32"].parity.passed, variants["fp32"].parity.accepted_loss) == (True, False)
 
 
-def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
+def test_graphs_that_were_not_compared_are_named(tiny_checkpoint, tmp_path):
     report = export(
         tiny_checkpoint,
         tmp_path / "bundle",
-        ExportOptions(variants=("fp32", "fp16"), allow_parity_loss=True),
+        ExportOptions(
+            variants=("fp32", "fp16"),
+            allow_parity_loss=True,
+            pytorch=False,
+            effort=Effort(work=0, fewest=2),
+        ),
         progress=SilentProgress(),
     )
     assert report.not_run == ("onnx/model_fp16_packed.onnx", "onnx/model_fp16_cuda.onnx")

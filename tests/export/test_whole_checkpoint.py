@@ -15,20 +15,20 @@ from tokenizers import Tokenizer
 from fastspan import QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.errors import BundleError, CheckpointError, InferenceError
-from fastspan.export import exporter
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.soundness import require_finite
 from fastspan.export.exporter import ExportOptions, export
 from fastspan.export.int8.recipe import Int8Recipe
 from fastspan.export.verification import try_out
+from fastspan.export.verification.checks import Effort
 from fastspan.export.verification.pytorch_reference import load_model
 
 
-@pytest.fixture(autouse=True)
-def little_work(monkeypatch):
-    monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
-    monkeypatch.setattr(exporter, "difference_from_transformers", lambda files, tokenizer: None)
+def options(*variants: str, **more: object) -> ExportOptions:
+    """Little is compared, and not with PyTorch."""
+    return ExportOptions(
+        variants=variants or ("fp32",), pytorch=False, effort=Effort(work=0, fewest=3), **more
+    )
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def refused(checkpoint: Path, match: str, variants=("fp32",)) -> str:
         export(
             checkpoint,
             out,
-            ExportOptions(variants=variants, allow_parity_loss=True),
+            options(*variants, allow_parity_loss=True),
             progress=SilentProgress(),
         )
     assert "\n" not in str(caught.value)
@@ -113,7 +113,7 @@ def test_a_pooler_and_other_heads_are_left_out(checkpoint):
     export(
         checkpoint,
         checkpoint.with_name("bundle"),
-        ExportOptions(variants=("fp32",)),
+        options(),
         progress=SilentProgress(),
     )
 
@@ -190,7 +190,7 @@ def test_a_byte_order_mark_does_not_reach_the_bundle(checkpoint, tmp_path):
     for name in names:
         path = checkpoint / name
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    export(checkpoint, tmp_path / "bundle", ExportOptions(variants=("fp32",)), progress=SilentProgress())
+    export(checkpoint, tmp_path / "bundle", options(), progress=SilentProgress())
     for name in names:
         assert json.loads((tmp_path / "bundle" / name).read_text(encoding="utf-8"))
     with QuestionAnswerer.load(tmp_path / "bundle", threads=1) as answerer:
@@ -203,8 +203,8 @@ def test_a_model_of_few_positions_can_be_exported(checkpoint, tmp_path, position
     name = "bert.embeddings.position_embeddings.weight"
     store(checkpoint, tensors | {name: tensors[name][:positions].copy()})
     configure(checkpoint, max_position_embeddings=positions)
-    options = ExportOptions(variants=("fp32", "int8"), allow_parity_loss=True, int8=Int8Recipe(windows=4))
-    manifest = export(checkpoint, tmp_path / "bundle", options, progress=SilentProgress()).bundle.manifest
+    chosen = options("fp32", "int8", allow_parity_loss=True, int8=Int8Recipe(windows=4))
+    manifest = export(checkpoint, tmp_path / "bundle", chosen, progress=SilentProgress()).bundle.manifest
     assert (manifest.max_length, manifest.overlap) == (positions, positions // 3)
     with QuestionAnswerer.load(tmp_path / "bundle", variant="int8", threads=1) as answerer:
         assert answerer.answer("who was it?", "rollo was the leader " * 60).answers
@@ -228,5 +228,5 @@ def test_a_bundle_that_the_engine_does_not_load_is_not_published(checkpoint, tmp
 
     monkeypatch.setattr(try_out, "QuestionAnswerer", Broken)
     with pytest.raises(BundleError, match=r"The fp32 variant was made but does not serve \(The graph does"):
-        export(checkpoint, tmp_path / "bundle", ExportOptions(variants=("fp32",)), progress=SilentProgress())
+        export(checkpoint, tmp_path / "bundle", options(), progress=SilentProgress())
     assert not (tmp_path / "bundle").exists()

@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pytest
 
+from support.packages import put_in_place_of
+
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -246,13 +248,8 @@ class FakeRuntime(ModuleType):
         return [CUDA, CPU]
 
 
-def take_the_place_of_onnxruntime(
-    monkeypatch: pytest.MonkeyPatch, *, everywhere: bool = False, **options: Any
-) -> FakeRuntime:
-    """Let the engine find a stand-in, in sessions or also where it looks which providers there are."""
+def take_the_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch, **options: Any) -> FakeRuntime:
+    """Let the engine find a stand-in where it imports onnxruntime."""
     runtime = FakeRuntime(**options)
-    modules = ["session", "cuda.session", "cuda.captured_run", "deadline"]
-    modules = [f"runtime.{module}" for module in modules]
-    for module in modules + (["loading", "runtime.providers"] if everywhere else []):
-        monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
+    put_in_place_of(monkeypatch, "onnxruntime", runtime)
     return runtime

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import NoAnswer
-from fastspan.export.publishing import bundle_writer
+from fastspan.export.publishing import placing
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
 
 # It is run by itself, without the path that pytest makes.
@@ -88,7 +88,7 @@ def die_at(step, destination):
     sys.addaudithook(audit)
     os.write = before(os.write)
     os.fsync = before(os.fsync)
-    bundle_writer._exchange = before(bundle_writer._exchange)
+    placing.exchange = before(placing.exchange)
 
 
 def state(destination):
@@ -114,7 +114,7 @@ def run(folder, scenario):
         child = os.fork()
         if child == 0:
             if scenario == "aside":
-                bundle_writer._exchange = lambda one, other: False
+                placing.exchange = lambda one, other: False
             die_at(step, destination)
             if scenario == "update":
                 recalibrate(destination)

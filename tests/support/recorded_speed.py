@@ -15,9 +15,8 @@ from fastspan.benchmarks.speed.record import (
     MeasuredWorkload,
     Part,
     SpeedRecord,
-    sample_line,
-    samples_file,
 )
+from fastspan.benchmarks.speed.samples import sample_line, samples_file
 
 MODEL = "minilm-l6-squad2"
 STAGES = {"encode": 2e-4, "plan": 1e-5, "run": 8e-3, "decode": 1.5e-4, "other": 2e-5}
@@ -70,7 +69,7 @@ def answers_of(name: str) -> list[str]:
 
 
 def write_recorded(
-    folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02, finished=True
+    folder: Path, *, device="cpu", rounds=8, per_turn=3, background=0.02, finished=True, systems=PEERS
 ) -> Path:
     """Write a record and its samples; returns ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,7 @@ def write_recorded(
             if mode == "latency"
             else None,
         )
-        for system, variant, mode, speed in PEERS
+        for system, variant, mode, speed in systems
     ]
     absent = MeasuredPeer(
         model=MODEL,
@@ -132,7 +131,7 @@ def write_recorded(
     with samples_file(folder, device).open("w", encoding="utf-8") as file:
         for workload in workloads():
             for number in range(rounds):
-                for system, variant, mode, speed in PEERS:
+                for system, variant, mode, speed in systems:
                     if workload.group == "single" and mode == "throughput":
                         continue
                     count = per_turn if workload.group == "single" else 1

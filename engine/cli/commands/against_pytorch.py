@@ -7,13 +7,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from fastspan.bundle.folder import Bundle
-from fastspan.cli.arguments import (
-    FOLDERS,
-    completed_with,
-    path,
-    provider_option,
-    question_options,
-)
+from fastspan.cli.argument_types import path
+from fastspan.cli.arguments import FOLDERS, completed_with, provider_option, question_options
 from fastspan.cli.commands import UsageError
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastspan.cli.argument_types import positive
 from fastspan.cli.arguments import (
     FILES,
     bundle_of,
@@ -17,7 +18,6 @@ from fastspan.cli.arguments import (
     json_option,
     load_arguments,
     load_options,
-    positive,
 )
 from fastspan.cli.commands import UsageError
 from fastspan.cli.parsing import CommandParser

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.util import find_spec
 
+from fastspan.cli.argument_types import number, path
 from fastspan.cli.arguments import (
     FOLDERS,
     bundle_argument,
@@ -15,8 +16,6 @@ from fastspan.cli.arguments import (
     json_option,
     load_arguments,
     load_options,
-    number,
-    path,
     question_options,
     variant_option,
 )
@@ -24,7 +23,7 @@ from fastspan.cli.copied_bundle import copied, own_bundle
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import write, write_json
+from fastspan.cli.terminal import Style, table, write, write_json
 from fastspan.errors import DataError, MissingDependency
 
 NAME = "calibrate"
@@ -79,7 +78,7 @@ def run(arguments: Namespace) -> int:
         from fastspan.benchmarks.accuracy.evaluation import ask
         from fastspan.benchmarks.calibration.calibrate import Present, calibrate, store
         from fastspan.benchmarks.calibration.plots import precision_coverage_plot, reliability_diagram
-        from fastspan.benchmarks.calibration.table import calibration_text
+        from fastspan.benchmarks.calibration.table import BEFORE_AND_AFTER, left_out, opening, rows
         from fastspan.benchmarks.questions.evaluation_set import open_data
         from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
@@ -116,8 +115,10 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         write_json(calibrated.to_dict(), indent=2)
     else:
-        write(calibration_text(calibrated))
-        write()
+        write(f"{opening(calibrated)}\n")
+        write(f"{table(BEFORE_AND_AFTER, rows(calibrated), Style(sys.stdout), right={1, 2})}\n")
+        if missing := left_out(calibrated):
+            write(f"{missing}\n")
         if calibrated.helps:
             write(
                 f"Stored in {(arguments.copy_to or bundle.folder) / 'fastspan.json'}, for all its variants."

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
+from fastspan.cli.argument_types import path
 from fastspan.cli.arguments import (
     FILES,
     bundle_argument,
@@ -14,13 +15,12 @@ from fastspan.cli.arguments import (
     json_option,
     load_arguments,
     load_options,
-    path,
     question_options,
 )
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_file
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import harmless, write, write_json
+from fastspan.cli.terminal import Style, harmless, table, write, write_json
 
 NAME = "eval"
 HELP = "measure a bundle's exact match and F1 on questions with known answers"
@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> int:
 
     with extra("export", NAME):
         from fastspan.benchmarks.accuracy.evaluation import ask, evaluate
-        from fastspan.benchmarks.accuracy.evaluation_table import evaluation_text
+        from fastspan.benchmarks.accuracy.evaluation_table import SCORES, closing, opening, rows
         from fastspan.benchmarks.questions.evaluation_set import open_data
         from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
@@ -92,5 +92,7 @@ def run(arguments: Namespace) -> int:
         asked = {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)}
         write_json({"data": asked, "engine": info.to_dict(), **evaluation.to_dict()}, indent=2)
     else:
-        write(harmless(evaluation_text(data, info, evaluation)))
+        write(f"{harmless(opening(data, info, evaluation))}\n")
+        write(f"{table(SCORES, rows(evaluation), Style(sys.stdout), right={1})}\n")
+        write(closing(evaluation))
     return 0

@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from fastspan.bundle.variants import VariantName
-from fastspan.cli.arguments import (
-    FILES,
-    FOLDERS,
-    completed_with,
-    json_option,
-    new_path,
-    path,
-    share,
-    threads_option,
-)
+from fastspan.cli.argument_types import new_path, path, share
+from fastspan.cli.arguments import FILES, FOLDERS, completed_with, json_option, threads_option
 from fastspan.cli.extras import extra
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, write, write_json
@@ -114,7 +106,7 @@ def run(arguments: Namespace) -> int:
         report = export(arguments.source, arguments.out, options, progress=progress)
     out = arguments.out or Path(os.path.relpath(report.bundle.folder))
     if not arguments.json:
-        _show(report, out)
+        show(report, out)
     costs: list[Sensitivity] = []
     if arguments.int8_report:
         with progress_on(sys.stderr) as progress:
@@ -156,7 +148,8 @@ def _as_json(report: ExportReport, out: Path, costs: list[Sensitivity]) -> dict[
     }
 
 
-def _show(report: ExportReport, out: Path) -> None:
+def show(report: ExportReport, out: Path) -> None:
+    """Write what was exported, and what to run next."""
     style = Style(sys.stdout)
     write(variants_table(list(report.bundle.manifest.variants.values()), style))
     write()
@@ -166,11 +159,11 @@ def _show(report: ExportReport, out: Path) -> None:
     for note in report.notes:
         write(f"Tokenizer: {note}.")
     write(f"The bundle lies in {out}. Try it:")
-    words = f'{_program()} answer "Who wrote it?" FILE --bundle {shlex.quote(str(out))}'
+    words = f'{program()} answer "Who wrote it?" FILE --bundle {shlex.quote(str(out))}'
     write(style.strong(f"  {words}"))
 
 
-def _program() -> str:
+def program() -> str:
     """Return how this program can be called again from here, ready to be pasted into a shell."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":

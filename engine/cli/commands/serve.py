@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from fastspan.cli.arguments import bundle_argument, load_arguments, load_options, positive
+from fastspan.cli.argument_types import positive
+from fastspan.cli.arguments import bundle_argument, load_arguments, load_options
 from fastspan.cli.parsing import CommandParser
 
 NAME = "serve"

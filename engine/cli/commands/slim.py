@@ -6,7 +6,8 @@ from argparse import ArgumentParser, Namespace
 from typing import get_args
 
 from fastspan.bundle.variants import VariantName
-from fastspan.cli.arguments import FOLDERS, completed_with, json_option, new_path
+from fastspan.cli.argument_types import new_path
+from fastspan.cli.arguments import FOLDERS, completed_with, json_option
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import megabytes, write, write_json
 

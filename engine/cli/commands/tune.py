@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from fastspan.cli.arguments import bundle_argument, copy_option, json_option, number, variant_option
+from fastspan.cli.argument_types import number
+from fastspan.cli.arguments import bundle_argument, copy_option, json_option, variant_option
 from fastspan.cli.copied_bundle import copied, own_bundle
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, table, write, write_json

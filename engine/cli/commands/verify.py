@@ -24,7 +24,7 @@ from fastspan.cli.variants_table import COLUMNS
 from fastspan.errors import ParityError
 
 if TYPE_CHECKING:
-    from fastspan.export.verification.checks import GraphCheck
+    from fastspan.export.verification.graph_check import GraphCheck
 
 NAME = "verify"
 HELP = "check that a bundle is whole and that its variants agree"

@@ -10,27 +10,25 @@ second window of padding, which packed attention keeps apart from it; see ``fast
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Any
 
 import numpy as np
 
-from fastspan.bundle.folder import GraphBytes
-from fastspan.bundle.variants import Graph
+from fastspan.bundle.variants import OUTPUTS, Graph
 from fastspan.errors import DeadlineExceeded, ProviderError
 from fastspan.runtime.cuda.captured_run import CapturedRun, Feeds
 from fastspan.runtime.deadline import TOO_LATE, terminated_at
+from fastspan.runtime.failed_runs import Halves, Logits, OutOfMemory, failure
 from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.graph_inputs import bucket_for, bucket_lengths, pack
+from fastspan.runtime.loaded_graph import LoadedGraph, Read, SessionSettings
 from fastspan.runtime.providers import import_onnxruntime
-from fastspan.runtime.session import OUTPUTS, Logits, OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
 
 __all__ = ["CudaSession"]
@@ -39,7 +37,7 @@ __all__ = ["CudaSession"]
 _UNCAPTURED = -1
 
 
-class CudaSession(OnnxSession):
+class CudaSession:
     """A loaded packed graph on a GPU. Safe to run from many threads at once, but not in a forked child.
 
     Args:
@@ -47,21 +45,28 @@ class CudaSession(OnnxSession):
         graph: Which of its graphs; its layout is ``packed``.
         settings: How to run it. Single windows of up to ``capture_up_to`` tokens are captured, unless
             ``enable_cuda_graph`` among the provider's options is off.
-        read: As for ``Session``.
+        read: As for ``OnnxSession``.
 
     Raises:
         ProviderError: The provider cannot run or capture the graph, or is not what would run it.
+
+    Attributes:
+        graph: As given.
+        settings: As given.
+        loaded: The graph in ONNX Runtime.
+        shared_with_cpu: Empty: a packed graph runs on the GPU as a whole.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        graph: Graph,
-        settings: SessionSettings,
-        read: Callable[[], GraphBytes] | None = None,
+        self, folder: Path, graph: Graph, settings: SessionSettings, read: Read | None = None
     ) -> None:
+        self.graph = graph
+        self.settings = settings
+        self.loaded = LoadedGraph(folder, graph, settings, read)
+        self.shared_with_cpu = self.loaded.shared_with_cpu
         self._captured: dict[int, CapturedRun] = {}
-        super().__init__(folder, graph, settings, read)
+        self.loaded.never_destroy_in_a_child(self._captured)
+        self._halves = Halves()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastspan-gpu")
         self._capturing = settings.provider_options.get("enable_cuda_graph", "0").lower() in ("1", "true")
         if self._capturing:
@@ -70,13 +75,36 @@ class CudaSession(OnnxSession):
                 self._thread.submit(self._capture, size).result()
 
     @property
+    def providers(self) -> tuple[str, ...]:
+        """Full names of the providers the session runs on, the first one first."""
+        return self.loaded.providers
+
+    @property
+    def out_of_memory_retries(self) -> int:
+        """How many batches did not fit into memory and were run again in halves."""
+        return self._halves.count
+
+    @property
     def captured(self) -> tuple[int, ...]:
         """Sizes of the captured runs, in tokens, ascending."""
         return tuple(sorted(self._captured))
 
+    def run(self, windows: Sequence[Window], *, deadline: float | None = None) -> tuple[Logits, Logits]:
+        """Run windows of any lengths as one batch; see ``OnnxSession.run``.
+
+        Raises:
+            DeadlineExceeded: The deadline passed first.
+            InferenceError: ONNX Runtime failed, or this is a forked child.
+        """
+        try:
+            return self._run(windows, deadline)
+        except OutOfMemory:
+            if len(windows) == 1:
+                raise
+        return self._halves.run(windows, lambda half: self._run(half, deadline))
+
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
-        if os.getpid() != self._process:
-            self._after_fork()
+        self.loaded.session()  # which a forked child is refused
         size = bucket_for(len(windows[0].input_ids), self.captured) if len(windows) == 1 else None
         packed = pack(windows, bucket=size, padding_id=self.settings.padding_id)
         feeds = {name: packed.feeds[name] for name in self.graph.inputs}
@@ -90,7 +118,7 @@ class CudaSession(OnnxSession):
         except DeadlineExceeded:
             raise
         except Exception as error:
-            raise self._failure(windows, deadline, error) from error
+            raise failure(windows, deadline, error) from error
         return packed.unpack(start), packed.unpack(end)
 
     def _launch(self, feeds: Feeds, size: int | None, deadline: float | None) -> tuple[Logits, Logits]:
@@ -104,7 +132,7 @@ class CudaSession(OnnxSession):
             with unlimited if deadline is None else terminated_at(deadline) as run_options:
                 if self._capturing:
                     run_options.add_run_config_entry("gpu_graph_id", str(_UNCAPTURED))
-                start, end = self._session.run(OUTPUTS, feeds, run_options)
+                start, end = self.loaded.session().run(OUTPUTS, feeds, run_options)
             return start, end
 
     def _capture(self, size: int) -> None:
@@ -116,7 +144,9 @@ class CudaSession(OnnxSession):
         try:
             with gpu_alone():
                 # 0 is ONNX Runtime's own number.
-                captured = CapturedRun(self._session, feeds, size, device, number=len(self._captured) + 1)
+                captured = CapturedRun(
+                    self.loaded.session(), feeds, size, device, number=len(self._captured) + 1
+                )
         except Exception as error:
             raise ProviderError(
                 f"Runs of {size} tokens cannot be captured as a CUDA graph ({error}): load with "
@@ -124,6 +154,3 @@ class CudaSession(OnnxSession):
                 "gpu_memory_limit."
             ) from error
         self._captured[size] = captured
-
-    def _inherited(self) -> tuple[Any, ...]:
-        return (*super()._inherited(), self._captured)

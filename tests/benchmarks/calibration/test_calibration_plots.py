@@ -11,6 +11,7 @@ from fastspan.benchmarks.accuracy.thresholds import precision_coverage
 from fastspan.benchmarks.calibration.confidence_fit import reliability_bins
 from fastspan.benchmarks.calibration.plots import precision_coverage_plot, reliability_diagram
 from fastspan.errors import InputError, MissingDependency
+from support.packages import hide
 
 generator = np.random.default_rng(0)
 CONFIDENCE = generator.random(500)
@@ -65,7 +66,7 @@ assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    hide(monkeypatch, "matplotlib")
     with pytest.raises(MissingDependency, match=r"fastspan\[bench\]"):
         reliability_diagram(BINS, tmp_path / "a.svg")
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +8,7 @@ import pytest
 
 from fastspan.benchmarks.questions.squad_files import Question, load_questions, read_squad
 from fastspan.errors import DataError, InputError, MissingDependency
+from support.packages import hide, put_in_place_of
 from support.paths import SQUAD_PART
 
 CONTEXT = "Rollo led the Norse, who settled in Normandy."
@@ -270,7 +270,7 @@ def test_parquet_is_read_with_pyarrow(tmp_path):
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    hide(monkeypatch, "pyarrow.parquet")
     path = tmp_path / "dev.parquet"
     path.write_bytes(b"")
     with pytest.raises(MissingDependency, match=r"pip install 'fastspan\[parquet\]'"):
@@ -327,7 +327,7 @@ def test_a_hub_data_set_is_loaded_with_its_split(monkeypatch):
         asked.append((name, split))
         return [answered(context=CONTEXT, answers={"text": ["Rollo"], "answer_start": [0]})]
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    put_in_place_of(monkeypatch, "datasets", SimpleNamespace(load_dataset=load_dataset))
     assert load_questions("squad_v2")[0].answers == ("Rollo",)
     load_questions("rajpurkar/squad_v2:train")
     assert asked == [("squad_v2", "validation"), ("rajpurkar/squad_v2", "train")]
@@ -337,19 +337,19 @@ def test_what_the_hub_refuses_is_a_data_error(monkeypatch):
     def load_dataset(name, split):
         raise ConnectionError("offline")
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    put_in_place_of(monkeypatch, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(DataError, match=r"squad_v2: neither a file here nor .*ConnectionError: offline"):
         load_questions("squad_v2")
 
 
 def test_a_hub_data_set_without_the_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
+    hide(monkeypatch, "datasets")
     with pytest.raises(MissingDependency, match=r"'squad_v2' is not a file.*pip install datasets"):
         load_questions("squad_v2")
 
 
 def test_a_missing_file_is_not_looked_for_on_the_hub(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
+    hide(monkeypatch, "datasets")
     for source in ("absent.json", "absent.JSONL", Path("absent")):
         with pytest.raises(DataError, match="no such file"):
             load_questions(source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 
@@ -18,6 +17,7 @@ from fastspan.benchmarks.reporting.document import (
     without_empty_columns,
 )
 from fastspan.errors import MissingDependency
+from support.packages import hide
 
 SVG = '<?xml version="1.0"?>\n<svg width="10"><g id="a"/><use href="#a" clip-path="url(#a)"/></svg>'
 
@@ -87,6 +87,6 @@ def test_a_page_has_names_a_box_for_every_table_and_its_plots_within(tmp_path):
 def test_without_markdown_it_the_error_says_what_to_install(monkeypatch, tmp_path):
     from fastspan.benchmarks.reporting.html import to_html
 
-    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    hide(monkeypatch, "markdown_it")
     with pytest.raises(MissingDependency, match=r"fastspan\[bench\]"):
         to_html("# t\n", tmp_path, ours="x")

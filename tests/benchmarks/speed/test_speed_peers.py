@@ -33,12 +33,13 @@ from fastspan.benchmarks.speed.interleaving import Schedule
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
 from fastspan.benchmarks.speed.models import SpeedModel
 from fastspan.benchmarks.speed.random_model import Geometry, random_checkpoint
-from fastspan.benchmarks.speed.suite import _asked
+from fastspan.benchmarks.speed.subjects import asked_peers
 from fastspan.errors import InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
+from support.packages import put_in_place_of
 
 PEERS = Path(catalogue.__file__).parent
 MINILM = ROOT / "models" / "minilm-l6-squad2"
@@ -97,7 +98,7 @@ def test_a_peer_that_no_workload_asks_is_left_out_with_the_reason():
         ([batch], "transformers bf16"),
         ([single, batch], None),
     ):
-        found = _asked(list(specs.values()), workloads)
+        found = asked_peers(list(specs.values()), workloads)
         assert [spec.name for spec in found] == list(specs)
         unasked = [spec.name for spec in found if spec.absent == "no workload of this run is for it"]
         assert (left_out in unasked) if left_out else not unasked
@@ -112,7 +113,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         loaded.append(file)
         return None if "onnxparser" in file else object()
 
-    monkeypatch.setattr(cuda_libraries, "_load", load)
+    monkeypatch.setattr(cuda_libraries, "load_library", load)
     specs = {spec.name: spec.absent for spec in gpu_peers(providers)}
     assert len(loaded) == 3
     assert {name for name, absent in specs.items() if absent} == {
@@ -121,7 +122,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         for mode in ("", ", throughput")
     }
     assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
-    monkeypatch.setattr(cuda_libraries, "_load", lambda file: object())
+    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
     assert not any(spec.absent for spec in gpu_peers(providers))
 
 
@@ -137,7 +138,7 @@ def test_a_torch_that_cannot_use_the_gpu_says_so_before_any_work(
         version=SimpleNamespace(cuda=built_for),
         cuda=SimpleNamespace(is_available=lambda: False),
     )
-    monkeypatch.setitem(sys.modules, "torch", torch)
+    put_in_place_of(monkeypatch, "torch", torch)
     options = {"device": "cuda", "precision": "fp16", "compile": "", "int8": "", "half": True}
     job = Job(checkpoint=tiny_bundle, bundle=tiny_bundle, cache=tiny_bundle / "c", threads=1, options=options)
     with pytest.raises(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,11 +15,11 @@ from fastspan.benchmarks import suite
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.reporting.cpu_kind import this_cpu_kind
-from fastspan.benchmarks.speed import suite as suite_run
 from fastspan.benchmarks.speed.measurement import Measurement
 from fastspan.benchmarks.speed.models import BUNDLED, SpeedModel
-from fastspan.benchmarks.speed.record import Measured
-from fastspan.benchmarks.speed.suite import SuiteOptions, SuiteRun
+from fastspan.benchmarks.speed.samples import Measured
+from fastspan.benchmarks.speed.subjects import Asked, Subjects
+from fastspan.benchmarks.speed.suite_options import SuiteOptions
 from fastspan.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups and their signals")
@@ -37,10 +36,39 @@ SPECS = [
 ]
 
 
+class Small(Subjects):
+    """A tiny model, two workloads and no peer but FastSpan.
+
+    Args:
+        model: The model.
+        peaks: What each measurement of matrix products gives, in order; an error is raised.
+    """
+
+    def __init__(self, model, *peaks):
+        self.model, self.measured_peaks = model, iter(peaks)
+
+    def folder(self, root, options):
+        return root / "some-cpu"
+
+    def models(self, options):
+        return [self.model] if options.models in BUNDLED else super().models(options)
+
+    def peers(self, options):
+        return SPECS
+
+    def asked(self, model, data, options):
+        return Asked(timed=[SINGLE, MANY], scored=MANY, questions=data.questions[:3])
+
+    def peaks(self, threads):
+        found = next(self.measured_peaks, {})
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
 @pytest.fixture
-def small(tiny_checkpoint, tiny_bundle, tmp_path, monkeypatch):
-    """Puts a tiny model, two workloads and no peer but FastSpan into the suite."""
-    model = SpeedModel(
+def model(tiny_checkpoint, tiny_bundle, tmp_path):
+    return SpeedModel(
         name=BUNDLED,
         title="tiny",
         checkpoint=tiny_checkpoint,
@@ -48,25 +76,18 @@ def small(tiny_checkpoint, tiny_bundle, tmp_path, monkeypatch):
         cache=tmp_path / "cache",
         trained=True,
     )
-    monkeypatch.setattr(suite_run, "bundled_model", lambda: model)
-    monkeypatch.setattr(suite_run, "results_folder", lambda root, device: root / "some-cpu")
-    monkeypatch.setattr(suite_run, "cpu_peers", lambda *_, **__: SPECS)
-    monkeypatch.setattr(suite_run, "make_workloads", lambda *_, **__: [SINGLE, MANY])
-    monkeypatch.setattr(suite_run, "_QUICK", replace(suite_run._QUICK, seconds=0))
-    monkeypatch.setattr(suite_run, "_SCORED", (3, 3))
-    return ["--quick", "--models", BUNDLED, "--threads", "1", "--no-parts", "--out", str(tmp_path / "out")]
 
 
 @pytest.fixture
-def no_peaks(monkeypatch):
-    monkeypatch.setattr(SuiteRun, "_measure_peaks", lambda self: None)
+def small(tmp_path):
+    """Arguments of a run that takes no longer than it must."""
+    out = str(tmp_path / "out")
+    return [*("--quick", "--models", BUNDLED, "--threads", "1", "--no-parts", "--rounds", "3"), "--out", out]
 
 
-def test_the_suite_measures_and_reports(small, tmp_path, monkeypatch, capsys):
-    peaks = iter(({"fp32": 2e9, "int8": 5e9}, {"fp32": 3e9, "int8": 4e9}))
-    measuring = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=json.dumps(next(peaks))))
-    monkeypatch.setattr(suite_run, "subprocess", measuring)
-    assert suite.main(small) == 0
+def test_the_suite_measures_and_reports(small, model, tmp_path, capsys):
+    subjects = Small(model, {"fp32": 2e9, "int8": 5e9}, {"fp32": 3e9, "int8": 4e9})
+    assert suite.main(small, subjects) == 0
     out = tmp_path / "out" / "some-cpu"
     measured = Measured.read(out, "cpu")
     assert measured.record.finished
@@ -90,11 +111,10 @@ def test_the_suite_measures_and_reports(small, tmp_path, monkeypatch, capsys):
     assert "one question, 1 peers" in captured.err
 
 
-@pytest.mark.usefixtures("no_peaks")
 def test_an_interrupted_run_keeps_its_samples_with_a_record_that_goes_with_them(
-    small, tmp_path, monkeypatch, capsys
+    small, model, tmp_path, monkeypatch, capsys
 ):
-    assert suite.main(small) == 0
+    assert suite.main(small, Small(model)) == 0
     run = Measurement.run
 
     def interrupted(self, workload):
@@ -103,7 +123,7 @@ def test_an_interrupted_run_keeps_its_samples_with_a_record_that_goes_with_them(
         run(self, workload)
 
     monkeypatch.setattr(Measurement, "run", interrupted)
-    assert suite.main(small) == 130
+    assert suite.main(small, Small(model)) == 130
     assert "--report-only" in capsys.readouterr().err
     out = tmp_path / "out" / "some-cpu"
     measured = Measured.read(out, "cpu")
@@ -114,14 +134,13 @@ def test_an_interrupted_run_keeps_its_samples_with_a_record_that_goes_with_them(
     assert "did not come to its end" in (out / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_peaks")
-def test_a_run_that_cannot_begin_leaves_the_last_one_alone(small, tmp_path, capsys):
-    assert suite.main(small) == 0
+def test_a_run_that_cannot_begin_leaves_the_last_one_alone(small, model, tmp_path, capsys):
+    assert suite.main(small, Small(model)) == 0
     kept = {
         path.name: path.read_bytes() for path in (tmp_path / "out" / "some-cpu").iterdir() if path.is_file()
     }
     for wrong in (["--peers", "nobody"], ["--models", "none"], ["--rounds", "0"], ["--threads", "0"]):
-        assert suite.main([*small, *wrong]) == 1
+        assert suite.main([*small, *wrong], Small(model)) == 1
     assert {
         path.name: path.read_bytes() for path in (tmp_path / "out" / "some-cpu").iterdir() if path.is_file()
     } == kept
@@ -130,15 +149,14 @@ def test_a_run_that_cannot_begin_leaves_the_last_one_alone(small, tmp_path, caps
     assert "rounds must be at least 1" in errors
 
 
-@pytest.mark.usefixtures("no_peaks")
-def test_workloads_that_leave_nothing_are_refused(small, tmp_path, capsys):
-    assert suite.main([*small, "--workloads", "dance"]) == 1
+def test_workloads_that_leave_nothing_are_refused(small, model, capsys):
+    assert suite.main([*small, "--workloads", "dance"], Small(model)) == 1
     assert "leaves none of single-128, throughput" in capsys.readouterr().err
 
 
-def test_peaks_that_cannot_be_measured_cost_nothing_else(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(suite_run, "_PEAKS_TIMEOUT_S", 0.001)
-    assert suite.main(small) == 0
+def test_peaks_that_cannot_be_measured_cost_nothing_else(small, model, tmp_path):
+    late = subprocess.TimeoutExpired("matrix_peaks", 300)
+    assert suite.main(small, Small(model, late, late)) == 0
     record = json.loads((tmp_path / "out" / "some-cpu" / "speed-cpu.json").read_text(encoding="utf-8"))
     assert record["finished"]
     assert record["peaks"] == {}

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from fastspan.benchmarks.speed.answers import Answered
-from fastspan.benchmarks.speed.record import Measured, MeasuredPeer, SpeedRecord
+from fastspan.benchmarks.speed.record import MeasuredPeer, SpeedRecord
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.equal_answers import EqualAnswers, equal_answers, share_cell
 from support.recorded_speed import MODEL, write_recorded
 

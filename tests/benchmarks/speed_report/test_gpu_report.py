@@ -15,13 +15,13 @@ pytest.importorskip("matplotlib")
 
 from fastspan.benchmarks.peers.catalogue import gpu_peers
 from fastspan.benchmarks.speed.models import SpeedModel
-from fastspan.benchmarks.speed.record import Measured
+from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.gpu import half_peak
 from fastspan.benchmarks.speed_report.report import write_hardware_report
 
 
 @pytest.fixture
-def on_gpu(tmp_path, monkeypatch):
+def on_gpu(tmp_path):
     """A measurement on an H200, in half precision."""
 
     def write(gpu):
@@ -31,8 +31,7 @@ def on_gpu(tmp_path, monkeypatch):
             ("transformers", "fp16", "latency", 4.0),
             ("transformers", "fp32", "latency", 6.0),
         )
-        monkeypatch.setattr("support.recorded_speed.PEERS", peers)
-        folder = write_recorded(tmp_path / "speed", device="gpu")
+        folder = write_recorded(tmp_path / "speed", device="gpu", systems=peers)
         record = Measured.read(folder, "gpu").record
         replace(record, environment={**record.environment, "GPU": gpu}, peaks={}).write(folder)
         return write_hardware_report(folder, price_per_hour=1.0)[0].read_text(encoding="utf-8")

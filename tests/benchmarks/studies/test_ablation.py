@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastspan.benchmarks.studies.ablation import _session, compared
+from fastspan.benchmarks.studies.ablation import compared, session_of
 from fastspan.benchmarks.studies.ablation_graphs import fp32_choices, int8_choices
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
@@ -22,7 +22,7 @@ def encoder(tmp_path_factory):
 
 
 def logits(choice, folder):
-    session = _session(choice, 1, folder)
+    session = session_of(choice, 1, folder)
     ids = np.random.default_rng(3).integers(5, 60, (1, 20))
     values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     feeds = {

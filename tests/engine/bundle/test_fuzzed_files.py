@@ -78,7 +78,7 @@ def check(error: FastSpanError) -> None:
 
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

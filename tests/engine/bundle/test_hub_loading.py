@@ -13,6 +13,7 @@ import pytest
 from fastspan import BundleError, ChecksumMismatch, MissingDependency, QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST
+from support.packages import hide
 from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 pytest.importorskip("huggingface_hub")
@@ -276,12 +277,12 @@ def test_links_out_of_an_ordinary_folder_stay_refused(tiny_bundle: Path, tmp_pat
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    hide(monkeypatch, "huggingface_hub")
     with pytest.raises(MissingDependency, match=r"huggingface_hub is missing: .*fastspan\[hub\]"):
         QuestionAnswerer.load("owner/tiny-qa")
 
 
 def test_a_path_object_is_never_sought_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    hide(monkeypatch, "huggingface_hub")
     with pytest.raises(BundleError, match="owner/tiny-qa does not exist"):
         QuestionAnswerer.load(Path("owner/tiny-qa"))

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import onnxruntime
 import pytest
 
 from fastspan import BundleError, LoadOptions, QuestionAnswerer
-from fastspan.bundle import machine_profile
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.machine_profile import (
     Machine,
@@ -28,6 +27,8 @@ from fastspan.bundle.machine_profile import (
     this_machine,
 )
 from fastspan.bundle.manifest import MANIFEST
+from fastspan.loading import load_bundle
+from support.forced_cpu import forced_cores
 
 RUNTIME = onnxruntime.__version__
 LATENCY = RunSettings(threads=1, workers=1, spinning=True, block_base=4, batch_tokens=256)
@@ -36,9 +37,9 @@ QUESTION, CONTEXT = "who built the tower", "the norse leader rollo built the sto
 
 
 @pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_profile, "usable_cores", lambda: 2)
-    monkeypatch.setattr("fastspan.loading.usable_cores", lambda: 2)
+def two_cores() -> Iterator[None]:
+    with forced_cores(2):
+        yield
 
 
 @pytest.fixture
@@ -62,15 +63,16 @@ def measured(folder: Path) -> Profile:
 
 def loaded(folder: Path, **options: Any) -> tuple[RunSettings, str]:
     """The settings and the sentence that an answerer ends up with, having answered."""
-    with QuestionAnswerer.load(folder, provider="cpu", **{"variant": "fp32", **options}) as qa:
+    given = options.pop("options", LoadOptions())
+    found = load_bundle(folder, None, given.override({"provider": "cpu", "variant": "fp32", **options}))
+    settings, session = found.settings, found.session.settings
+    with QuestionAnswerer(found) as qa:
         qa.answer(QUESTION, CONTEXT)
-        assert qa.info().profile == qa.stages.loaded.profile
-        assert qa.info().threads == qa.stages.loaded.settings.threads * qa.stages.loaded.settings.workers
-        assert qa.stages.loaded.session.settings.threads == qa.stages.loaded.settings.threads
-        assert qa.stages.loaded.session.settings.spinning == qa.stages.loaded.settings.spinning
-        assert qa.stages.loaded.session.settings.block_base == qa.stages.loaded.settings.block_base
-        assert qa.stages.loaded.session.settings.spin_duration_us == qa.stages.loaded.settings.spin_duration_us
-        return qa.stages.loaded.settings, qa.stages.loaded.profile
+        assert qa.info().profile == found.profile
+        assert qa.info().threads == settings.threads * settings.workers
+    for name in ("threads", "spinning", "block_base", "spin_duration_us"):
+        assert getattr(session, name) == getattr(settings, name)
+    return settings, found.profile
 
 
 # --- The file. ---

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastspan import __version__
@@ -19,7 +20,10 @@ from fastspan.bundle.folder import Bundle
 from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
+from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, one_line, table, write_json
+from support.forged_bundles import forge
+from support.packages import hide
 from support.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "cli.md"
@@ -51,9 +55,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    actions = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return dict(actions[0].choices)
+def commands() -> dict[str, CommandParser]:
+    return dict(build_parser().commands)
 
 
 def pipe_text(monkeypatch, data: bytes) -> None:
@@ -276,9 +279,8 @@ class TestErrors:
 
 
 class TestBundles:
-    def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+    @pytest.mark.usefixtures("little_verification")
+    def test_export_verify_and_info_in_turn(self, tiny_checkpoint, tmp_path, capsys):
         out = str(tmp_path / "bundle")
         texts = tmp_path / "texts.jsonl"
         texts.write_text(json.dumps({"question": "who built it?", "context": CONTEXT}) + "\n")
@@ -308,9 +310,8 @@ class TestBundles:
         assert set(found["variants"]) == {"fp32", "int8"}
         assert found["auto"]["provider"].endswith("ExecutionProvider")
 
-    def test_export_as_json(self, tiny_checkpoint, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-        monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
+    @pytest.mark.usefixtures("little_verification")
+    def test_export_as_json(self, tiny_checkpoint, tmp_path, capsys):
         out = tmp_path / "bundle"
         assert main(["export", str(tiny_checkpoint), "--out", str(out), "--variants", "fp32", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -338,17 +339,17 @@ class TestBundles:
         assert main(["verify", str(copied)]) == 1
         assert "onnx/model.onnx_data is not the file that was exported" in capsys.readouterr().err
 
-    def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, capsys, monkeypatch):
-        from fastspan.export.verification import checks
-
-        monkeypatch.setattr(checks, "_WORK", 0)
-        compare = checks.compare
-
-        def shifted(pairs, reference, found):
-            return compare(pairs, reference, [(start + 1, end) for start, end in found])
-
-        monkeypatch.setattr(checks, "compare", shifted)
-        assert main(["verify", str(tiny_bundle)]) == 1
+    @pytest.mark.usefixtures("little_verification")
+    def test_verify_fails_on_a_graph_that_differs(self, tiny_bundle, tmp_path, capsys):
+        onnx = pytest.importorskip("onnx")
+        exact = Bundle.open(tiny_bundle).manifest.variants["fp32"].graph_for("cpu")
+        model = onnx.load(tiny_bundle / exact.file, load_external_data=False)
+        (last,) = (node for node in model.graph.node if "start_logits" in node.output)
+        last.output[:] = ["unshifted"]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+        model.graph.node.append(onnx.helper.make_node("Add", ["unshifted", "one"], ["start_logits"]))
+        folder = forge(tiny_bundle, tmp_path / "model", {exact.file: model.SerializeToString()})
+        assert main(["verify", str(folder)]) == 1
         captured = capsys.readouterr()
         assert "MISSED" in captured.out
         assert "onnx/model_cpu.onnx" in captured.err
@@ -389,6 +390,8 @@ class TestOutput:
 
     def test_a_table_is_aligned(self):
         assert table(("a", "b"), [("long", "x")], Style(io.StringIO())) == "a     b\nlong  x"
+        numbers = table(("a", "number"), [("long", "1"), ("b", "12")], Style(io.StringIO()), right={1})
+        assert numbers == "a     number\nlong       1\nb         12"
         assert table(("a",), [("\x1b[2J",)], Style(io.StringIO())) == "a\n\ufffd[2J"
 
     def test_on_a_terminal_long_lines_are_wrapped_beside_their_label(self, monkeypatch):
@@ -407,7 +410,7 @@ class TestProgress:
     def test_on_a_terminal_a_step_that_took_long_leaves_a_line(self, monkeypatch):
         monkeypatch.setenv("TERM", "xterm")
         progress = pytest.importorskip("fastspan.export.progress")
-        monkeypatch.setattr(progress, "_WORTH_A_LINE_S", 0.0)
+        monkeypatch.setattr(progress, "WORTH_A_LINE_S", 0.0)
         stream = Terminal()
         with progress.progress_on(stream) as shown:
             shown.stage("reading")
@@ -441,8 +444,8 @@ class TestHubIds:
             monkeypatch.setattr(f"fastspan.cli.{module}.open_bundle", opened)
 
     @pytest.mark.parametrize("command", ["info", "verify"])
-    def test_what_only_reads_reads_it(self, command, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
+    @pytest.mark.usefixtures("little_verification")
+    def test_what_only_reads_reads_it(self, command, capsys):
         assert main([command, "owner/tiny-qa", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["folder"].endswith("tiny-qa")
 
@@ -523,7 +526,7 @@ class TestCompletion:
         assert "--no-answer-threshold" in script
 
     def test_without_shtab_it_says_what_to_install(self, capsys, monkeypatch):
-        monkeypatch.setitem(sys.modules, "shtab", None)
+        hide(monkeypatch, "shtab")
         assert main(["completion", "bash"]) == 1
         err = capsys.readouterr().err
         assert "pip install 'fastspan[completion]'" in err
@@ -576,7 +579,7 @@ class TestDocument:
         assert section is not None, f"docs/cli.md has no section for {name}"
         documented = set(re.findall(r"^\| `(--[a-z0-9-]+|[A-Z]+)", section[1], re.M))
         declared = set()
-        for action in commands()[name]._actions:
+        for action in commands()[name].arguments:
             strings = set(action.option_strings) - {"-h", "--help", "--debug"}
             declared |= strings or ({str(action.metavar)} if not action.option_strings else set())
         assert documented == declared

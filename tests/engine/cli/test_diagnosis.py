@@ -14,6 +14,7 @@ from fastspan.cli.main import main
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
 from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
+from support.packages import hide, put_in_place_of
 
 NOTHING = CudaFindings(driver=None, devices=(), built_for=None, missing=("libcuda.so.1",))
 GPULESS = CudaFindings(driver="13.0", devices=(), built_for="13.0", missing=())
@@ -49,7 +50,7 @@ def gpu_build(session: type[Session], **attributes: object) -> ModuleType:
 @pytest.fixture
 def absent(monkeypatch):
     """No onnxruntime can be imported."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    hide(monkeypatch, "onnxruntime")
 
 
 def test_the_command_tells_what_is_here(capsys):
@@ -74,18 +75,20 @@ def test_without_onnxruntime_it_names_the_extra_and_does_not_fail(absent, capsys
 
 
 def test_two_wheels_over_each_other_are_a_problem(monkeypatch):
-    version = diagnosis._version
+    version = diagnosis.installed_version
     monkeypatch.setattr(
-        diagnosis, "_version", lambda name: "1.2" if name.startswith("onnxruntime-g") else version(name)
+        diagnosis,
+        "installed_version",
+        lambda name: "1.2" if name.startswith("onnxruntime-g") else version(name),
     )
     problems = diagnose().problems
     assert any("onnxruntime and onnxruntime-gpu are installed together" in problem for problem in problems)
 
 
 def test_auto_takes_cuda_only_where_it_starts(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(Session))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(Session))
     assert auto_provider(READY).provider == "CUDAExecutionProvider"
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(FallenBack))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(FallenBack))
     for found, reason in (
         (READY, "though its driver and libraries load"),
         (NOTHING, "lacks libcuda.so.1"),
@@ -97,7 +100,7 @@ def test_auto_takes_cuda_only_where_it_starts(monkeypatch):
 
 
 def test_a_cuda_build_that_cannot_run_is_a_problem(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_build(FallenBack, cuda_version="13.0"))
+    put_in_place_of(monkeypatch, "onnxruntime", gpu_build(FallenBack, cuda_version="13.0"))
     monkeypatch.setattr(diagnosis, "find_cuda", lambda _runtime: GPULESS)
     assert any("built for CUDA 13.0" in problem for problem in diagnose().problems)
 
@@ -124,7 +127,7 @@ def test_the_variant_that_auto_takes_follows_the_cpu_and_the_kernels(monkeypatch
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are named differently")
 def test_the_libraries_looked_for_are_those_of_the_build(monkeypatch, capsys):
     looked_for = []
-    monkeypatch.setattr(cuda_libraries, "_load", looked_for.append)
+    monkeypatch.setattr(cuda_libraries, "load_library", looked_for.append)
     runtime = gpu_build(Session, cuda_version="12.8", preload_dlls=lambda: print("Failed to load it all"))
     found = find_cuda(runtime)
     assert found.built_for == "12.8"
@@ -155,6 +158,6 @@ def test_a_driver_says_its_version_and_its_gpus(monkeypatch):
             name.value = f"GPU {device.value}".encode()
             return 0
 
-    monkeypatch.setattr(cuda_libraries, "_load", lambda _file: Driver())
+    monkeypatch.setattr(cuda_libraries, "load_library", lambda _file: Driver())
     found = find_cuda(None)
     assert (found.driver, found.devices, found.missing) == ("12.8", ("GPU 0", "GPU 1"), ())

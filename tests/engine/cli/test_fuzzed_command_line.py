@@ -5,7 +5,6 @@ FASTSPAN_FUZZ_EXAMPLES lengthens the search; by default it takes a few seconds.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from fastspan import QuestionAnswerer
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
+from support.packages import hide
 
 EXAMPLES = int(os.environ.get("FASTSPAN_FUZZ_EXAMPLES", "60"))
 SETTINGS = settings(
@@ -114,7 +114,7 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
 
     monkeypatch.setattr(QuestionAnswerer, "load", load)
     for package in ("huggingface_hub", "datasets"):
-        monkeypatch.setitem(sys.modules, package, None)
+        hide(monkeypatch, package)
     monkeypatch.chdir(place)
 
 
@@ -134,8 +134,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def _options(name: str) -> list[str]:
     if name not in COMMANDS:
         return []
-    (commands,) = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return sorted(commands.choices[name]._option_string_actions)
+    arguments = build_parser().commands[name].arguments
+    return sorted(flag for argument in arguments for flag in argument.option_strings)
 
 
 @SETTINGS

@@ -117,11 +117,10 @@ def test_the_arguments_are_left_as_they_were():
 
 @pytest.mark.parametrize("search", [top_spans, top_products])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_many_windows_are_searched_a_few_at_a_time(search, k, monkeypatch):
+def test_many_windows_are_searched_a_few_at_a_time(search, k):
     rng = np.random.default_rng(k)
     start, end = (rng.random((23, 12)).astype(np.float32).round(1) for _ in range(2))
     mask = () if search is top_products else (None,)
     expected = search(start, end, *mask, k, 5)
-    monkeypatch.setattr("fastspan.decoding.top_spans._SPANS_AT_ONCE", 100)
-    for found, together in zip(search(start, end, *mask, k, 5), expected, strict=True):
+    for found, together in zip(search(start, end, *mask, k, 5, at_once=100), expected, strict=True):
         np.testing.assert_array_equal(found, together)

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from fastspan.machine import cpu
-from fastspan.machine.cpu import CpuFeatures, usable_cores
+from fastspan.machine.cpu import CpuFeatures
 from support.forced_cpu import true_cpu_features as cpu_features
+from support.forced_cpu import true_usable_cores as usable_cores
 
 XEON = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512_vnni\nbugs\t: spectre\n"
 ALDER_LAKE = "flags\t\t: fpu avx2 avx_vnni\n"

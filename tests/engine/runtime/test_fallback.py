@@ -12,6 +12,7 @@ from fastspan import InferenceError, ProviderError, QuestionAnswerer
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from support.fake_runtime import CPU, CUDA, FakeRuntime
+from support.packages import put_in_place_of
 
 OPENVINO, AZURE = "OpenVINOExecutionProvider", "AzureExecutionProvider"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -21,7 +22,7 @@ Opened = Callable[..., OnnxSession]
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     def open_with(runtime: FakeRuntime, provider: str = OPENVINO, layout: str = "padded") -> OnnxSession:
-        monkeypatch.setattr("fastspan.runtime.session.import_onnxruntime", lambda: runtime)
+        put_in_place_of(monkeypatch, "onnxruntime", runtime)
         graph = Graph(
             file="model.onnx",
             target="cuda" if layout == "packed" else "any",
@@ -55,11 +56,9 @@ def test_a_provider_that_takes_nothing_is_an_error(opened: Opened) -> None:
         opened(runtime)
 
 
-def test_an_onnxruntime_that_cannot_say_what_went_where(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_onnxruntime_that_cannot_say_what_went_where(opened: Opened) -> None:
     runtime = FakeRuntime(runs_on=[OPENVINO, CPU], assigned=[CPU])
-    monkeypatch.delattr(runtime.InferenceSession, "get_provider_graph_assignment_info")
+    del runtime.InferenceSession.get_provider_graph_assignment_info
     assert "run on the CPU" in opened(runtime).shared_with_cpu
 
 
@@ -87,14 +86,14 @@ def test_the_cpu_has_nothing_to_share(opened: Opened) -> None:
     ],
 )
 def test_a_graph_that_does_not_load_comes_with_a_way_out(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, provider: str, kind: type[Exception], mend: str
+    opened: Opened, provider: str, kind: type[Exception], mend: str
 ) -> None:
     runtime = FakeRuntime()
 
     def refuse(*arguments: object, **more: object) -> None:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(runtime, "InferenceSession", refuse)
+    runtime.InferenceSession = refuse
     with pytest.raises(kind, match=rf"cannot load .* on {provider}: no such operator \(load .*{mend}"):
         opened(runtime, provider)
 

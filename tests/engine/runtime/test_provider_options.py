@@ -9,7 +9,7 @@ import pytest
 from fastspan import LoadOptions, ProviderError
 from fastspan.loading import load_bundle
 from fastspan.runtime.provider_options import default_options, engine_cache, make_cache_folders
-from support.fake_runtime import CPU, CUDA, FakeRuntime
+from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 
 TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 
@@ -89,9 +89,7 @@ def test_the_folders_of_engines_are_made_with_their_parents(
 
 
 def test_what_the_caller_says_goes_before(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    runtime = FakeRuntime()
-    for module in ("loading", "runtime.session", "runtime.providers"):
-        monkeypatch.setattr(f"fastspan.{module}.import_onnxruntime", lambda: runtime)
+    runtime = take_the_place_of_onnxruntime(monkeypatch)
     options = LoadOptions(
         variant="fp32",
         provider="cuda",

@@ -13,7 +13,8 @@ from types import ModuleType
 import onnxruntime
 import pytest
 
-from fastspan import BundleError, MissingDependency, ProviderError, QuestionAnswerer
+from fastspan import BundleError, LoadOptions, MissingDependency, ProviderError, QuestionAnswerer
+from fastspan.loading import load_bundle
 from fastspan.machine.cuda_libraries import CudaFindings
 from fastspan.runtime.providers import (
     available_providers,
@@ -22,6 +23,7 @@ from fastspan.runtime.providers import (
     provider_kind,
     resolve_provider,
 )
+from support.packages import hide, put_in_place_of
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -160,15 +162,16 @@ def test_a_provider_that_refuses_the_graph_is_an_error(
 
 
 def test_the_reported_providers_are_those_of_the_session(tiny_bundle: Path) -> None:
-    with QuestionAnswerer.load(tiny_bundle, provider="cpu") as qa:
-        assert qa.info().providers == tuple(qa.stages.loaded.session._session.get_providers()) == (CPU,)
+    loaded = load_bundle(tiny_bundle, None, LoadOptions(provider="cpu", variant="fp32"))
+    with QuestionAnswerer(loaded) as qa:
+        assert qa.info().providers == tuple(loaded.session.loaded.session().get_providers()) == (CPU,)
 
 
 # --- onnxruntime missing or broken. ---
 
 
 def test_without_onnxruntime_the_extras_are_named(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    hide(monkeypatch, "onnxruntime")
     with pytest.raises(MissingDependency, match=r"fastspan\[cpu\].*fastspan\[gpu\].*not both") as caught:
         QuestionAnswerer.load(tiny_bundle)
     assert isinstance(caught.value.__cause__, ImportError)
@@ -176,7 +179,7 @@ def test_without_onnxruntime_the_extras_are_named(monkeypatch: pytest.MonkeyPatc
 
 def test_two_wheels_over_each_other(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
     # What uninstalling one of two wheels leaves: an empty namespace package.
-    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    put_in_place_of(monkeypatch, "onnxruntime", ModuleType("onnxruntime"))
     with pytest.raises(MissingDependency, match="pip uninstall -y onnxruntime onnxruntime-gpu, then"):
         QuestionAnswerer.load(tiny_bundle)
 

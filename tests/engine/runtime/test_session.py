@@ -143,5 +143,6 @@ def test_memory_stays_what_it_was_after_warming_up(tiny_bundle: Path, variant: s
 
         qa.answer(QUESTION, context)
         warm = ask(500)
-        later = ask(10_000)
-    assert later <= 1.05 * warm, f"{warm >> 10} KiB became {later >> 10} KiB"
+        later = ask(3_000)
+    # A request that kept anything of itself would keep more than this.
+    assert later <= warm + 3_000 * 1_000, f"{warm >> 10} KiB became {later >> 10} KiB"

@@ -360,12 +360,15 @@ def test_lone_surrogates_count_as_one_code_point(family):
     assert words.endswith("settled")
 
 
-def test_another_type_error_of_the_tokenizer_is_not_hidden(monkeypatch):
-    def refuse(texts, between):
-        raise TypeError("no list of texts")
+def test_another_type_error_of_the_tokenizer_is_not_hidden():
+    class Refusing:
+        def __getattr__(self, name):
+            return getattr(wordpiece(), name)
 
-    encoder = make_encoder("wordpiece")
-    monkeypatch.setattr(encoder, "_encode_texts", refuse)
+        def encode_batch(self, texts, **options):
+            raise TypeError("no list of texts")
+
+    encoder = Encoder(Refusing(), segment_ids=True, max_positions=512)
     with pytest.raises(TypeError, match="no list of texts"):
         encoder.encode(["q"], ["c"], AnswerOptions())
 

@@ -46,6 +46,21 @@ def all_of(encoding):
     ]
 
 
+class Noting:
+    """A tokenizer that notes the texts it is given."""
+
+    def __init__(self, tokenizer):
+        self.texts = []
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def encode_batch(self, batch, **options):
+        self.texts.extend(batch)
+        return self._tokenizer.encode_batch(batch, **options)
+
+
 @pytest.mark.parametrize("name", list(TOKENIZERS))
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(st.sampled_from(PARTS), min_size=20, max_size=60), joint=st.sampled_from(["", " "]))
@@ -60,9 +75,10 @@ def test_pieces_are_tokenized_as_the_whole_is(name, texts, joint):
 @pytest.mark.parametrize("name", [name for name in TOKENIZERS if name != "stripped"])
 def test_a_long_text_is_cut(name):
     text = " ".join(CORPUS * 300)
-    joined = PieceTokenizer(TOKENIZERS[name]()).encode(text, None)
+    tokenizer = Noting(TOKENIZERS[name]())
+    joined = PieceTokenizer(tokenizer).encode(text, None)
     assert isinstance(joined, JoinedEncoding)
-    assert len(joined._encodings) >= len(text) // (2 * PIECE)
+    assert len(tokenizer.texts) >= len(text) // (2 * PIECE)
 
 
 @pytest.mark.parametrize(
@@ -102,26 +118,16 @@ def test_windows_of_a_long_context_are_those_of_the_whole(name, monkeypatch):
 
 
 def test_between_pieces_the_caller_may_end_the_work():
-    texts, asked = [], []
-
-    class Noting:
-        def __init__(self, tokenizer):
-            self._tokenizer = tokenizer
-
-        def __getattr__(self, name):
-            return getattr(self._tokenizer, name)
-
-        def encode_batch(self, batch, **options):
-            texts.extend(batch)
-            return self._tokenizer.encode_batch(batch, **options)
+    asked = []
 
     def between():
         asked.append(None)
         if len(asked) == 4:
             raise DeadlineExceeded("too late")
 
-    encoder = Encoder(Noting(wordpiece()), segment_ids=True, max_positions=512)
+    tokenizer = Noting(wordpiece())
+    encoder = Encoder(tokenizer, segment_ids=True, max_positions=512)
     context = CORPUS[0] * 20_000
     with pytest.raises(DeadlineExceeded, match="too late"):
         encoder.encode(["Who?"], [context], AnswerOptions(), between=between)
-    assert 0 < sum(map(len, texts)) < len(context) / 2
+    assert 0 < sum(map(len, tokenizer.texts)) < len(context) / 2

@@ -14,6 +14,7 @@ from fastspan.export import exporter
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.options import ExportOptions
+from fastspan.export.verification.checks import Effort
 from support.paths import MINILM
 
 DIGEST = "ab" * 32
@@ -134,13 +135,11 @@ def test_what_was_found_worse_than_before_is_not_taken(tmp_path, threshold, conf
         read(tmp_path, changed("stored", {**stored, "confidence": 1}))
 
 
-def test_export_puts_it_into_the_manifest(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
-    monkeypatch.setattr(exporter, "has_pytorch", lambda: False)
+def test_export_puts_it_into_the_manifest(tiny_checkpoint, tmp_path):
     source = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
     (source / "calibration.json").write_text(json.dumps(WHOLE))
     out = tmp_path / "bundle"
-    options = ExportOptions(variants=("fp32",))
+    options = ExportOptions(variants=("fp32",), pytorch=False, effort=Effort(work=0, fewest=2))
     manifest = exporter.export(source, out, options, progress=SilentProgress()).bundle.manifest
     assert (manifest.no_answer.threshold, manifest.confidence.ece) == (-4.5, 0.03)
     (source / "calibration.json").write_text(json.dumps(changed("fitted_on", ...)))

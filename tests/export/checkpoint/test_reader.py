@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from support.checkpoint_files import (
     safetensors_bytes,
     small_state,
 )
+from support.packages import hide
 from support.paths import ROOT
 
 # --- The three formats. ---
@@ -210,7 +210,7 @@ def test_reading_maps_float32_safetensors_instead_of_loading_them(tmp_path: Path
 
 
 def test_reading_safetensors_and_flax_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
+    hide(monkeypatch, "torch")
     for form in ("safetensors", "flax"):
         path = make(tmp_path / form)
         if form == "flax":

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import safetensors.numpy
 from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
+from support.packages import hide
 from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -252,7 +252,7 @@ def test_offline_mode_uses_the_cache(hub: Hub, tmp_path: Path, monkeypatch: pyte
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    hide(monkeypatch, "huggingface_hub")
     refuse(r"huggingface_hub is missing: run pip install 'fastspan\[export\]'", ID, kind=MissingDependency)
 
 
@@ -260,7 +260,7 @@ def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    hide(monkeypatch, "huggingface_hub")
     path = local(tmp_path / "owner" / "tiny-qa")
     monkeypatch.chdir(tmp_path)
     for source in (path, str(path), ID):

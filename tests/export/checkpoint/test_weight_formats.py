@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from support.checkpoint_files import (
     refuse,
     small_state,
 )
+from support.packages import hide
 
 ARRAYS = hnp.arrays(
     st.sampled_from([np.dtype(kind) for kind in ("f2", "f4", "f8", "i8", "u1", "?", ml_dtypes.bfloat16)]),
@@ -179,7 +179,7 @@ def test_damaged_flax_files_are_refused(tmp_path: Path, data: bytes, message: st
 
 def test_flax_without_msgpack_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path, flax_model__msgpack=flax_bytes({}))
-    monkeypatch.setitem(sys.modules, "msgpack", None)
+    hide(monkeypatch, "msgpack")
     refuse(path, r'pip install "fastspan\[export\]"', MissingDependency)
 
 
@@ -249,7 +249,7 @@ def test_damaged_pytorch_files_are_refused(tmp_path: Path, data: bytes) -> None:
 def test_pytorch_files_without_torch_say_how_to_convert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
+    hide(monkeypatch, "torch")
     path = make(tmp_path, pytorch_model__bin=b"")
     refuse(path, r'pip install "fastspan\[reference\]"`, or convert .*model\.safetensors', MissingDependency)
 

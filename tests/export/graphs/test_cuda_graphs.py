@@ -273,7 +273,7 @@ def test_three_fp16_graphs_read_one_file_and_two_of_them_nearly_the_same_bytes(t
 
 def test_a_bundle_gets_both_cuda_graphs_and_packed_is_the_one_that_cuda_runs(tmp_path):
     (tmp_path / "onnx").mkdir()
-    variant = native_route._fp16(describe(*config_and_weights("bert")), tmp_path / "onnx")
+    variant = native_route.fp16_variant(describe(*config_and_weights("bert")), tmp_path / "onnx")
     assert [(graph.target, graph.layout) for graph in variant.graphs] == [
         ("any", "padded"),
         ("cuda", "packed"),

@@ -21,9 +21,10 @@ import pytest
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Confidence, FileRecord, FittedOn, NoAnswer, Source
 from fastspan.errors import BundleError, ChecksumMismatch
-from fastspan.export.publishing import bundle_writer
+from fastspan.export.publishing import placing
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
 from fastspan.export.publishing.file_lock import FileLock
+from fastspan.export.publishing.placing import exchange, move_into_place
 from support.paths import SUPPORT
 from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
@@ -48,8 +49,8 @@ def fill(folder, files=FILES):
         (folder / path).write_bytes(data)
 
 
-def export(destination, name="tiny", *, files=FILES, **others):
-    with write_bundle(destination) as draft:
+def export(destination, name="tiny", *, files=FILES, options=None, **others):
+    with write_bundle(destination, **(options or {})) as draft:
         fill(draft.folder, files)
         return draft.commit(replace(manifest(name), **others))
 
@@ -69,7 +70,7 @@ def destination(tmp_path):
 def replacing(request, monkeypatch):
     """Both ways in which an old bundle is replaced."""
     if request.param == "set aside":
-        monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(placing, "exchange", lambda one, other: False)
 
 
 def names(folder):
@@ -161,21 +162,18 @@ class TestWriting:
             folder.rename(target)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(bundle_writer, "_move_into_place", move)
-        export(destination)
+        export(destination, options={"move": move})
         assert missing == []
         assert destination.parent.stat().st_ino in synced
 
-    def test_the_move_is_made_under_the_lock(self, destination, monkeypatch):
+    def test_the_move_is_made_under_the_lock(self, destination):
         seen = []
-        move = bundle_writer._move_into_place
 
         def watched(folder, target):
             seen.append(FileLock.take(destination.with_name(".model.lock")))
-            move(folder, target)
+            move_into_place(folder, target)
 
-        monkeypatch.setattr(bundle_writer, "_move_into_place", watched)
-        export(destination)
+        export(destination, options={"move": watched})
         assert seen == [None]
 
 
@@ -378,7 +376,7 @@ with write_bundle(sys.argv[1]) as draft:
                 raise OSError(errno.EIO, "Input/output error")
             return rename(path, target)
 
-        monkeypatch.setattr(bundle_writer, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(placing, "exchange", lambda one, other: False)
         monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
         with pytest.raises(BundleError, match="Input/output error"):
             export(destination, "new")
@@ -391,7 +389,7 @@ class TestExchange:
     def test_two_folders_change_places(self, tmp_path):
         (tmp_path / "a" / "in a").mkdir(parents=True)
         (tmp_path / "b" / "in b").mkdir(parents=True)
-        if not bundle_writer._exchange(tmp_path / "a", tmp_path / "b"):
+        if not exchange(tmp_path / "a", tmp_path / "b"):
             pytest.skip("this file system has no exchange")
         assert names(tmp_path / "a") == ["in b"]
         assert names(tmp_path / "b") == ["in a"]
@@ -403,15 +401,15 @@ class TestExchange:
             return -1
 
         monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: SimpleNamespace(renameat2=renameat2))
-        assert not bundle_writer._exchange(tmp_path / "a", tmp_path / "b")
+        assert not exchange(tmp_path / "a", tmp_path / "b")
 
     def test_nor_is_a_system_library_without_the_call(self, tmp_path, monkeypatch):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, **options: SimpleNamespace())
-        assert not bundle_writer._exchange(tmp_path / "a", tmp_path / "b")
+        assert not exchange(tmp_path / "a", tmp_path / "b")
 
     def test_a_refusal_of_the_system_is_not_swallowed(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="nothing"):
-            bundle_writer._exchange(tmp_path / "nothing", tmp_path / "neither")
+            exchange(tmp_path / "nothing", tmp_path / "neither")
 
 
 class TestSeveralWriters:
@@ -454,7 +452,7 @@ class TestSeveralWriters:
         export(destination, "old")
         (destination.parent / "trial").mkdir()
         (destination.parent / "trial 2").mkdir()
-        exchanges = bundle_writer._exchange(destination.parent / "trial", destination.parent / "trial 2")
+        exchanges = exchange(destination.parent / "trial", destination.parent / "trial 2")
         (destination.parent / "trial").rmdir()
         (destination.parent / "trial 2").rmdir()
         writers = [
@@ -468,11 +466,10 @@ class TestSeveralWriters:
         assert name_at(destination) in ("one", "two")
         assert names(destination.parent) == ["model"]
 
-    def test_another_writer_that_never_lets_go(self, destination, monkeypatch):
-        monkeypatch.setattr(bundle_writer, "_LOCK_WAIT_S", 0.05)
+    def test_another_writer_that_never_lets_go(self, destination):
         held = FileLock.take(destination.with_name(".model.lock"))
         with held, pytest.raises(BundleError, match="Another process has been moving a bundle"):
-            export(destination)
+            export(destination, options={"lock_wait": 0.05})
         export(destination)
 
     def test_a_file_system_whose_locks_exclude_their_own_holder(self, destination, monkeypatch):
@@ -634,23 +631,37 @@ class TestUpdatingTheManifest:
         assert not list(destination.glob(".*"))
 
 
+SCENARIOS = {
+    "new": ["absent", "new 0.0"],
+    "exchange": ["old 0.0", "new 0.0"],
+    "aside": ["old 0.0", "absent", "new 0.0"],
+    "update": ["old 0.0", "old 1.0"],
+}
+
+
+@pytest.fixture(scope="module")
+def killers(tmp_path_factory):
+    """A process for each scenario, all at once, so that no core waits."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        scenario: subprocess.Popen(
+            [sys.executable, KILLER, tmp_path_factory.mktemp(scenario), scenario], **pipes
+        )
+        for scenario in SCENARIOS
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed writers are forked")
-@pytest.mark.parametrize(
-    ("scenario", "allowed"),
-    [
-        ("new", ["absent", "new 0.0"]),
-        ("exchange", ["old 0.0", "new 0.0"]),
-        ("aside", ["old 0.0", "absent", "new 0.0"]),
-        ("update", ["old 0.0", "old 1.0"]),
-    ],
-)
-def test_killed_at_any_step(tmp_path, scenario, allowed):
+@pytest.mark.parametrize(("scenario", "allowed"), SCENARIOS.items())
+def test_killed_at_any_step(killers, scenario, allowed):
     """Before the move the old state is found, after it the new one, and never anything else."""
-    done = subprocess.run(
-        [sys.executable, KILLER, tmp_path, scenario], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    kills = json.loads(done.stdout)
+    said, complained = killers[scenario].communicate(timeout=300)
+    assert killers[scenario].returncode == 0, complained
+    kills = json.loads(said)
     found = [kill["found"] for kill in kills]
     assert len(kills) > 5
     assert set(found) <= set(allowed)

@@ -28,6 +28,7 @@ from fastspan.export.traced.graph_files import head_nodes
 from fastspan.export.traced.precision import to_int8
 from fastspan.export.traced.route import lower_with_optimum
 from support.checkpoint_files import good
+from support.packages import hide
 
 pytestmark = pytest.mark.reference
 
@@ -480,7 +481,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = good(tmp_path / "checkpoint")
-    monkeypatch.setitem(sys.modules, package, None)
+    hide(monkeypatch, package)
     refused(source, tmp_path, r"pip install 'fastspan\[optimum\]'", MissingDependency)
 
 
@@ -494,6 +495,7 @@ from pathlib import Path
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.traced.route import lower_with_optimum
 from fastspan.export.third_party import undisturbed
+from support.packages import hide
 import onnxruntime
 
 assert not {"torch", "transformers", "optimum"} & set(sys.modules)

@@ -8,9 +8,8 @@ import pytest
 from conftest import SilentProgress
 
 from fastspan.bundle.folder import Bundle
-from fastspan.export.verification import checks
-from fastspan.export.verification.checks import measure, not_run_here
-from fastspan.export.verification.comparison import EXPORT_GATES, Comparison, logits_of, lower_bound
+from fastspan.export.verification.checks import Effort, measure, not_run_here
+from fastspan.export.verification.comparison import EXPORT_GATES, Comparison, lower_bound
 from fastspan.export.verification.questions import questions
 
 
@@ -26,19 +25,36 @@ class Judge:
         return Comparison(1e-6, self.equal(len(pairs)), len(reference), len(pairs))
 
 
+LITTLE = Effort(work=0, in_doubt=34, of_appeal=38)
+
+
+class Noting(SilentProgress):
+    """Notes how many windows each graph runs."""
+
+    def __init__(self):
+        self.windows = []
+
+    def bar(self, text, total):
+        self.windows.append(total)
+        return super().bar(text, total)
+
+
 @pytest.fixture
-def judged(tiny_bundle, monkeypatch):
+def judged(tiny_bundle):
     """Measure the tiny bundle with a made-up outcome, on 30, then 34, then 38 questions."""
-    monkeypatch.setattr(checks, "_WORK", 0)
-    monkeypatch.setattr(checks, "_QUESTIONS_OF_DOUBT", 34)
-    monkeypatch.setattr(checks, "_QUESTIONS_OF_APPEAL", 38)
     manifest = Bundle.open(tiny_bundle).manifest
 
-    def run(equal, **options):
+    def run(equal, progress=None, **options):
         judge = Judge(equal)
-        monkeypatch.setattr(checks, "compare", judge)
         measured = measure(
-            tiny_bundle, manifest, checkpoint=None, threads=1, progress=SilentProgress(), **options
+            tiny_bundle,
+            manifest,
+            checkpoint=None,
+            threads=1,
+            progress=progress or SilentProgress(),
+            effort=LITTLE,
+            compare=judge,
+            **options,
         )
         return judge.asked, measured
 
@@ -95,15 +111,10 @@ def test_where_a_loss_is_allowed_nothing_is_judged_again(judged):
     assert not all(check.passed for check in checks)
 
 
-def test_windows_that_were_run_are_not_run_again(judged, monkeypatch):
-    windows = []
-
-    def counted(session, pairs, step):
-        windows.append(sum(len(pair.windows) for pair in pairs))
-        return logits_of(session, pairs, step)
-
-    monkeypatch.setattr(checks, "logits_of", counted)
-    _, measured = judged(lambda count: 0.93)
+def test_windows_that_were_run_are_not_run_again(judged):
+    progress = Noting()
+    _, measured = judged(lambda count: 0.93, progress)
+    windows = progress.windows
     fp32, int8 = (check.comparison for check in measured if check.comparison is not None)
     assert int8.windows > fp32.windows
     # The reference and int8 run on the most, the other fp32 graph on the few alone.
@@ -162,20 +173,24 @@ def test_a_check_becomes_json(judged):
     assert all(check["passed"] and check["questions"] == 30 for check in compared)
 
 
-def test_a_small_model_is_judged_on_every_question(tiny_bundle, monkeypatch):
-    taken = []
+def test_a_small_model_is_judged_on_every_question(tiny_bundle):
+    class Ended(Exception):
+        """Once it is said how many questions are asked, they need not be."""
 
-    def few_of(encoder, tokens, max_length, overlap, **options):
-        found = encode(encoder, tokens, max_length, overlap, **options)
-        taken.append(len(found))
-        return found[:2]
+    class Telling(SilentProgress):
+        def stage(self, text):
+            raise Ended(text)
 
-    encode = checks.encode
-    monkeypatch.setattr(checks, "encode", few_of)
-    monkeypatch.setattr(checks, "compare", Judge(lambda count: 0.0))
     manifest = Bundle.open(tiny_bundle).manifest
-    measure(tiny_bundle, manifest, checkpoint=None, threads=1, progress=SilentProgress())
-    assert taken[0] < taken[1] == len(questions())
+    with pytest.raises(Ended, match=rf"^int8 missed the gate: judging on {len(questions())} questions$"):
+        measure(
+            tiny_bundle,
+            manifest,
+            checkpoint=None,
+            threads=1,
+            progress=Telling(),
+            compare=Judge(lambda count: 0.0),
+        )
 
 
 def test_fp32_is_held_to_its_logits_alone():

@@ -4,6 +4,8 @@
 int8 kernels, as if there had been no compiler. ``vnni`` tells it of one with such an instruction, and shows
 the kernels. ``native``, the default, leaves all as it is. Which tests asked is kept, so that the other CPU
 needs to be shown only to them: ``--asked-cpu``.
+
+``--cores=8`` tells it of so many usable cores; so does ``forced_cores``, for one test.
 """
 
 from __future__ import annotations
@@ -20,27 +22,69 @@ from fastspan.machine import cpu
 from fastspan.machine.cpu import CpuFeatures
 from support.forced_cpu import sitecustomize as injection
 
-__all__ = ["CPUS", "asked", "asker", "force_cpu", "stop_forcing", "true_cpu_features"]
+__all__ = [
+    "CPUS",
+    "asked",
+    "asker",
+    "force_cores",
+    "force_cpu",
+    "forced_cores",
+    "stop_forcing",
+    "true_cpu_features",
+    "true_usable_cores",
+]
 
 CPUS = tuple(injection.CPUS)
+
+_FOLDER = str(Path(injection.__file__).parent)
+
+# At once: modules that are imported from here on take what asks the environment.
+injection.inject_cores(cpu)
 
 
 def force_cpu(name: str, log: Path) -> None:
     """Let FastSpan find the CPU ``name``, here and in child processes; who asks is written to ``log``."""
-    folder = str(Path(injection.__file__).parent)
     log.touch()
     os.environ[injection.VARIABLE] = f"{name}:{log}"
-    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    _reach_children()
     injection.inject(cpu)
     injection.hide_kernels(library)
 
 
+def force_cores(number: int) -> None:
+    """Let FastSpan find so many usable cores, here and in child processes."""
+    os.environ[injection.CORES] = str(number)
+    _reach_children()
+
+
+@contextmanager
+def forced_cores(number: int) -> Iterator[None]:
+    """While the block runs, FastSpan finds so many usable cores in this process."""
+    before = os.environ.get(injection.CORES)
+    os.environ[injection.CORES] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[injection.CORES]
+        else:
+            os.environ[injection.CORES] = before
+
+
 def stop_forcing() -> None:
     """Let children find their true CPU again."""
-    if os.environ.pop(injection.VARIABLE, None):
-        os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
-        if not os.environ["PYTHONPATH"]:
-            del os.environ["PYTHONPATH"]
+    os.environ.pop(injection.VARIABLE, None)
+    os.environ.pop(injection.CORES, None)
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry != _FOLDER]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)
+    if not os.environ["PYTHONPATH"]:
+        del os.environ["PYTHONPATH"]
+
+
+def _reach_children() -> None:
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if _FOLDER not in path:
+        os.environ["PYTHONPATH"] = os.pathsep.join([_FOLDER, *path])
 
 
 @contextmanager
@@ -60,6 +104,11 @@ def asker(name: str) -> Iterator[None]:
 def true_cpu_features(**elsewhere: Path) -> CpuFeatures:
     """``cpu_features`` as it is, whatever CPU the rest is told of."""
     return getattr(cpu.cpu_features, "true", cpu.cpu_features)(**elsewhere)
+
+
+def true_usable_cores(**elsewhere: Path) -> int:
+    """``usable_cores`` as it is, whatever number the rest is told of."""
+    return getattr(cpu.usable_cores, "true", cpu.usable_cores)(**elsewhere)
 
 
 def asked(items: list[pytest.Item], log: Path) -> list[str]:

@@ -13,6 +13,9 @@ from types import ModuleType
 VARIABLE = "FASTSPAN_TESTS_CPU"
 """Names the CPU, and after a colon the file that takes down who asks."""
 
+CORES = "FASTSPAN_TESTS_CORES"
+"""How many cores FastSpan finds usable; unset: as many as there are."""
+
 ASKER = "FASTSPAN_TESTS_ASKER"
 """Who asks, where that is not the test that runs."""
 
@@ -53,17 +56,38 @@ def inject(cpu: ModuleType) -> None:
             module.cpu_features = forced_features
 
 
+def inject_cores(cpu: ModuleType) -> None:
+    """Let ``usable_cores`` answer what the environment says then, wherever it was imported to already."""
+    true = cpu.usable_cores
+
+    def forced_cores(**elsewhere):
+        number = os.environ.get(CORES)
+        return true(**elsewhere) if elsewhere or not number else int(number)
+
+    forced_cores.true = true
+    for module in list(sys.modules.values()):
+        if getattr(module, "usable_cores", None) is true:
+            module.usable_cores = forced_cores
+
+
+def inject_all(cpu: ModuleType) -> None:
+    """Let the CPU and its cores be those that the environment names, where it does."""
+    if VARIABLE in os.environ:
+        inject(cpu)
+    inject_cores(cpu)
+
+
 def hide_kernels(library: ModuleType) -> None:
     """Let the int8 kernels seem not to have been compiled, where the CPU that was named is the plain one.
 
     So one run of the suite is on a machine without a compiler, and the other on one that has all of this one.
     """
-    if os.environ[VARIABLE].startswith("plain:"):
+    if os.environ.get(VARIABLE, "").startswith("plain:"):
         library._FILE = library._FILE.with_name("hidden by --cpu-features=plain")
         library.unavailable_reason.cache_clear()
 
 
-_HOOKS = {_MODULE: inject, _KERNELS: hide_kernels}
+_HOOKS = {_MODULE: inject_all, _KERNELS: hide_kernels}
 
 
 class _Finder:
@@ -83,5 +107,5 @@ class _Finder:
         return spec
 
 
-if VARIABLE in os.environ and __name__ == "sitecustomize":
+if {VARIABLE, CORES} & os.environ.keys() and __name__ == "sitecustomize":
     sys.meta_path.insert(0, _Finder())

@@ -177,7 +177,7 @@ def test_a_deadline_ends_a_run_and_leaves_the_session_usable(
     batch = [max(windows, key=lambda window: len(window.input_ids))] * 1024
     packed = pack(batch, padding_id=session.settings.padding_id)
     begun: list[float] = []
-    run = session._session.run
+    run = session.loaded.session().run
 
     def noted(*arguments: object) -> list:
         begun.append(time.monotonic())
@@ -185,7 +185,7 @@ def test_a_deadline_ends_a_run_and_leaves_the_session_usable(
 
     with monkeypatch.context() as patched:
         patched.setattr(cuda_session, "pack", lambda *_arguments, **_options: packed)
-        patched.setattr(session._session, "run", noted)
+        patched.setattr(session.loaded.session(), "run", noted)
         session.run(batch)  # what memory it takes is held from here on
         session.run(batch)
         took = time.monotonic() - begun[-1]

@@ -15,7 +15,7 @@ PAIRS = [(QUESTION, "the norse built the tower " * (1 + number % 90)) for number
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    return take_the_place_of_onnxruntime(monkeypatch, everywhere=True)
+    return take_the_place_of_onnxruntime(monkeypatch)
 
 
 def test_auto_takes_the_packed_half_precision_graph(gpu: FakeRuntime, tiny_half_bundle: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_deadline_in_mid_run_terminates_it(installed: Installed) -> None:
         stopped.set()
         raise RuntimeError("Exiting due to terminate flag being set to true.")
 
-    session._session.run = slow
+    session.loaded.session().run = slow
     with pytest.raises(DeadlineExceeded):
         session.run(windows(5), deadline=time.monotonic() + 0.02)
     assert stopped.wait(10)

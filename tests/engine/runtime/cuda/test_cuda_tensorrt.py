@@ -14,6 +14,7 @@ from fastspan.machine.cuda_libraries import preload_tensorrt, why_tensorrt_fails
 from fastspan.runtime.session import OnnxSession
 from support.cuda_sessions import PADDED, settings
 from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
+from support.packages import hide
 
 TENSORRT = "TensorrtExecutionProvider"
 
@@ -47,21 +48,21 @@ def test_a_wheel_that_does_not_load_is_found_out_later(wheel: Path, broken: str)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are named differently")
 def test_what_does_not_load_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_libraries, "_load", lambda file: None if "nvinfer" in file else object())
+    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: None if "nvinfer" in file else object())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "tensorrt_libs", None)
+        hide(patched, "tensorrt_libs")
         assert why_tensorrt_fails() == (
             "libnvinfer.so.10, libnvinfer_plugin.so.10 of TensorRT 10 did not load: run pip install "
             "'tensorrt<11', or install it system-wide."
         )
-        monkeypatch.setattr(cuda_libraries, "_load", lambda file: object())
+        monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
         assert why_tensorrt_fails() is None
 
 
 def test_a_session_without_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     take_the_place_of_onnxruntime(monkeypatch, runs_on=[CPU])
-    monkeypatch.setattr("fastspan.runtime.session.why_cuda_fails", lambda runtime: None)
-    monkeypatch.setattr(cuda_libraries, "_load", lambda file: None)
+    monkeypatch.setattr("fastspan.runtime.loaded_graph.why_cuda_fails", lambda runtime: None)
+    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: None)
     with pytest.raises(ProviderError, match=rf"{TENSORRT} was asked for.*nvinfer.*'tensorrt<11'"):
         OnnxSession(Path("bundle"), PADDED, replace(settings(), provider=TENSORRT))
     with pytest.raises(ProviderError, match="a library of its own is missing"):
