@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastspan.benchmarks.accuracy.evaluation import Evaluation, GroupScores
 from fastspan.benchmarks.intervals import Interval
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
+from fastspan.bundle.strict_json import named
 from fastspan.results import Info
 
 __all__ = ["evaluation_text", "with_interval"]
@@ -21,7 +22,7 @@ def evaluation_text(data: EvaluationSet, info: Info, evaluation: Evaluation) -> 
     best = evaluation.best
     return (
         f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
-        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
+        f"{named(info.name)}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
         f"({info.reason})\n"
         f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}\n\n"
         f"{'':<18} {'questions':>9}  {'exact match':<22}  F1\n"

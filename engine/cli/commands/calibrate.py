@@ -24,7 +24,7 @@ from fastspan.cli.copied_bundle import copied, own_bundle
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import write, write_json
+from fastspan.cli.terminal import one_line, write, write_json
 from fastspan.errors import DataError, MissingDependency
 
 NAME = "calibrate"
@@ -119,9 +119,8 @@ def run(arguments: Namespace) -> int:
         write(calibration_text(calibrated))
         write()
         if calibrated.helps:
-            write(
-                f"Stored in {(arguments.copy_to or bundle.folder) / 'fastspan.json'}, for all its variants."
-            )
+            stored = (arguments.copy_to or bundle.folder) / "fastspan.json"
+            write(one_line(f"Stored in {stored}, for all its variants."))
     if not calibrated.helps:
         raise DataError(
             "Nothing was stored: on the held-out questions, neither threshold nor confidence is as good as "

@@ -8,7 +8,7 @@ from typing import get_args
 from fastspan.bundle.variants import VariantName
 from fastspan.cli.arguments import FOLDERS, completed_with, json_option, new_path
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import megabytes, write, write_json
+from fastspan.cli.terminal import megabytes, one_line, write, write_json
 
 NAME = "slim"
 HELP = "copy a bundle with some of its variants"
@@ -50,5 +50,5 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         write_json({"folder": str(bundle.folder), "variants": list(bundle.manifest.variants), "bytes": size})
     else:
-        write(f"{bundle.folder}: {', '.join(bundle.manifest.variants)} ({megabytes(size)})")
+        write(f"{one_line(str(bundle.folder))}: {', '.join(bundle.manifest.variants)} ({megabytes(size)})")
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastspan.cli.arguments import bundle_argument, copy_option, json_option, number, variant_option
 from fastspan.cli.copied_bundle import copied, own_bundle
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, table, write, write_json
+from fastspan.cli.terminal import Style, labelled, say, table, write, write_json
 
 if TYPE_CHECKING:
     from fastspan.bundle.machine_profile import RunSettings
@@ -48,17 +48,12 @@ def run(arguments: Namespace) -> int:
     if arguments.copy_to is not None:
         refuse_busy_machine()
         bundle = copied(bundle, arguments.copy_to)
-    tuning = tune(bundle.folder, variant=arguments.variant, seconds=arguments.seconds, say=_say)
+    tuning = tune(bundle.folder, variant=arguments.variant, seconds=arguments.seconds, say=say)
     if arguments.json:
         write_json(tuning.to_dict(), indent=2)
     else:
         _show(tuning)
     return 0
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def _seconds(text: str) -> float:
