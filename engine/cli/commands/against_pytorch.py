@@ -119,7 +119,7 @@ def compare(arguments: Namespace, bundle: Bundle) -> int:
 def _command_line(arguments: Namespace) -> str:
     """The command line that gives these arguments, however they were given."""
     words = ["fastspan", "verify", str(arguments.bundle)]
-    for name in ("against", *_OPTIONS, "threads"):
+    for name in ("revision", "against", *_OPTIONS, "threads"):
         value = getattr(arguments, name)
         if value is not None:
             words += [f"--{name}", str(value)]

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from fastspan.cli.arguments import (
     FOLDERS,
+    LoadArguments,
     bundle_argument,
     completed_with,
     copy_option,
@@ -20,7 +21,7 @@ from fastspan.cli.arguments import (
     question_options,
     variant_option,
 )
-from fastspan.cli.copied_bundle import copied, own_bundle
+from fastspan.cli.copied_bundle import commit_of, copied, own_bundle
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder
 from fastspan.cli.parsing import CommandParser
@@ -84,15 +85,15 @@ def run(arguments: Namespace) -> int:
         from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
 
-    bundle = own_bundle(arguments.bundle, arguments.copy_to)
+    bundle = own_bundle(arguments.bundle, arguments.revision, arguments.copy_to)
     if arguments.out is not None:
         if find_spec("matplotlib") is None:
             raise MissingDependency("--out draws plots with matplotlib: pip install 'fastspan[bench]'.")
         ready_folder(arguments.out)
     data = open_data(arguments.data, arguments.limit)
-    with QuestionAnswerer.load(
-        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
-    ) as qa:
+    # A branch may have moved since the bundle was opened.
+    how: LoadArguments = {**load_arguments(arguments), "revision": commit_of(arguments.bundle, bundle)}
+    with QuestionAnswerer.load(arguments.bundle, optimize_for="throughput", **how) as qa:
         variant = qa.info().variant
         with progress_on(sys.stderr) as progress, progress.bar("answering", len(data.questions)) as step:
             outcomes = ask(qa, data.questions, step=step)

@@ -12,7 +12,7 @@ from fastspan.bundle.manifest import Manifest
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import named
 from fastspan.bundle.variants import Variant
-from fastspan.cli.arguments import bundle_argument, json_option
+from fastspan.cli.arguments import bundle_argument, json_option, revision_option
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, labelled, megabytes, table, write, write_json
 from fastspan.cli.variants_table import variants_table
@@ -31,7 +31,7 @@ EXAMPLES = (
 
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan info`` shares with other commands."""
-    return [bundle_argument(), json_option()]
+    return [bundle_argument(), revision_option(), json_option()]
 
 
 def add_arguments(_parser: ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> int:
     """Show the manifest, what ``auto`` would choose from it here, and whether a profile holds."""
     from fastspan.cli.diagnosis import auto_provider, profile_state
 
-    bundle = open_bundle(arguments.bundle, None)
+    bundle = open_bundle(arguments.bundle, arguments.revision)
     auto = auto_provider()
     chosen, reason = None, auto.reason
     if auto.provider is not None:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import get_args
 
 from fastspan.bundle.variants import VariantName
-from fastspan.cli.arguments import FOLDERS, completed_with, json_option, new_path
+from fastspan.cli.arguments import FOLDERS, completed_with, json_option, new_path, revision_option
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import megabytes, one_line, write, write_json
 
@@ -19,8 +19,8 @@ EXAMPLES = (
 
 
 def parents() -> list[CommandParser]:
-    """Return the parser of the argument that ``fastspan slim`` shares with other commands."""
-    return [json_option()]
+    """Return the parsers of the arguments that ``fastspan slim`` shares with other commands."""
+    return [revision_option(), json_option()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
     """Write the smaller bundle and say how large it is."""
     from fastspan.export.publishing.slim import slim
 
-    bundle = slim(arguments.bundle, arguments.out, arguments.variants)
+    bundle = slim(arguments.bundle, arguments.out, arguments.variants, revision=arguments.revision)
     size = sum(record.bytes for record in bundle.manifest.files.values())
     if arguments.json:
         write_json({"folder": str(bundle.folder), "variants": list(bundle.manifest.variants), "bytes": size})
