@@ -19,7 +19,7 @@ from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.options import ExportOptions
 from fastspan.export.progress import LineProgress
 from support.fuzzing import check_message, fuzzed, watched
-from support.mutations import files
+from support.mutations import bytes_of, files
 
 TOKEN = {"content": "covid", "lstrip": False, "rstrip": False, "normalized": True, "single_word": False}
 FILES = {
@@ -88,6 +88,31 @@ def test_reading(whole: Path, name: str, change: st.DataObject, older: bool) -> 
                 read(folder)
         except FastSpanError as error:
             check_message(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("config.json", "vocab_size"),
+        ("config.json", "model_type"),
+        ("config.json", "hidden_act"),
+        ("tokenizer.json", "version"),
+        ("tokenizer_config.json", "do_lower_case"),
+        ("tokenizer_config.json", "unk_token"),
+    ],
+)
+@pytest.mark.parametrize("value", ["a" * 100_000, "\x1b[2J\u202e"])
+def test_a_message_quotes_no_value_at_length_nor_raw(
+    whole: Path, tmp_path: Path, name: str, key: str, value: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(whole, folder)
+    document = json.loads((whole / name).read_bytes())
+    (folder / name).write_bytes(bytes_of({**document, key: value}))
+    try:
+        read(folder)
+    except FastSpanError as error:
+        check_message(error)
 
 
 @fuzzed(examples=4)
