@@ -25,7 +25,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test test-reference test-integrations golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test fuzz test-reference test-integrations golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer ques
 
 test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests; what PyTorch gives is kept in tests/golden.
 	$(BIN)/python -m pytest $(ARGS)
+
+SECONDS ?= 600
+fuzz: .venv/.dev $(BUNDLED)/fastspan.json  ## Search for inputs that break a promise, for SECONDS (600).
+	$(BIN)/python -m pytest --fuzz-seconds=$(SECONDS) $(ARGS)
 
 test-reference: .venv/.reference $(BUNDLED)/fastspan.json  ## Compare with PyTorch and transformers themselves.
 	$(BIN)/python -m pytest --reference=live $(ARGS)

@@ -39,8 +39,8 @@ def _known(call: str, options: AnswerOptions | LoadOptions, changes: Mapping[str
     for name in changes:
         if name not in known:
             raise InputError(
-                f"{name!r} is not an option of {call}(); the options are {', '.join(known)}, and its other "
-                f"arguments are {', '.join(_OWN_ARGUMENTS[call])}."
+                f"{shown(name)} is not an option of {call}(); the options are {', '.join(known)}, and its "
+                f"other arguments are {', '.join(_OWN_ARGUMENTS[call])}."
             )
 
 

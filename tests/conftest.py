@@ -21,6 +21,7 @@ from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
 from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_forcing
+from support.fuzzing import give_time, run_for_its_share
 from support.golden import Golden
 from support.paths import EXPORTED_MINILM, MINILM
 from support.tiny_checkpoint import save_tiny_checkpoint
@@ -35,6 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _ASKED = "fastspan/asked-cpu"
 _log = pytest.StashKey[Path]()
+_searching = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run only the tests that asked which CPU this is when --cpu-features was last given",
     )
     group.addoption(
+        "--fuzz-seconds",
+        type=float,
+        metavar="N",
+        help="run only the tests that search for inputs which break a promise, at random, for N seconds",
+    )
+    group.addoption(
         "--reference",
         choices=("kept", "live", "record"),
         default="kept",
@@ -67,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.reference == "kept":
         # So that no test passes here for what is installed here.
         sys.modules.update(dict.fromkeys(("torch", "transformers", "optimum")))
+    if config.option.fuzz_seconds is not None:
+        give_time(config.option.fuzz_seconds)
     if config.option.cpu_features != "native":
         handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
         os.close(handle)
@@ -100,6 +110,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _leave_those_that_compare(config, items)
     _leave_those_that_asked_for_the_cpu(config, items)
+    _leave_those_that_search(config, items)
     _skip_what_needs_a_gpu(items)
 
 
@@ -133,6 +144,28 @@ def _leave_those_that_asked_for_the_cpu(config: pytest.Config, items: list[pytes
         raise pytest.UsageError("--asked-cpu needs a run with --cpu-features before it")
     wanted = set(kept)
     _leave(config, items, lambda item: item.nodeid in wanted)
+
+
+def _leave_those_that_search(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.fuzz_seconds is not None:
+        _leave(config, items, lambda item: item.get_closest_marker("fuzz") is not None)
+        config.stash[_searching] = len(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    searching = pyfuncitem.config.stash.get(_searching, 0)
+    if not searching:
+        return None
+    run_for_its_share(pyfuncitem, pyfuncitem.config.option.fuzz_seconds / searching)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, text in getattr(report, "user_properties", ()):
+            if name == "fuzz" and report.when == "call":
+                terminalreporter.write_line(text)
 
 
 def _skip_what_needs_a_gpu(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastspan.benchmarks.accuracy.evaluation import Evaluation, GroupScores
 from fastspan.benchmarks.intervals import Interval
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
+from fastspan.bundle.strict_json import named
 from fastspan.results import Info
 
 __all__ = ["SCORES", "closing", "opening", "rows", "with_interval"]
@@ -17,7 +18,7 @@ def opening(data: EvaluationSet, info: Info, evaluation: Evaluation) -> str:
     """Say what was evaluated, and on what."""
     return (
         f"{data.name}: {len(data.questions):,} questions, {data.unanswerable:,} without an answer\n"
-        f"{info.name}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
+        f"{named(info.name)}, {info.variant} on {', '.join(info.providers)}, threads: {info.threads} "
         f"({info.reason})\n"
         f"no answer where null score − best span score exceeds {evaluation.threshold:.4g}"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fastspan.benchmarks.questions.squad_files import Question, load_questions
 from fastspan.errors import DataError
+from fastspan.options import shown
 
 __all__ = ["OWN_SET", "EvaluationSet", "file_name", "open_data"]
 
@@ -72,7 +73,7 @@ def file_name(name: str) -> str:
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
     if not safe:
-        raise DataError(f"{name!r} gives no name to file results under; give it one of ASCII letters.")
+        raise DataError(f"{shown(name)} gives no name to file results under; give it one of ASCII letters.")
     return safe
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastspan.errors import DataError
+from fastspan.options import shown
 
 __all__ = ["Question", "field_of", "object_of", "questions_from"]
 
@@ -170,8 +171,8 @@ def _answers(
 def _check_answer(source: str, where: str, text: str, context: str) -> None:
     if not text.strip():
         raise DataError(
-            f"{source}, {where}: the answer {text!r} is blank; a question that the passage does not answer "
-            "has an empty list of answers."
+            f"{source}, {where}: the answer {shown(text)} is blank; a question that the passage does not "
+            "answer has an empty list of answers."
         )
     if text not in context:
         raise DataError(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.benchmarks.questions.records import Question, field_of, object_of, questions_from
+from fastspan.bundle.strict_json import named
 from fastspan.errors import DataError, InputError, MissingDependency
+from fastspan.options import shown
 
 __all__ = ["Question", "load_questions", "read_squad"]
 
@@ -71,7 +73,7 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
             Parquet file and pyarrow is not.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise InputError(f"limit must be a positive whole number or None, not {limit!r}.")
+        raise InputError(f"limit must be a positive whole number or None, not {shown(limit)}.")
     path = Path(source)
     if isinstance(source, Path) or path.suffix.lower() in _FILE_SUFFIXES or _exists(path):
         questions = read_squad(path)
@@ -94,14 +96,14 @@ def _hub_records(source: str) -> _Records:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         raise MissingDependency(
-            f"{source!r} is not a file, and a hub data set needs another package: pip install datasets."
+            f"{shown(source)} is not a file, and a hub data set needs another package: pip install datasets."
         ) from error
     try:
         rows = datasets.load_dataset(name, split=split)
     except Exception as error:
         raise DataError(
             f"{source}: neither a file here nor a data set that could be loaded from the hub "
-            f"({type(error).__name__}: {error})."
+            f"({type(error).__name__}: {named(str(error))})."
         ) from error
     for number, row in enumerate(rows):
         yield f"row {number}", row

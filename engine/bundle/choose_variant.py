@@ -9,6 +9,7 @@ from fastspan.bundle.manifest import Manifest
 from fastspan.bundle.variants import ProviderKind, Variant, VariantName
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import CpuFeatures
+from fastspan.options import shown
 
 __all__ = ["Choice", "choose_variant", "preferred_variants"]
 
@@ -54,8 +55,8 @@ def choose_variant(
     if requested != "auto":
         if requested not in variants:
             raise BundleError(
-                f"The bundle holds no variant {requested!r}; it holds {', '.join(variants)}: choose one of "
-                "these or 'auto', or export the checkpoint again with it."
+                f"The bundle holds no variant {shown(requested)}; it holds {', '.join(variants)}: choose one "
+                "of these or 'auto', or export the checkpoint again with it."
             )
         variants[requested].graph_for(provider_kind)
         return Choice(variants[requested], f"{requested} was asked for.")

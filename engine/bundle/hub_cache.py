@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastspan.bundle.whole_files import add_file
 
-__all__ = ["COMMIT", "HubSnapshot", "hub_snapshot", "is_intact"]
+__all__ = ["COMMIT", "HubSnapshot", "hub_snapshot", "in_hub_cache", "is_intact"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """What names a commit, unlike a branch or tag that may be moved."""
@@ -37,7 +38,7 @@ class HubSnapshot:
 
 def hub_snapshot(folder: Path) -> HubSnapshot | None:
     """Say what a folder is a snapshot of; None for one that is not in a hub cache."""
-    real = folder.resolve()
+    real = _real(folder)
     repository = real.parent.parent
     kind, _, name = repository.name.partition("--")
     if real.parent.name != "snapshots" or kind != "models" or not name:
@@ -45,6 +46,23 @@ def hub_snapshot(folder: Path) -> HubSnapshot | None:
     return HubSnapshot(
         repository, name.replace("--", "/"), real.name if COMMIT.fullmatch(real.name) else None
     )
+
+
+def in_hub_cache(path: Path) -> bool:
+    """Whether a path, its links followed, lies where a hub cache keeps a repository.
+
+    Every program shares that cache, and it holds nothing but what was downloaded: nothing is written there.
+    """
+    real = _real(path)
+    return any(
+        re.fullmatch("(models|datasets|spaces)--.+", place.name) and (place / "snapshots").is_dir()
+        for place in (real, *real.parents)
+    )
+
+
+def _real(path: Path) -> Path:
+    # Not resolve(), which raises RuntimeError for links in a circle before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def is_intact(file: Path) -> bool:

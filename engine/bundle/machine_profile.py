@@ -17,11 +17,12 @@ from typing import get_args
 
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.hub_cache import hub_snapshot
-from fastspan.bundle.strict_json import decode, parse_object
+from fastspan.bundle.strict_json import decode, named, parse_object
 from fastspan.bundle.variants import VariantName
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores
+from fastspan.options import shown
 
 __all__ = [
     "Cost",
@@ -150,7 +151,7 @@ class Profile:
     def __post_init__(self) -> None:
         _demand(self.format == _FORMAT, f"format {_FORMAT}, not {self.format}")
         for name, tuned in self.variants.items():
-            _demand(name in get_args(VariantName), f"variants that a bundle may hold, not {name!r}")
+            _demand(name in get_args(VariantName), f"variants that a bundle may hold, not {shown(name)}")
             for settings in (tuned.latency, tuned.throughput):
                 fits = settings.threads * settings.workers <= self.machine.cores
                 _demand(fits, f"no more than {self.machine.cores} threads in all")
@@ -231,7 +232,7 @@ def find_profile(bundle: Bundle, onnxruntime: str) -> FoundProfile:
     if stale is not None:
         return FoundProfile(None, f"{path.name} is ignored: {stale}; {_AGAIN}")
     names = ", ".join(profile.variants)
-    return FoundProfile(profile, f"{path.name} holds, measured on {profile.measured} for {names}.")
+    return FoundProfile(profile, f"{path.name} holds, measured on {named(profile.measured)} for {names}.")
 
 
 def profile_path(folder: Path) -> Path:
@@ -282,11 +283,12 @@ def _what_changed(profile: Profile, manifest: str, here: Machine) -> str | None:
     if profile.manifest != manifest:
         return "the bundle has changed since it was measured"
     if (there.cpu, there.instruction_sets) != (here.cpu, here.instruction_sets):
-        return f"it was measured on another CPU, {there.cpu}"
+        return f"it was measured on another CPU, {named(there.cpu)}"
     if there.cores != here.cores:
         return f"it was measured with {there.cores} usable cores, and here are {here.cores}"
     if there.onnxruntime != here.onnxruntime:
-        return f"it was measured with ONNX Runtime {there.onnxruntime}, and {here.onnxruntime} is installed"
+        version = named(there.onnxruntime)
+        return f"it was measured with ONNX Runtime {version}, and {here.onnxruntime} is installed"
     return None
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "load_options",
     "provider_option",
     "question_options",
+    "revision_option",
     "threads_option",
     "variant_option",
 ]
@@ -50,6 +51,7 @@ FOLDERS = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/"}
 class LoadArguments(TypedDict):
     """How a bundle is loaded, as ``QuestionAnswerer.load`` takes it."""
 
+    revision: str | None
     variant: str
     provider: str
     threads: int | None
@@ -66,6 +68,13 @@ def bundle_argument(
     """Return a parent parser with the argument ``BUNDLE``."""
     parent = _parent()
     completed_with(parent.add_argument("bundle", metavar="BUNDLE", help=meaning), FOLDERS)
+    return parent
+
+
+def revision_option() -> CommandParser:
+    """Return a parent parser with ``--revision``, for commands that take a hub id."""
+    parent = _parent()
+    parent.add_argument("--revision", metavar="R", help="with a hub id: branch, tag or commit")
     return parent
 
 
@@ -133,17 +142,18 @@ def threads_option() -> CommandParser:
 
 
 def load_options(variant: CommandParser | None = None) -> list[CommandParser]:
-    """Return parent parsers with ``--variant``, ``--provider`` and ``--threads``: how a bundle is loaded.
+    """Return parent parsers with ``--revision``, ``--variant``, ``--provider`` and ``--threads``.
 
     Args:
         variant: What ``variant_option`` returned, where the plain one does not fit.
     """
-    return [variant or variant_option(), provider_option(), threads_option()]
+    return [revision_option(), variant or variant_option(), provider_option(), threads_option()]
 
 
 def load_arguments(arguments: argparse.Namespace) -> LoadArguments:
     """Return what the options of ``load_options`` were set to."""
     return {
+        "revision": arguments.revision,
         "variant": arguments.variant,
         "provider": arguments.provider,
         "threads": arguments.threads,

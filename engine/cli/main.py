@@ -16,14 +16,13 @@ from typing import NoReturn
 from fastspan import __version__
 from fastspan.cli.commands import UsageError, modules
 from fastspan.cli.parsing import CommandLine, CommandParser
-from fastspan.cli.terminal import one_line
+from fastspan.cli.terminal import harmless, say, told
 from fastspan.errors import FastSpanError
 
 __all__ = ["build_parser", "main"]
 
 _EXIT_CODES = "exit codes: 0 success, 1 an error, 2 wrong usage, 130 interrupted"
 _DEBUG_HELP = "show the traceback of an error"
-_LONGEST_MESSAGE = 1500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
-        code = _run(build_parser().parse_args(argv))
+        code = _run(argv)
     except BrokenPipeError:
         _close_output()
         return 0
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _close_output()
         if code == 0:
-            sys.stderr.write(f"fastspan: error: standard output cannot be written: {error.strerror}\n")
+            say(f"fastspan: error: standard output cannot be written: {error.strerror}")
         return 1
     return code
 
@@ -94,21 +93,31 @@ def build_parser() -> CommandLine:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = argparse.Namespace(debug=False)
     try:
+        build_parser().parse_args(argv, arguments)
         return int(arguments.run(arguments))
     except UsageError as error:
         return _misused(arguments, str(error))
     except BrokenPipeError:
         raise
-    except (FastSpanError, OSError) as error:
+    except (FastSpanError, OSError, MemoryError) as error:
         if arguments.debug:
-            traceback.print_exc()
-        message = one_line(str(error)).strip() or type(error).__name__
-        if len(message) > _LONGEST_MESSAGE:
-            message = f"{message[:_LONGEST_MESSAGE]}…"
-        sys.stderr.write(f"fastspan: error: {message}\n")
+            sys.stderr.write(harmless(traceback.format_exc()))
+        say(f"fastspan: error: {_explained(error)}")
         return 1
+
+
+def _explained(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "the memory is used up: give a shorter text, or run it where there is more."
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            os.getcwd()  # noqa: PTH109 - Path.cwd() says no more
+        except OSError:
+            return "the working directory was removed: change to a folder that is there."
+    return told(error)
 
 
 def _misused(arguments: argparse.Namespace, message: str) -> NoReturn:

@@ -7,19 +7,23 @@ import os
 import secrets
 from pathlib import Path
 
+from fastspan.bundle.hub_cache import in_hub_cache
 from fastspan.errors import InputError
 
 __all__ = ["ready_file", "ready_folder"]
 
 
 def ready_file(path: Path) -> None:
-    """Refuse a file that could not be written.
+    """Refuse a file that could not be written, or that must not be replaced.
 
     Raises:
-        InputError: Its folder is missing or cannot be written to, or a folder lies in its place.
+        InputError: Its folder is missing, cannot be written to or lies in a hub cache, or what lies in its
+            place is no file: a folder, or a device such as ``/dev/null``.
     """
+    _refuse_hub_cache(path)
     try:
         parent, folder = path.parent.is_dir(), path.is_dir()
+        special = not folder and path.exists() and not path.is_file()
     except OSError as error:
         # Such as a name that is too long.
         raise InputError(f"{path} cannot be written ({error.strerror}).") from error
@@ -27,6 +31,8 @@ def ready_file(path: Path) -> None:
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}; make it first.")
     if folder:
         raise InputError(f"{path} cannot be written: it is a folder; name a file in it.")
+    if special:
+        raise InputError(f"{path} cannot be written: it is a device or a pipe; name a file.")
     _probe(path.parent, path)
 
 
@@ -34,14 +40,22 @@ def ready_folder(path: Path) -> None:
     """Make a folder for results, with its parents, unless it is there; refuse one that cannot be written to.
 
     Raises:
-        InputError: It cannot be made, or nothing can be written there.
+        InputError: It cannot be made, nothing can be written there, or it lies in a hub cache.
     """
+    _refuse_hub_cache(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "a file is in its place" if error.errno == errno.EEXIST else error.strerror
         raise InputError(f"{path} cannot be made a folder for results ({reason}).") from error
     _probe(path, path)
+
+
+def _refuse_hub_cache(path: Path) -> None:
+    if in_hub_cache(path):
+        raise InputError(
+            f"{path} is in a hub cache, which holds nothing but what was downloaded: choose another place."
+        )
 
 
 def _probe(folder: Path, wanted: Path) -> None:

@@ -1,4 +1,4 @@
-"""The parser of a command: argparse, with the order of words left free."""
+"""The parsers of the command line: argparse with harmless errors, and with the order of words left free."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from fastspan.cli.terminal import told
 
 __all__ = ["CommandLine", "CommandParser"]
 
 
-class CommandParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors hold no word of any length, and nothing that a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        """Show the usage and what was wrong, and end with exit code 2."""
+        super().error(told(message))
+
+
+class CommandParser(Parser):
     """A parser that takes arguments before, between and behind the options, and negative numbers of any form.
 
     Plain argparse gives an optional argument its default as soon as the one before it is read, and then
@@ -55,7 +66,7 @@ class CommandParser(argparse.ArgumentParser):
         return [*options, "--", *rest] if rest else options
 
 
-class CommandLine(argparse.ArgumentParser):
+class CommandLine(Parser):
     """The parser of a program of commands.
 
     Attributes:

@@ -9,11 +9,32 @@ import re
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
-__all__ = ["Style", "harmless", "labelled", "megabytes", "one_line", "table", "write", "write_json"]
+__all__ = [
+    "Style",
+    "harmless",
+    "labelled",
+    "megabytes",
+    "one_line",
+    "say",
+    "table",
+    "told",
+    "write",
+    "write_json",
+]
+
+_LONGEST_MESSAGE = 1500
+
+# What a terminal obeys instead of showing: C0 but for line feed and tab, DEL and C1; and what turns the order
+# of letters around, so that a name reads as another one (U+202A to U+202E and U+2066 to U+2069).
+_OBEYED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+_STEERING = re.compile(f"[{_OBEYED}]")
+# The codes of ``Style`` itself, or else one of those.
+_OWN_OR_STEERING = re.compile(rf"(\x1b\[(?:[0-2]|3[12]|1;32)m)|[{_OBEYED}]")
+# In JSON, json.dumps escapes C0 alone.
+_RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Style:
@@ -54,31 +75,44 @@ class Style:
 
 
 def write(text: str = "") -> None:
-    """Write a line, or several, to standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Write lines to standard output, with nothing that a terminal obeys but the codes of ``Style``."""
+    coloured = Style(sys.stdout).coloured
+    safe = _OWN_OR_STEERING.sub(lambda found: (coloured and found[1]) or "\ufffd", text)
+    sys.stdout.write(f"{safe}\n")
+
+
+def say(text: str) -> None:
+    """Write one line to standard error at once, nothing in it that a terminal obeys."""
+    sys.stderr.write(f"{one_line(text)}\n")
+    sys.stderr.flush()
+
+
+def told(error: object) -> str:
+    """Return what an error says, as one line that is never long."""
+    text = one_line(str(error)).strip() or type(error).__name__
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
 
 
 def write_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
     """Write an object as JSON that every reader of JSON takes.
 
     A number that is not finite becomes null. Half of a surrogate pair, which stands for a byte that was no
-    UTF-8 or comes from broken JSON, becomes its escape as text: a backslash, ``u`` and four digits.
+    UTF-8 or comes from broken JSON, becomes its escape as text: a backslash, ``u`` and four digits. What a
+    terminal would obey is written as JSON's escape, which readers turn back.
     """
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    write(json.dumps(_sayable(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
+    text = json.dumps(_sayable(value), ensure_ascii=not unicode, indent=indent, allow_nan=False)
+    write(_RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def harmless(text: str) -> str:
-    """Show control characters, which a terminal would obey, as U+FFFD; white space stays."""
-    return "".join(
-        "\ufffd" if unicodedata.category(character) == "Cc" and not character.isspace() else character
-        for character in text
-    )
+    """Show what a terminal would obey as U+FFFD; line feeds and tabs stay."""
+    return _STEERING.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
-    """Squeeze white space, and show control characters as ``harmless`` does."""
-    return re.sub(r"\s+", " ", harmless(text))
+    """Squeeze white space, of which some would steer a terminal too; the rest is as in ``harmless``."""
+    return harmless(re.sub(r"\s+", " ", text))
 
 
 def megabytes(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastspan.bundle.strict_json import named
 from fastspan.bundle.variants import Variant
 from fastspan.cli.terminal import Style, megabytes, table
 
@@ -39,5 +40,5 @@ def _row(variant: Variant) -> tuple[str, ...]:
         megabytes(variant.bytes),
         f"{parity.max_logit_difference:.2g}",
         f"{parity.equal_answers:.1%}",
-        f"{verdict} ({parity.gate})",
+        f"{verdict} ({named(parity.gate)})",
     )

@@ -12,6 +12,7 @@ from typing import Final
 
 from fastspan.bundle.variants import ProviderKind
 from fastspan.errors import MissingDependency, ProviderError
+from fastspan.options import shown
 
 __all__ = [
     "available_providers",
@@ -122,12 +123,12 @@ def resolve_provider(name: str) -> str:
         return full
     if full not in {*_FULL_NAMES.values()} and not full.endswith("ExecutionProvider"):
         raise ProviderError(
-            f"provider {name!r} is not known: use 'auto', {', '.join(map(repr, _FULL_NAMES))} or the full "
-            "name of an ONNX Runtime execution provider."
+            f"provider {shown(name)} is not known: use 'auto', {', '.join(map(repr, _FULL_NAMES))} or the "
+            "full name of an ONNX Runtime execution provider."
         )
     mend = _WHEELS.get(full, "install the onnxruntime build that has it")
     raise ProviderError(
-        f"provider {name!r} was asked for, but the installed onnxruntime offers only "
+        f"provider {shown(name)} was asked for, but the installed onnxruntime offers only "
         f"{', '.join(available)}: {mend}, or load with provider='cpu'."
     )
 

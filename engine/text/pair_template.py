@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fastspan.errors import BundleError
+from fastspan.options import shown
 
 __all__ = ["Ids", "PairTemplate", "read_pair_template"]
 
@@ -77,7 +78,7 @@ def read_pair_template(tokenizer: Tokenizer) -> PairTemplate:
     ):
         raise BundleError(
             "The tokenizer does not write a pair as question, then context, between special tokens: it made "
-            f"{probe.tokens} of {question!r} and {context!r}; mend post_processor in tokenizer.json."
+            f"{shown(probe.tokens)} of {question!r} and {context!r}; mend post_processor in tokenizer.json."
         )
     asked, given = parts
     between = slice(asked.stop, given.start)

@@ -31,7 +31,7 @@ from fastspan.bundle.variants import VariantName
 from fastspan.errors import InputError, Overloaded
 from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
 from fastspan.machine.cpu import usable_cores
-from fastspan.options import LoadOptions, OptimizeFor
+from fastspan.options import LoadOptions, OptimizeFor, shown
 from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, throughput_changes
 from fastspan.tuning.paired_timing import duel
@@ -149,7 +149,7 @@ def tune(
         Overloaded: The machine has other work to do, so what is measured would be doubtful.
     """
     if not seconds > 0:
-        raise InputError(f"seconds must be above 0, not {seconds!r}.")
+        raise InputError(f"seconds must be above 0, not {shown(seconds)}.")
     options = LoadOptions(variant=variant, provider="cpu", profile=False)
     loaded = load_bundle(Path(bundle), None, options)
     refuse_unwritable(loaded.bundle.folder)

@@ -18,6 +18,7 @@ from fastspan.bundle.strict_json import parse
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
+from fastspan.options import shown
 
 __all__ = ["CALIBRATION", "Calibration", "read_calibration"]
 
@@ -162,7 +163,7 @@ class _Reader:
         for name in fields:
             if name not in needed and name not in allowed:
                 raise CheckpointError(
-                    f"{self._path} has an unknown field {prefix + name[:80]!r}: it may hold "
+                    f"{self._path} has an unknown field {shown(prefix + name[:80])}: it may hold "
                     f"{', '.join((*needed, *allowed))}."
                 )
         return fields

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastspan.bundle.whole_files import sha256_of
 from fastspan.errors import CheckpointError
+from fastspan.options import shown
 
 __all__ = ["CheckpointFolder"]
 
@@ -75,7 +76,7 @@ class CheckpointFolder:
         # checkpoint that is refused on one system should be refused on every one.
         if name in ("", ".", "..") or not set("/\\:\0").isdisjoint(name):
             raise CheckpointError(
-                f"{self.path} refers to a file outside of it, {name!r}: a checkpoint lies in one folder."
+                f"{self.path} refers to a file outside of it, {shown(name)}: a checkpoint lies in one folder."
             )
         try:
             real = path.resolve(strict=True)

@@ -8,12 +8,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.special_tokens import read_special_tokens
 from fastspan.export.checkpoint.tokenizer import ROBERTA, family_of, tokenizer_json
 from fastspan.export.checkpoint.tokenizer_offsets import with_offsets_that_fit
 from fastspan.export.checkpoint.tokenizer_settings import with_settings
+from fastspan.options import shown
 
 __all__ = ["CheckpointTokenizer", "read_tokenizer"]
 
@@ -45,7 +47,7 @@ class CheckpointTokenizer:
             index, token = beyond[0]
             others = f" and {len(beyond) - 1} more tokens like it" if len(beyond) > 1 else ""
             raise CheckpointError(
-                f"The token {token!r:.80} has the id {index}{others}, but the model has embeddings only for "
+                f"The token {shown(token)} has the id {index}{others}, but the model has embeddings only for "
                 f"the ids below {rows}: take the token out of the tokenizer's files, or resize the model's "
                 "token embeddings and train them."
             )
@@ -80,7 +82,7 @@ def read_tokenizer(files: CheckpointFolder, config: Mapping[str, Any]) -> Checkp
         except Exception as error:
             # The files may say anything, and the tokenizers package raises bare Exception.
             raise CheckpointError(
-                f"{files.path} has tokenizer settings that cannot be read ({error}): mend "
+                f"{files.path} has tokenizer settings that cannot be read ({named(str(error))}): mend "
                 "tokenizer_config.json, or copy or download the checkpoint again."
             ) from error
     try:

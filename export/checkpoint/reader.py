@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.source import ResolvedSource, resolve_source
@@ -100,7 +101,7 @@ def _require_head(folder: Path, config: Mapping[str, Any], weights: Weights) -> 
     for name in (f"{_HEAD}.weight", f"{_HEAD}.bias"):
         if name not in weights:
             raise CheckpointError(
-                f"{folder} is not a question-answering model but {described}: it has no {name}; "
+                f"{folder} is not a question-answering model but {named(described)}: it has no {name}; "
                 "give a checkpoint that was fine-tuned for extractive question answering."
             )
         if weights.shape(name)[0:1] != (2,):

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.weights import Weights
+from fastspan.options import shown
 
 __all__ = ["refuse_leftovers", "require_finite"]
 
@@ -30,8 +32,9 @@ def require_finite(weights: Weights) -> None:
             place = ", ".join(str(index) for index in np.argwhere(~finite)[0])
             count = int(array.size - np.count_nonzero(finite))
             raise CheckpointError(
-                f"Tensor {name!r} holds {count} of {array.size} numbers that are NaN or infinite, the first "
-                f"at [{place}]: take a checkpoint from before the training diverged, or download it again."
+                f"Tensor {shown(name)} holds {count} of {array.size} numbers that are NaN or infinite, the "
+                f"first at [{place}]: take a checkpoint from before the training diverged, or download it "
+                "again."
             )
 
 
@@ -55,9 +58,9 @@ def refuse_leftovers(names: Iterable[str], config: Mapping[str, Any]) -> None:
     layers = config.get("num_hidden_layers", config.get("n_layers"))
     said = f" with {layers} layers" if isinstance(layers, int) else ""
     raise CheckpointError(
-        f"The checkpoint stores {left[0]!r}{more}, which a {config.get('model_type')} model{said}, as its "
-        "config.json describes it, does not read: correct config.json (the number of layers), or merge "
-        "adapters into the weights and save the checkpoint again."
+        f"The checkpoint stores {shown(left[0])}{more}, which a {named(str(config.get('model_type')))} "
+        f"model{said}, as its config.json describes it, does not read: correct config.json (the number of "
+        "layers), or merge adapters into the weights and save the checkpoint again."
     )
 
 

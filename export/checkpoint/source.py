@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastspan.bundle.hub import HubRepository
 from fastspan.bundle.hub_cache import hub_snapshot
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError, InputError
 from fastspan.export.checkpoint.calibration import CALIBRATION
 from fastspan.export.checkpoint.folder import CheckpointFolder
@@ -92,7 +93,8 @@ def resolve_source(source: str | Path, revision: str | None = None) -> ResolvedS
     if isinstance(source, Path) or folder.exists():
         if revision is not None:
             raise InputError(
-                f"revision applies to a hub id only, and {str(source)!r} is a folder: leave revision out."
+                f"revision applies to a hub id only, and {named(repr(str(source)))} is a folder: leave "
+                "revision out."
             )
         return _local(folder)
     if not _HUB_ID.fullmatch(str(source)):
@@ -111,7 +113,7 @@ def _local(folder: Path) -> ResolvedSource:
 
 def _download(hub_id: str, revision: str | None) -> ResolvedSource:
     """Fetch what an export reads, each file compared with its ETag."""
-    without_config = f"{hub_id!r} holds no {_CONFIG}: give the id of a transformers checkpoint."
+    without_config = f"{named(repr(hub_id))} holds no {_CONFIG}: give the id of a transformers checkpoint."
     repository = HubRepository(
         hub_id,
         revision,
@@ -144,11 +146,11 @@ def _wanted(repository: str, listing: Collection[str]) -> list[str]:
         if layout.index in listing:
             return [*small, layout.index, *(name for name in listing if fnmatchcase(name, layout.shards))]
     expected = ", ".join(layout.single for layout in LAYOUTS)
-    raise CheckpointError(f"{repository!r} holds no weights in a format that is read: {expected}.")
+    raise CheckpointError(f"{named(repr(repository))} holds no weights in a format that is read: {expected}.")
 
 
 def _neither(source: str) -> CheckpointError:
     return CheckpointError(
-        f"{source!r} is neither a folder that exists nor a hub id: give the path of a checkpoint's folder, "
-        "or an id of the form owner/name, such as 'deepset/bert-base-cased-squad2'."
+        f"{named(repr(source))} is neither a folder that exists nor a hub id: give the path of a "
+        "checkpoint's folder, or an id of the form owner/name, such as 'deepset/bert-base-cased-squad2'."
     )

@@ -13,9 +13,11 @@ from typing import Any, cast
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.special_tokens import SpecialTokens, read_special_tokens
+from fastspan.options import shown
 
 __all__ = ["ROBERTA", "Family", "family_of", "tokenizer_json"]
 
@@ -95,10 +97,10 @@ def tokenizer_json(files: CheckpointFolder, config: Mapping[str, Any]) -> str:
     settings = files.json(_SETTINGS) if files.has(_SETTINGS) else {}
     family = family_of(settings, config)
     if family is None:
-        named = settings.get("tokenizer_class") or config.get("tokenizer_class") or config.get("model_type")
+        kind = settings.get("tokenizer_class") or config.get("tokenizer_class") or config.get("model_type")
         raise CheckpointError(
             f"{files.path} has no {_TOKENIZER}, and none can be made here for the tokenizer of "
-            f"{named or 'an unknown model'}: write it with transformers, "
+            f"{named(str(kind or 'an unknown model'))}: write it with transformers, "
             "`AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`."
         )
     try:
@@ -107,12 +109,12 @@ def tokenizer_json(files: CheckpointFolder, config: Mapping[str, Any]) -> str:
         tokenizer.add_tokens(tokens.in_order())
         for content, index in tokens.expected_ids.items():
             if tokenizer.token_to_id(content) != index:
-                raise ValueError(f"the token {content!r} should be number {index}")
+                raise ValueError(f"the token {shown(content)} should be number {index}")
     except CheckpointError:
         raise
     except Exception as error:
         # The tokenizers package raises bare Exception for a vocabulary that contradicts itself.
-        raise _unusable(files, str(error)) from error
+        raise _unusable(files, named(str(error))) from error
     return str(tokenizer.to_str())
 
 
@@ -124,7 +126,7 @@ def _existing(files: CheckpointFolder) -> str:
     except Exception as error:
         # The tokenizers package raises bare Exception for a file it cannot read.
         raise CheckpointError(
-            f"{files.path / _TOKENIZER} cannot be read as a tokenizer ({error}): "
+            f"{files.path / _TOKENIZER} cannot be read as a tokenizer ({named(str(error))}): "
             "copy or download the file again."
         ) from error
     return text
@@ -137,12 +139,12 @@ def family_of(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Family 
         settings: ``tokenizer_config.json``.
         config: ``config.json``, which tells the kind of tokenizer where the settings do not.
     """
-    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    kind = settings.get("tokenizer_class") or config.get("tokenizer_class")
     model_type = config.get("model_type")
     for family in (_BERT, ROBERTA):
-        if named is None and model_type in family.model_types:
+        if kind is None and model_type in family.model_types:
             return family
-        if isinstance(named, str) and named.removesuffix("Fast") in family.classes:
+        if isinstance(kind, str) and kind.removesuffix("Fast") in family.classes:
             return family
     return None
 
@@ -211,7 +213,7 @@ def _in_vocabulary(tokens: SpecialTokens, role: str, vocabulary: Mapping[str, in
     content = tokens.roles[role].content
     index = vocabulary.get(content, tokens.expected_ids.get(content))
     if index is None:
-        raise ValueError(f"the vocabulary lacks the {role} {content!r}")
+        raise ValueError(f"the vocabulary lacks the {role} {shown(content)}")
     return content, index
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders
 
 from fastspan.export.checkpoint.probe_texts import PROBE_TEXTS
+from fastspan.options import shown
 
 __all__ = ["offset_fault", "with_offsets_that_fit"]
 
@@ -72,13 +73,14 @@ def offset_fault(tokenizer: Tokenizer, texts: Sequence[str] = PROBE_TEXTS) -> st
         known = [word if _UNDECODABLE not in word else "" for word in words]
         for token, word, (start, end) in zip(encoding.tokens, known, encoding.offsets, strict=True):
             if not 0 <= start <= end <= len(text):
-                return f"the token {token!r} of {text!r} stands at {start} to {end}, outside of the text"
+                where = f"{start} to {end}, outside of the text"
+                return f"the token {shown(token)} of {shown(text)} stands at {where}"
             if token == unknown or not _of_the_text(word, text):
                 continue
             if _letters(word) not in _letters(text[start:end]):
-                return f"the token {token!r} points at {text[start:end]!r} in {text!r}"
+                return f"the token {shown(token)} points at {shown(text[start:end])} in {shown(text)}"
             if len(text[start:end].split()) > max(1, len(word.split())):
-                return f"the token {token!r} points at all of {text[start:end]!r}"
+                return f"the token {shown(token)} points at all of {shown(text[start:end])}"
     return None
 
 

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.special_tokens import SpecialTokens
+from fastspan.options import shown
 
 __all__ = ["with_settings"]
 
@@ -71,7 +72,7 @@ def _set_normalizer(document: dict[str, Any], settings: Mapping[str, Any], notes
         value = settings.get(key)
         if not (isinstance(value, bool) or (value is None and (may_be_null or key not in settings))):
             raise CheckpointError(
-                f"tokenizer_config.json: {key} must be true or false, not {value!r:.80}: mend the file."
+                f"tokenizer_config.json: {key} must be true or false, not {shown(value)}: mend the file."
             )
     normalizer = document.get("normalizer")
     if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
@@ -145,11 +146,11 @@ def _add_tokens(tokenizer: Tokenizer, tokens: SpecialTokens, notes: list[str]) -
     new = [token.content for token in missing if tokenizer.token_to_id(token.content) is None]
     tokenizer.add_tokens(missing)
     if new:
-        shown = ", ".join(map(repr, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-        notes.append(f"the tokens {shown} are added, from tokenizer_config.json")
+        names = ", ".join(map(shown, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+        notes.append(f"the tokens {names} are added, from tokenizer_config.json")
     ids = {index: tokenizer.token_to_id(token.content) for index, token in tokens.added.items()}
     notes.extend(
-        f"the token {tokens.added[index].content!r} has the id {given}, as in transformers; "
+        f"the token {shown(tokens.added[index].content)} has the id {given}, as in transformers; "
         f"tokenizer_config.json says {index}"
         for index, given in sorted(ids.items())
         if given != index
@@ -168,9 +169,10 @@ def _note_what_is_not_kept(tokenizer: Tokenizer, settings: Mapping[str, Any], no
         wanted = settings.get(key)
         found = normalizer is not None and normalizer.normalize_str(probe) == becomes
         if isinstance(wanted, bool) and wanted != found:
+            made = normalizer.normalize_str(probe) if normalizer is not None else probe
             notes.append(
                 f"{key} is {_spelled(wanted)} in tokenizer_config.json, which cannot be kept: tokenizer.json "
-                f"makes {normalizer.normalize_str(probe) if normalizer is not None else probe!r} of {probe!r}"
+                f"makes {shown(made)} of {probe!r}"
             )
 
 

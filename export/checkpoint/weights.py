@@ -21,6 +21,7 @@ from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.weight_formats.flax import flax_to_pytorch, read_flax
 from fastspan.export.checkpoint.weight_formats.pytorch import read_pytorch
 from fastspan.export.checkpoint.weight_formats.safetensors import read_safetensors
+from fastspan.options import shown
 
 __all__ = [
     "LAYOUTS",
@@ -159,7 +160,7 @@ def read_weights(files: CheckpointFolder, found: WeightFiles) -> Weights:
         tensors = _READERS[found.format](path)
         for missing in (t for t, place in found.tensors.items() if place == file_name and t not in tensors):
             raise CheckpointError(
-                f"{path} lacks {missing!r}, which the checkpoint's index says it holds: "
+                f"{path} lacks {shown(missing)}, which the checkpoint's index says it holds: "
                 "copy or download the checkpoint again."
             )
         for raw_name, raw in tensors.items():
@@ -168,7 +169,7 @@ def read_weights(files: CheckpointFolder, found: WeightFiles) -> Weights:
             if array.dtype.kind != "f" and array.dtype != ml_dtypes.bfloat16:
                 continue
             if name in stored:
-                raise CheckpointError(f"{path} holds {name!r} a second time: save the checkpoint again.")
+                raise CheckpointError(f"{path} holds {shown(name)} a second time: save the checkpoint again.")
             stored[name] = array
     return Weights(stored)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastspan.errors import CheckpointError
+from fastspan.options import shown
 
 __all__ = ["MEND", "epsilon_of", "require_text", "whole"]
 
@@ -20,7 +21,7 @@ def require_text(key: str, value: object) -> None:
         CheckpointError: It is none; the message names ``key``.
     """
     if not isinstance(value, str):
-        raise CheckpointError(f"config.json: {key} must be a text, not {value!r}: {MEND}.")
+        raise CheckpointError(f"config.json: {key} must be a text, not {shown(value)}: {MEND}.")
 
 
 def whole(config: Mapping[str, Any], key: str, default: int | None = None, *, least: int = 1) -> int:
@@ -42,7 +43,7 @@ def whole(config: Mapping[str, Any], key: str, default: int | None = None, *, le
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise CheckpointError(
-            f"config.json: {key} must be a whole number of at least {least}, not {value!r}: {MEND}."
+            f"config.json: {key} must be a whole number of at least {least}, not {shown(value)}: {MEND}."
         )
     return value
 
@@ -56,6 +57,6 @@ def epsilon_of(config: Mapping[str, Any], key: str) -> float:
     value = config.get(key, 1e-12)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
         raise CheckpointError(
-            f"config.json: {key} must be a small number such as 1e-12, not {value!r}: {MEND}."
+            f"config.json: {key} must be a small number such as 1e-12, not {shown(value)}: {MEND}."
         )
     return float(value)

@@ -16,6 +16,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.soundness import refuse_leftovers
 from fastspan.export.graphs.config_values import MEND, epsilon_of, require_text, whole
 from fastspan.export.graphs.model import Activation, Array, EncoderModel, Layer, Linear, Norm
+from fastspan.options import shown
 
 __all__ = ["describe", "unsupported_reason"]
 
@@ -91,15 +92,15 @@ def unsupported_reason(config: Mapping[str, Any]) -> str | None:
     if model_type is not None:
         require_text("model_type", model_type)
     if model_type not in _FAMILIES:
-        return f"model_type {model_type!r} has no native lowering"
+        return f"model_type {shown(model_type)} has no native lowering"
     position_type = config.get("position_embedding_type") or "absolute"
     if position_type != "absolute":
-        return f"position_embedding_type {position_type!r} has no native lowering"
+        return f"position_embedding_type {shown(position_type)} has no native lowering"
     activation_key = "activation" if model_type == "distilbert" else "hidden_act"
     activation = config.get(activation_key, "gelu")
     require_text(activation_key, activation)
     if activation not in _ACTIVATIONS:
-        return f"activation {activation!r} has no native lowering"
+        return f"activation {shown(activation)} has no native lowering"
     if config.get("pruned_heads"):
         return "pruned attention heads have no native lowering"
     return None
@@ -135,7 +136,7 @@ class _Reader:
             self._taken.add(full)
         except KeyError:
             raise CheckpointError(
-                f"The checkpoint has no tensor {full!r}; it is not a question-answering model of the "
+                f"The checkpoint has no tensor {shown(full)}; it is not a question-answering model of the "
                 "architecture that its config.json names: give a checkpoint of that kind, or copy or "
                 "download it again."
             ) from None
@@ -145,7 +146,7 @@ class _Reader:
             wanted_text = "×".join("?" if n is None else str(n) for n in shape)
             got_text = "×".join(map(str, stored.shape))
             raise CheckpointError(
-                f"Tensor {full!r} is {got_text}, but config.json says {wanted_text}: {MEND}."
+                f"Tensor {shown(full)} is {got_text}, but config.json says {wanted_text}: {MEND}."
             )
         return np.ascontiguousarray(stored, dtype=np.float32)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import DataError
 from fastspan.export.graphs.float_graphs import CpuLowering
 from fastspan.export.graphs.model import EncoderModel, Linear, Norm
@@ -70,7 +71,8 @@ def calibration_windows(
             contexts.append(str(record["context"]))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f'{file}, line {number}: expected an object with "question" and "context" ({error}).'
+                f'{file}, line {number}: expected an object with "question" and "context" '
+                f"({named(str(error))})."
             ) from error
     options = AnswerOptions(max_length=longest, overlap=min(128, longest // 3), truncate_question=True)
     pairs = text_encoder.encode(questions, contexts, options)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.folder_shape import files_within
+from fastspan.bundle.hub_cache import in_hub_cache
 from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError
@@ -103,11 +104,11 @@ def write_bundle(
         The draft, with an empty folder on the destination's file system.
 
     Raises:
-        BundleError: The destination holds anything that no export wrote, or cannot be written to, or the
-            disk is full.
+        BundleError: The destination holds anything that no export wrote, lies in a hub cache or cannot be
+            written to, or the disk is full.
         RuntimeError: The block ended without a ``commit``.
     """
-    target = Path(destination).resolve()
+    target = _own_place(destination)
     with _reporting(target):
         refuse_destination(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -135,10 +136,10 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         manifest: The manifest that was read from it, with other values but the same ``files``.
 
     Raises:
-        BundleError: The folder is no bundle, its files are not those of ``manifest``, a newer FastSpan
-            wrote it, or the file system refuses.
+        BundleError: The folder is no bundle or lies in a hub cache, its files are not those of
+            ``manifest``, a newer FastSpan wrote it, or the file system refuses.
     """
-    target = Path(folder).resolve()
+    target = _own_place(folder)
     if manifest.format != FORMAT:
         raise BundleError(
             f"{target} has format {manifest.format}, and rewriting it in format {FORMAT} would lose what the "
@@ -155,6 +156,17 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         Manifest.from_json(data)
         write_whole(target / MANIFEST, data)
         _sync(target)
+
+
+def _own_place(path: str | os.PathLike[str]) -> Path:
+    """Return where a path leads; what the hub's cache holds is never written to."""
+    target = Path(os.path.realpath(path))
+    if in_hub_cache(target):
+        raise BundleError(
+            f"{target} is in a hub cache, which holds nothing but what was downloaded: write to a folder "
+            "elsewhere, or copy the bundle there first."
+        )
+    return target
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from fastspan.bundle.variants import VariantName
 from fastspan.errors import BundleError, InputError
 from fastspan.export.publishing.bundle_writer import write_bundle
 from fastspan.export.publishing.model_card import model_card, uncovered_in
+from fastspan.options import shown
 
 __all__ = ["slim"]
 
@@ -54,7 +55,7 @@ def slim(
     unknown = [name for name in variants if name not in held]
     if unknown:
         raise BundleError(
-            f"The bundle holds no variant {', '.join(map(repr, unknown))}; it holds {', '.join(held)}: "
+            f"The bundle holds no variant {', '.join(map(shown, unknown))}; it holds {', '.join(held)}: "
             "choose some of these, or export the checkpoint again."
         )
     if Path(out).resolve() == source.folder.resolve():

@@ -18,6 +18,7 @@ from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
 from fastspan.export.checkpoint.soundness import refuse_leftovers
 from fastspan.export.third_party import first_sentence, undisturbed
 from fastspan.export.verification.comparison import LogitPairs, windows_of
+from fastspan.options import shown
 from fastspan.runtime.batching import plan_equal_lengths
 from fastspan.text.encoder import EncodedPair
 
@@ -102,7 +103,7 @@ def load_model(checkpoint: Checkpoint) -> Any:
     kinds, models = transformers.CONFIG_MAPPING, transformers.MODEL_FOR_QUESTION_ANSWERING_MAPPING
     if model_type not in kinds or kinds[model_type] not in models:
         raise CheckpointError(
-            f"{checkpoint.folder} is of model_type {model_type!r}, for which transformers "
+            f"{checkpoint.folder} is of model_type {shown(model_type)}, for which transformers "
             f"{transformers.__version__} has no extractive question-answering model, and code that a "
             "checkpoint brings along is never executed: give a checkpoint of another architecture."
         )
@@ -164,7 +165,7 @@ def _fill(checkpoint: Checkpoint, model: Any) -> None:
             continue
         if weights.shape(name) != tuple(tensor.shape):
             raise CheckpointError(
-                f"Tensor {name!r} of {checkpoint.folder} has the shape {weights.shape(name)}, but its "
+                f"Tensor {shown(name)} of {checkpoint.folder} has the shape {weights.shape(name)}, but its "
                 f"config.json says {tuple(tensor.shape)}: copy or download the checkpoint again."
             )
         tensor.copy_(torch.from_numpy(np.array(weights[name])))
@@ -178,5 +179,5 @@ def _fill(checkpoint: Checkpoint, model: Any) -> None:
     if missing:
         raise CheckpointError(
             f"{checkpoint.folder} lacks {len(missing)} of the tensors of the model that its config.json "
-            f"describes, such as {missing[0]!r}: copy or download the checkpoint again."
+            f"describes, such as {shown(missing[0])}: copy or download the checkpoint again."
         )

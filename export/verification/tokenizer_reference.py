@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.probe_texts import PROBE_TEXTS
 from fastspan.export.third_party import first_sentence, undisturbed
+from fastspan.options import shown
 
 __all__ = ["difference_from_transformers"]
 
@@ -69,5 +70,5 @@ def difference_from_transformers(files: CheckpointFolder, tokenizer_json: str) -
         at = next((i for i in range(shared) if found[i] != expected[i]), shared)
         here = [ours.id_to_token(index) for index in found[at : at + 3]]
         there = theirs.convert_ids_to_tokens(expected[at : at + 3])
-        return f"transformers gives other tokens for {text!r}: {there} where the bundle has {here}"
+        return f"transformers gives other tokens for {shown(text)}: {there} where the bundle has {here}"
     return None

@@ -15,7 +15,7 @@ from fastspan.bundle.manifest import MANIFEST, FileRecord
 __all__ = ["forge"]
 
 
-def forge(source: Path, folder: Path, files: Mapping[str, bytes] | None = None, **changes: Any) -> Path:
+def forge(source: Path, folder: Path, files: Mapping[str, bytes] | None = None, /, **changes: Any) -> Path:
     """Copy a bundle with other contents of files that it lists, and other fields of its manifest.
 
     Args:

@@ -13,7 +13,7 @@ from fastspan.cli.commands import UsageError
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import write, write_json
+from fastspan.cli.terminal import one_line, write, write_json
 from fastspan.errors import ParityError
 
 __all__ = ["add_comparison_options", "compare", "comparison_parents", "refuse_comparison_options"]
@@ -105,7 +105,7 @@ def compare(arguments: Namespace, bundle: Bundle) -> int:
         if report.unjudged:
             write(report.unjudged)
         for file in written:
-            write(f"wrote {file}")
+            write(one_line(f"wrote {file}"))
     if report.missed:
         raise ParityError(f"{report.name} differs too much from its checkpoint ({'; '.join(report.missed)}).")
     return 0
@@ -114,7 +114,7 @@ def compare(arguments: Namespace, bundle: Bundle) -> int:
 def _command_line(arguments: Namespace) -> str:
     """The command line that gives these arguments, however they were given."""
     words = ["fastspan", "verify", str(arguments.bundle)]
-    for name in ("against", *_OPTIONS, "threads"):
+    for name in ("revision", "against", *_OPTIONS, "threads"):
         value = getattr(arguments, name)
         if value is not None:
             words += [f"--{name}", str(value)]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from fastspan.cli.argument_types import number, path
 from fastspan.cli.arguments import (
     FOLDERS,
+    LoadArguments,
     bundle_argument,
     completed_with,
     copy_option,
@@ -19,11 +20,11 @@ from fastspan.cli.arguments import (
     question_options,
     variant_option,
 )
-from fastspan.cli.copied_bundle import copied, own_bundle
+from fastspan.cli.copied_bundle import commit_of, copied, own_bundle
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_folder
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, table, write, write_json
+from fastspan.cli.terminal import Style, one_line, table, write, write_json
 from fastspan.errors import DataError, MissingDependency
 
 NAME = "calibrate"
@@ -83,15 +84,15 @@ def run(arguments: Namespace) -> int:
         from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
 
-    bundle = own_bundle(arguments.bundle, arguments.copy_to)
+    bundle = own_bundle(arguments.bundle, arguments.revision, arguments.copy_to)
     if arguments.out is not None:
         if find_spec("matplotlib") is None:
             raise MissingDependency("--out draws plots with matplotlib: pip install 'fastspan[bench]'.")
         ready_folder(arguments.out)
     data = open_data(arguments.data, arguments.limit)
-    with QuestionAnswerer.load(
-        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
-    ) as qa:
+    # A branch may have moved since the bundle was opened.
+    how: LoadArguments = {**load_arguments(arguments), "revision": commit_of(arguments.bundle, bundle)}
+    with QuestionAnswerer.load(arguments.bundle, optimize_for="throughput", **how) as qa:
         variant = qa.info().variant
         with progress_on(sys.stderr) as progress, progress.bar("answering", len(data.questions)) as step:
             outcomes = ask(qa, data.questions, step=step)
@@ -120,9 +121,8 @@ def run(arguments: Namespace) -> int:
         if missing := left_out(calibrated):
             write(f"{missing}\n")
         if calibrated.helps:
-            write(
-                f"Stored in {(arguments.copy_to or bundle.folder) / 'fastspan.json'}, for all its variants."
-            )
+            stored = (arguments.copy_to or bundle.folder) / "fastspan.json"
+            write(one_line(f"Stored in {stored}, for all its variants."))
     if not calibrated.helps:
         raise DataError(
             "Nothing was stored: on the held-out questions, neither threshold nor confidence is as good as "

@@ -20,7 +20,7 @@ from fastspan.cli.arguments import (
 from fastspan.cli.extras import extra
 from fastspan.cli.outputs import ready_file
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, harmless, table, write, write_json
+from fastspan.cli.terminal import Style, table, write, write_json
 
 NAME = "eval"
 HELP = "measure a bundle's exact match and F1 on questions with known answers"
@@ -92,7 +92,7 @@ def run(arguments: Namespace) -> int:
         asked = {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)}
         write_json({"data": asked, "engine": info.to_dict(), **evaluation.to_dict()}, indent=2)
     else:
-        write(f"{harmless(opening(data, info, evaluation))}\n")
+        write(f"{opening(data, info, evaluation)}\n")
         write(f"{table(SCORES, rows(evaluation), Style(sys.stdout), right={1})}\n")
         write(closing(evaluation))
     return 0

@@ -16,7 +16,7 @@ from fastspan.cli.argument_types import new_path, path, share
 from fastspan.cli.arguments import FILES, FOLDERS, completed_with, json_option, threads_option
 from fastspan.cli.extras import extra
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, write, write_json
+from fastspan.cli.terminal import Style, one_line, write, write_json
 from fastspan.cli.variants_table import variants_table
 
 if TYPE_CHECKING:
@@ -153,12 +153,12 @@ def show(report: ExportReport, out: Path) -> None:
     style = Style(sys.stdout)
     write(variants_table(list(report.bundle.manifest.variants.values()), style))
     write()
-    write(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s.")
+    write(one_line(f"{report.route} route: {report.route_reason}. {report.seconds:.1f} s."))
     if report.not_run:
         write(f"Not compared, being made for other machines than this one: {', '.join(report.not_run)}.")
     for note in report.notes:
-        write(f"Tokenizer: {note}.")
-    write(f"The bundle lies in {out}. Try it:")
+        write(one_line(f"Tokenizer: {note}."))
+    write(one_line(f"The bundle lies in {out}. Try it:"))
     words = f'{program()} answer "Who wrote it?" FILE --bundle {shlex.quote(str(out))}'
     write(style.strong(f"  {words}"))
 

@@ -10,10 +10,11 @@ from fastspan.bundle.choose_variant import choose_variant
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
 from fastspan.bundle.source import open_bundle
+from fastspan.bundle.strict_json import named
 from fastspan.bundle.variants import Variant
-from fastspan.cli.arguments import bundle_argument, json_option
+from fastspan.cli.arguments import bundle_argument, json_option, revision_option
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, megabytes, one_line, table, write, write_json
+from fastspan.cli.terminal import Style, labelled, megabytes, table, write, write_json
 from fastspan.cli.variants_table import variants_table
 from fastspan.errors import BundleError
 from fastspan.kernels import best_path
@@ -30,7 +31,7 @@ EXAMPLES = (
 
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan info`` shares with other commands."""
-    return [bundle_argument(), json_option()]
+    return [bundle_argument(), revision_option(), json_option()]
 
 
 def add_arguments(_parser: ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(arguments: Namespace) -> int:
     """Show the manifest, what ``auto`` would choose from it here, and whether a profile holds."""
     from fastspan.cli.diagnosis import auto_provider, profile_state
 
-    bundle = open_bundle(arguments.bundle, None)
+    bundle = open_bundle(arguments.bundle, arguments.revision)
     auto = auto_provider()
     chosen, reason = None, auto.reason
     if auto.provider is not None:
@@ -67,18 +68,18 @@ def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
     style = Style(sys.stdout)
     manifest = bundle.manifest
     source, model = manifest.source, manifest.model
-    revision = f" at revision {source.revision}" if source.revision else ""
+    revision = f" at revision {named(source.revision)}" if source.revision else ""
     total = megabytes(sum(record.bytes for record in manifest.files.values()))
-    write(style.strong(one_line(manifest.name)))
+    write(style.strong(named(manifest.name)))
     write(labelled("folder", [f"{bundle.folder} ({len(manifest.files)} files, {total})"]))
-    write(labelled("source", [f"{source.id}{revision}, {source.format}"]))
-    write(labelled("exported", [f"by fastspan {manifest.created_with}, format {manifest.format}"]))
+    write(labelled("source", [f"{named(source.id)}{revision}, {source.format}"]))
+    write(labelled("exported", [f"by fastspan {named(manifest.created_with)}, format {manifest.format}"]))
     write(
         labelled(
             "architecture",
             [
-                f"{model.model_type}, {model.layers} layers of {model.hidden_size}, {model.heads} heads, "
-                f"{model.vocab_size:,} tokens; {model.route} route",
+                f"{named(model.model_type)}, {model.layers} layers of {model.hidden_size}, {model.heads} "
+                f"heads, {model.vocab_size:,} tokens; {model.route} route",
                 f"windows of {manifest.max_length} tokens, {model.max_positions} at most; neighbours share "
                 f"{manifest.overlap}",
             ],
@@ -99,7 +100,7 @@ def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
 def _threshold(manifest: Manifest) -> str:
     no_answer = manifest.no_answer
     fitted = no_answer.fitted_on
-    origin = f"fitted on {fitted.questions} questions of {fitted.name}" if fitted else "not fitted"
+    origin = f"fitted on {fitted.questions} questions of {named(fitted.name)}" if fitted else "not fitted"
     return f"when null score - best span score exceeds {no_answer.threshold:g} ({origin})"
 
 
@@ -109,7 +110,7 @@ def _confidence(manifest: Manifest) -> str:
         return "not calibrated"
     fitted = confidence.fitted_on
     return (
-        f"calibrated on {fitted.questions} questions of {fitted.name}; expected calibration error "
+        f"calibrated on {fitted.questions} questions of {named(fitted.name)}; expected calibration error "
         f"{confidence.ece:.3f} on {fitted.reported_on_questions} others"
     )
 
@@ -121,7 +122,7 @@ def _graph_rows(variant: Variant) -> list[tuple[str, ...]]:
             graph.file,
             graph.target,
             graph.layout,
-            variant.target if number == 0 else "",
+            named(variant.target) if number == 0 else "",
         )
         for number, graph in enumerate(variant.graphs)
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
+from fastspan.bundle.strict_json import named
 from fastspan.cli.argument_types import positive
 from fastspan.cli.arguments import bundle_argument, load_arguments, load_options
 from fastspan.cli.parsing import CommandParser
+from fastspan.cli.terminal import say
 
 NAME = "serve"
 HELP = "answer questions over HTTP"
@@ -78,11 +79,10 @@ def run(arguments: Namespace) -> int:
         host, port = listening.getsockname()[:2]
         info = qa.info()
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        sys.stderr.write(
-            f"{info.name} ({info.variant} on {info.providers[0]}, threads: {info.threads}) at {address}; "
-            "Ctrl+C stops it\n"
+        say(
+            f"{named(info.name)} ({info.variant} on {info.providers[0]}, threads: {info.threads}) at "
+            f"{address}; Ctrl+C stops it"
         )
-        sys.stderr.flush()
         run_server(Service(qa, limits), listening)
     return 0
 

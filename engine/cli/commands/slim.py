@@ -7,9 +7,9 @@ from typing import get_args
 
 from fastspan.bundle.variants import VariantName
 from fastspan.cli.argument_types import new_path
-from fastspan.cli.arguments import FOLDERS, completed_with, json_option
+from fastspan.cli.arguments import FOLDERS, completed_with, json_option, revision_option
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import megabytes, write, write_json
+from fastspan.cli.terminal import megabytes, one_line, write, write_json
 
 NAME = "slim"
 HELP = "copy a bundle with some of its variants"
@@ -20,8 +20,8 @@ EXAMPLES = (
 
 
 def parents() -> list[CommandParser]:
-    """Return the parser of the argument that ``fastspan slim`` shares with other commands."""
-    return [json_option()]
+    """Return the parsers of the arguments that ``fastspan slim`` shares with other commands."""
+    return [revision_option(), json_option()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,10 +46,10 @@ def run(arguments: Namespace) -> int:
     """Write the smaller bundle and say how large it is."""
     from fastspan.export.publishing.slim import slim
 
-    bundle = slim(arguments.bundle, arguments.out, arguments.variants)
+    bundle = slim(arguments.bundle, arguments.out, arguments.variants, revision=arguments.revision)
     size = sum(record.bytes for record in bundle.manifest.files.values())
     if arguments.json:
         write_json({"folder": str(bundle.folder), "variants": list(bundle.manifest.variants), "bytes": size})
     else:
-        write(f"{bundle.folder}: {', '.join(bundle.manifest.variants)} ({megabytes(size)})")
+        write(f"{one_line(str(bundle.folder))}: {', '.join(bundle.manifest.variants)} ({megabytes(size)})")
     return 0

@@ -7,10 +7,16 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
 from fastspan.cli.argument_types import number
-from fastspan.cli.arguments import bundle_argument, copy_option, json_option, variant_option
+from fastspan.cli.arguments import (
+    bundle_argument,
+    copy_option,
+    json_option,
+    revision_option,
+    variant_option,
+)
 from fastspan.cli.copied_bundle import copied, own_bundle
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, table, write, write_json
+from fastspan.cli.terminal import Style, labelled, say, table, write, write_json
 
 if TYPE_CHECKING:
     from fastspan.bundle.machine_profile import Cost, RunSettings
@@ -28,7 +34,7 @@ EXAMPLES = (
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan tune`` shares with other commands."""
     tuned = variant_option("auto", "the precision to tune", "the one that auto takes on this CPU")
-    return [bundle_argument(), tuned, copy_option("the profile beside it"), json_option()]
+    return [bundle_argument(), revision_option(), tuned, copy_option("the profile beside it"), json_option()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,7 +57,7 @@ def run(arguments: Namespace) -> int:
     """Measure, write the profile, and show what was tried."""
     from fastspan.tuning.search import refuse_busy_machine, tune
 
-    bundle = own_bundle(arguments.bundle, arguments.copy_to)
+    bundle = own_bundle(arguments.bundle, arguments.revision, arguments.copy_to)
     if arguments.copy_to is not None:
         refuse_busy_machine()
         bundle = copied(bundle, arguments.copy_to)
@@ -60,18 +66,13 @@ def run(arguments: Namespace) -> int:
         variant=arguments.variant,
         seconds=arguments.seconds,
         save_cpu=arguments.save_cpu,
-        say=_say,
+        say=say,
     )
     if arguments.json:
         write_json(tuning.to_dict(), indent=2)
     else:
         _show(tuning)
     return 0
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def _seconds(text: str) -> float:

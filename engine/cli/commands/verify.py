@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.source import open_bundle
-from fastspan.cli.arguments import bundle_argument, json_option, threads_option
+from fastspan.cli.arguments import bundle_argument, json_option, revision_option, threads_option
 from fastspan.cli.commands.against_pytorch import (
     add_comparison_options,
     compare,
@@ -37,7 +37,7 @@ EXAMPLES = (
 
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan verify`` shares with other commands."""
-    return [bundle_argument(), json_option(), threads_option(), *comparison_parents()]
+    return [bundle_argument(), revision_option(), json_option(), threads_option(), *comparison_parents()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,9 +52,9 @@ def run(arguments: Namespace) -> int:
         ParityError: A variant misses its gate, and its loss was not accepted when it was exported.
     """
     if arguments.against is not None:
-        return compare(arguments, open_bundle(arguments.bundle, None))
+        return compare(arguments, open_bundle(arguments.bundle, arguments.revision))
     refuse_comparison_options(arguments)
-    bundle = open_bundle(arguments.bundle, None)
+    bundle = open_bundle(arguments.bundle, arguments.revision)
     with extra("export", NAME):
         from fastspan.export.progress import progress_on
         from fastspan.export.verification.checks import verify_bundle

@@ -25,7 +25,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError, MissingDependency
+from fastspan.options import shown
 
 __all__ = ["flax_to_pytorch", "read_flax"]
 
@@ -87,7 +89,8 @@ def read_flax(path: Path) -> dict[str, npt.NDArray[Any]]:
         arrays = _flatten(tree)
     except (ValueError, TypeError, OverflowError, msgpack.exceptions.UnpackException) as error:
         raise CheckpointError(
-            f"{path} is truncated, damaged or no Flax checkpoint ({error}): copy or download the file again."
+            f"{path} is truncated, damaged or no Flax checkpoint ({named(str(error))}): copy or download "
+            "the file again."
         ) from error
     if arrays and all(name.startswith("params/") for name in arrays):
         return {name.removeprefix("params/"): array for name, array in arrays.items()}
@@ -114,7 +117,7 @@ def flax_to_pytorch(name: str, array: npt.NDArray[Any]) -> tuple[str, npt.NDArra
 
 def _array(shape: Any, kind: Any, data: Any) -> npt.NDArray[Any]:
     if kind not in _DTYPES:
-        raise ValueError(f"the type {kind!r} cannot be exported")
+        raise ValueError(f"the type {shown(kind)} cannot be exported")
     if not isinstance(data, bytes):
         raise ValueError("an array without bytes")
     return np.frombuffer(data, _DTYPES[kind]).reshape(_dimensions(shape))
@@ -123,7 +126,7 @@ def _array(shape: Any, kind: Any, data: Any) -> npt.NDArray[Any]:
 def _dimensions(shape: Any) -> tuple[int, ...]:
     # Without this check, reshape would read a negative dimension as one to be worked out.
     if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"{shape!r} is not a shape")
+        raise ValueError(f"{shown(shape)} is not a shape")
     return tuple(shape)
 
 
@@ -139,7 +142,7 @@ def _flatten(tree: Any) -> dict[str, npt.NDArray[Any]]:
         elif isinstance(node, dict):
             pending += [(f"{name}/{key}" if name else str(key), child) for key, child in node.items()]
         else:
-            raise ValueError(f"a {type(node).__name__} stands at {name!r} where an array is expected")
+            raise ValueError(f"a {type(node).__name__} stands at {shown(name)} where an array is expected")
     return arrays
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastspan.errors import CheckpointError, MissingDependency
+from fastspan.options import shown
 
 __all__ = ["read_pytorch"]
 
@@ -77,12 +78,12 @@ def _torch(path: Path) -> Any:
 def _array(torch: Any, path: Path, name: str, value: Any) -> npt.NDArray[Any]:
     if not isinstance(value, torch.Tensor):
         raise CheckpointError(
-            f"{path} holds a {type(value).__name__} under {name!r}, where a model's weights hold tensors: "
-            "save the model's state_dict there, not a training state."
+            f"{path} holds a {type(value).__name__} under {shown(name)}, where a model's weights hold "
+            "tensors: save the model's state_dict there, not a training state."
         )
     if value.layout is not torch.strided or value.is_quantized:
         raise CheckpointError(
-            f"{path} stores {name!r} as a sparse or quantized tensor, which cannot be exported: "
+            f"{path} stores {shown(name)} as a sparse or quantized tensor, which cannot be exported: "
             "save the checkpoint as float32, float16 or bfloat16."
         )
     tensor = value.detach()
@@ -95,7 +96,7 @@ def _array(torch: Any, path: Path, name: str, value: Any) -> npt.NDArray[Any]:
             array = tensor.numpy()
         except TypeError as error:
             raise CheckpointError(
-                f"{path} stores {name!r} as {tensor.dtype}, which cannot be exported: "
+                f"{path} stores {shown(name)} as {tensor.dtype}, which cannot be exported: "
                 "save the checkpoint as float32, float16 or bfloat16."
             ) from error
     array.flags.writeable = False

@@ -16,8 +16,9 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from fastspan.bundle.strict_json import parse
+from fastspan.bundle.strict_json import named, parse
 from fastspan.errors import CheckpointError
+from fastspan.options import shown
 
 __all__ = ["read_safetensors"]
 
@@ -68,16 +69,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     for name, entry in header.items():
         dtype, shape, first, last = _entry(path, name, entry)
         if last - first != math.prod(shape) * dtype.itemsize:
-            raise _damaged(path, f"{name!r} has {last - first} bytes for the shape {shape} of {dtype}")
+            raise _damaged(path, f"{shown(name)} has {last - first} bytes for the shape {shape} of {dtype}")
         if last > size:
             raise CheckpointError(
-                f"{path} is truncated, {name!r} ends at byte {begin + last} of {begin + size}: "
+                f"{path} is truncated, {shown(name)} ends at byte {begin + last} of {begin + size}: "
                 "copy or download the file again."
             )
         try:
             tensors[name] = np.ndarray(shape, dtype, buffer=mapped, offset=begin + first)
         except (ValueError, OverflowError) as error:
-            raise _damaged(path, f"{name!r} has the shape {shape}") from error
+            raise _damaged(path, f"{shown(name)} has the shape {shape}") from error
         ranges.append((first, last))
     # The format forbids holes and overlaps: bytes that belong to no tensor, or to two, are damage.
     expected = 0
@@ -105,7 +106,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         header = parse(header_bytes)
     except ValueError as error:
-        raise _damaged(path, f"its header is not JSON ({error})") from error
+        raise _damaged(path, f"its header is not JSON ({named(str(error))})") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not an object")
     return header, _LENGTH_BYTES + length
@@ -117,12 +118,12 @@ def _entry(path: Path, name: str, entry: object) -> tuple[np.dtype[Any], tuple[i
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [first, last]}:
             counts = [*shape, first, last]
         case _:
-            raise _damaged(path, f"its header does not say where {name!r} lies")
+            raise _damaged(path, f"its header does not say where {shown(name)} lies")
     if any(type(count) is not int or count < 0 for count in counts) or first > last:
-        raise _damaged(path, f"{name!r} has the shape {shape} at the bytes {first} to {last}")
+        raise _damaged(path, f"{shown(name)} has the shape {shape} at the bytes {first} to {last}")
     if kind not in _DTYPES:
         raise CheckpointError(
-            f"{path} stores {name!r} as {kind}, which cannot be exported: "
+            f"{path} stores {shown(name)} as {kind}, which cannot be exported: "
             "save the checkpoint as float32, float16 or bfloat16."
         )
     return np.dtype(_DTYPES[kind]), tuple(shape), first, last

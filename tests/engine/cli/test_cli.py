@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from fastspan.cli.arguments import FILES, FOLDERS
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, one_line, table, write_json
+from fastspan.cli.terminal import Style, harmless, labelled, one_line, table, write, write_json
 from support.forged_bundles import forge
 from support.packages import hide
 from support.paths import ROOT
@@ -378,6 +379,80 @@ class TestOutput:
 
     def test_what_a_terminal_would_obey_is_shown_instead(self):
         assert one_line("a\n b\x1b[31mc\x9b") == "a b\ufffd[31mc\ufffd"
+        assert harmless("a\rb\x1cc\u202ed\te\n") == "a\ufffdb\ufffdc\ufffdd\te\n"
+
+    def test_what_is_written_holds_no_codes_but_our_own(self, capsys, monkeypatch):
+        write("\x1b[31mred\x1b[0m \x1b]0;title\x07 \r")
+        assert capsys.readouterr().out == "\ufffdred\ufffd \ufffd]0;title\ufffd \ufffd\n"
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        write(f"{Style(terminal).bad('x')} \x1b[2J")
+        assert terminal.getvalue() == "\x1b[31mx\x1b[0m \ufffd[2J\n"
+
+    def test_json_escapes_what_a_terminal_would_obey(self, capsys):
+        text = "\x1b\x7f\x9b\u202e\u2028é"
+        write_json({"a": text})
+        out = capsys.readouterr().out
+        assert out == '{"a": "\\u001b\\u007f\\u009b\\u202e\\u2028é"}\n'
+        assert json.loads(out) == {"a": text}
+
+    @pytest.mark.parametrize(
+        "words",
+        [["\x1b[31m"], ["--\x9b2J", "info"], ["info", "x", "--\x1b]0;x\x07"], ["x" * 9999]],
+    )
+    def test_wrong_usage_is_told_without_what_a_terminal_would_obey(self, words, capsys):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert harmless(told) == told
+        assert len(told.splitlines()[-1]) < 2000
+
+    def test_names_in_a_bundle_are_shown_escaped_and_never_long(self, tiny_bundle, tmp_path, capsys):
+        hostile = "\x1b[2J\r\nfastspan: error\u202e" + "x" * 5000
+        manifest = Bundle.open(tiny_bundle).manifest
+        variants = {
+            name: replace(
+                variant,
+                target=hostile,
+                parity=replace(variant.parity, gate=hostile, provider=hostile),
+            )
+            for name, variant in manifest.variants.items()
+        }
+        folder = forge(
+            tiny_bundle,
+            tmp_path / "hostile",
+            name=hostile,
+            created_with=hostile,
+            source=replace(manifest.source, id=hostile, revision=hostile),
+            model=replace(manifest.model, model_type=hostile),
+            variants=variants,
+        )
+        assert main(["info", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert harmless(out) == out
+        assert not any(line.startswith("fastspan: error") for line in out.splitlines())
+        assert max(map(len, out.splitlines())) < 400
+        for command in (["info", "--json"], ["verify"], ["eval", "--variant", "fp32", "--limit", "1"]):
+            assert main([command[0], str(folder), *command[1:]]) == 0
+            told = capsys.readouterr()
+            assert harmless(told.out + told.err) == told.out + told.err
+
+    def test_a_working_directory_that_was_removed_is_told(self, tiny_bundle, tmp_path):
+        place = tmp_path / "place"
+        code = (
+            f"import os, sys; os.chdir({str(place)!r}); os.rmdir({str(place)!r}); "
+            "from fastspan.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        )
+        for words in (["slim", str(tiny_bundle), "x", "--variants", "fp32"], ["tune", "x", "--copy-to", "y"]):
+            place.mkdir()
+            run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+            assert "the working directory was removed" in run.stderr
+            assert run.returncode == 1
+            assert "Traceback" not in run.stderr
+            assert run.stderr.startswith("fastspan: error: ")
 
     def test_json_knows_no_infinity_and_fits_the_stream(self, capsys, monkeypatch):
         write_json({"a": [float("-inf"), 1.5], "b": {"c": float("nan")}, "d": "é"})

@@ -1,7 +1,4 @@
-"""Any words, files and bytes: the command line ends with one of its exit codes and never with a traceback.
-
-FASTSPAN_FUZZ_EXAMPLES lengthens the search; by default it takes a few seconds.
-"""
+"""Any words, files and bytes: the command line ends with one of its exit codes and never with a traceback."""
 
 from __future__ import annotations
 
@@ -9,32 +6,28 @@ import contextlib
 import io
 import json
 import os
+import shutil
+import socket
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastspan import QuestionAnswerer
+from fastspan.cli import diagnosis
 from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
+from fastspan.cli.terminal import harmless
+from support.fuzzing import LONGEST_MESSAGE, fuzzed, watched
+from support.mutations import CHANGES, bytes_of, mutated
 from support.packages import hide
 
-EXAMPLES = int(os.environ.get("FASTSPAN_FUZZ_EXAMPLES", "60"))
-SETTINGS = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=EXAMPLES <= 60,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-
 COMMANDS = {module.NAME: module for module in modules()}
-# The first would listen, the other looks for CUDA each time.
-LEFT_OUT = {"serve", "doctor"}
 
 # Arguments come as bytes without NUL; what is no UTF-8 becomes halves of surrogate pairs.
 argument = st.one_of(
@@ -54,7 +47,7 @@ class Run:
         self.out, self.err = _stream(), _stream()
         given, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
         try:
-            with contextlib.redirect_stdout(self.out), contextlib.redirect_stderr(self.err):
+            with watched(), contextlib.redirect_stdout(self.out), contextlib.redirect_stderr(self.err):
                 try:
                     self.code: Any = main(words)
                 except SystemExit as ended:
@@ -63,10 +56,13 @@ class Run:
             sys.stdin = given
         assert self.code in (0, 1, 2), (words, self.code)
         assert "--debug" in words or "Traceback" not in self.text(self.err)
+        for stream in (self.out, self.err):
+            assert harmless(self.text(stream)) == self.text(stream), ascii(self.text(stream)[-2000:])
+        last = self.text(self.err).rstrip("\n").split("\n")[-1]
         if self.code == 1:
-            last = self.text(self.err).rstrip("\n").split("\n")[-1]
             assert last.startswith("fastspan: error: ")
-            assert len(last) < 2000
+        if self.code:
+            assert len(last) < LONGEST_MESSAGE
 
     @staticmethod
     def text(stream: io.TextIOWrapper) -> str:
@@ -112,7 +108,17 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
     def load(*_: object, **__: object) -> Kept:
         return Kept()
 
+    @contextlib.contextmanager
+    def listen(*_: object) -> Iterator[socket.socket]:
+        with socket.socket() as never_bound:
+            yield never_bound
+
     monkeypatch.setattr(QuestionAnswerer, "load", load)
+    # One would serve for good, the other looks for CUDA each time.
+    monkeypatch.setattr("fastspan.serving.listen", listen)
+    monkeypatch.setattr("fastspan.serving.run_server", lambda *_: None)
+    here = diagnosis.diagnose()
+    monkeypatch.setattr(diagnosis, "diagnose", lambda *_: here)
     for package in ("huggingface_hub", "datasets"):
         hide(monkeypatch, package)
     monkeypatch.chdir(place)
@@ -121,7 +127,7 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     """A command with options that it has, and values that suit them more or less."""
-    name = draw(st.sampled_from([*sorted(set(COMMANDS) - LEFT_OUT), "fly"]))
+    name = draw(st.sampled_from([*sorted(COMMANDS), "fly"]))
     words = [name]
     options = _options(name)
     for _ in range(draw(st.integers(0, 4))):
@@ -138,15 +144,13 @@ def _options(name: str) -> list[str]:
     return sorted(flag for argument in arguments for flag in argument.option_strings)
 
 
-@SETTINGS
+@fuzzed(examples=60)
 @given(words=st.one_of(command_lines(), st.lists(argument, max_size=4)), data=st.binary(max_size=40))
 def test_any_words(quick: None, words: list[str], data: bytes) -> None:
-    if words and words[0] in LEFT_OUT:
-        words = ["fly", *words[1:]]
     Run(words, data)
 
 
-@SETTINGS
+@fuzzed(examples=60)
 @given(
     question=argument,
     text=st.one_of(
@@ -242,7 +246,7 @@ documents = st.one_of(
 )
 
 
-@SETTINGS
+@fuzzed(examples=60)
 @given(
     document=st.one_of(documents.map(lambda found: json.dumps(found).encode()), st.binary(max_size=40)),
     suffix=st.sampled_from(["json", "jsonl", "parquet", ""]),
@@ -260,7 +264,7 @@ def test_any_file_of_questions(
             json.loads((place / "p.json").read_text(encoding="utf-8"))
 
 
-@SETTINGS
+@fuzzed(examples=60)
 @given(change=st.tuples(st.integers(0), st.binary(max_size=6)), command=st.sampled_from(["info", "verify"]))
 def test_a_damaged_manifest(tiny_bundle: Path, place: Path, change: tuple[int, bytes], command: str) -> None:
     data = (tiny_bundle / "fastspan.json").read_bytes()
@@ -270,3 +274,25 @@ def test_a_damaged_manifest(tiny_bundle: Path, place: Path, change: tuple[int, b
     (copy / "fastspan.json").write_bytes(data[:at] + change[1] + data[at + 1 :])
     # Even a manifest that came out whole finds none of its files here.
     assert Run([command, str(copy), "--json"]).code == 1
+
+
+@fuzzed(examples=30)
+@given(
+    changes=st.lists(CHANGES, min_size=1, max_size=2),
+    words=st.sampled_from([["info"], ["info", "--json"], ["slim", "--variants", "fp32"]]),
+)
+def test_a_manifest_that_says_anything(
+    tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, changes: Any, words: list[str]
+) -> None:
+    document = mutated(json.loads((tiny_bundle / "fastspan.json").read_bytes()), changes)
+    if isinstance(document, dict):
+        document["digest"] = "0" * 64
+    data = bytes_of(document)
+    place = tmp_path_factory.mktemp("said")
+    shutil.copytree(tiny_bundle, place / "model")
+    (place / "model" / "fastspan.json").write_bytes(
+        data.replace(b"0" * 64, sha256(data).hexdigest().encode())
+    )
+    out = [str(place / "out")] if words[0] == "slim" else []
+    Run([words[0], str(place / "model"), *out, *words[1:]])
+    shutil.rmtree(place)
