@@ -12,6 +12,7 @@ from typing import Protocol as Shape
 from fastspan.errors import Closed, DeadlineExceeded, InputError, Overloaded, TooManyWindows
 from fastspan.results import Info, Prediction
 from fastspan.runtime.deadline import TOO_LATE
+from fastspan.serving.admission import Waiting
 from fastspan.serving.dynamic_batching import STOPPED, Batcher
 from fastspan.serving.jobs import Job
 from fastspan.serving.limits import Limits
@@ -90,6 +91,10 @@ class Hosted:
     def info(self) -> Info:
         """Say what is loaded, why, and what it runs on."""
         return self.answerer.info()
+
+    def waiting(self) -> Waiting:
+        """Say how much waits and runs."""
+        return self._batcher.waiting()
 
     def retry_after(self) -> float:
         """Estimate in how many seconds what is queued now will have run."""
