@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InferenceError, Overloaded
@@ -55,11 +55,15 @@ class Batcher:
         self._longest_wait = longest_wait
         self._observe = observe
         self._failed = failed
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        # Whoever waits until nothing is left must not be woken by work, nor the threads by each other.
+        self._idle = threading.Condition(lock)
         self._fresh: deque[Job] = deque()
         self._begun: deque[Job] = deque()
         self._fresh_turn = True
         self._running = 0
+        self._in_runs: Counter[Job] = Counter()
         self._failures = 0
         self._closed = False
         self._stops_at = float("inf")
@@ -95,14 +99,14 @@ class Batcher:
         self._stops_at = moment
 
     def close(self, *, wait: bool = False) -> None:
-        """Refuse what waits and what comes, and let the threads end after the runs they are in.
+        """Refuse what waits, what runs and what comes, and let the threads end after the runs they are in.
 
         Args:
             wait: Return when they have ended.
         """
         with self._changed:
             self._closed = True
-            left = [*self._fresh, *self._begun]
+            left = [*self._fresh, *self._begun, *self._in_runs]
             self._fresh.clear()
             self._begun.clear()
             self._changed.notify_all()
@@ -115,7 +119,7 @@ class Batcher:
     def drain(self) -> None:
         """Run what is queued, then close."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._fresh and not self._begun and not self._running)
+            self._idle.wait_for(lambda: not self._fresh and not self._begun and not self._running)
         self.close()
 
     def _waiting(self) -> Waiting:
@@ -136,7 +140,7 @@ class Batcher:
                 while not (batch := self._next_batch()):
                     if self._closed:
                         return
-                    self._changed.notify_all()  # whoever waits until nothing is left
+                    self._idle.notify_all()
                     self._changed.wait()
             self._run(batch)
 
@@ -150,15 +154,16 @@ class Batcher:
         # The seed's first window stands first; whatever shares its run comes along.
         group = next(group for group in groups if 0 in group)
         batch = [found[position] for position in sorted(group)]
-        taken: dict[int, set[int]] = {}
-        now = time.monotonic()
+        taken: dict[Job, set[int]] = {}
         for job, index in batch:
-            taken.setdefault(id(job), set()).add(index)
+            taken.setdefault(job, set()).add(index)
+        now = time.monotonic()
+        for job, indexes in taken.items():
+            job.begins(indexes)
+            self._in_runs[job] += 1
             if job.first_run is None:
                 job.first_run = now
                 job.times.queue = now - job.arrived - job.times.encode
-        for job in {id(job): job for job, _ in batch}.values():
-            job.begins(taken[id(job)])
         if seed.waiting:
             self._begun.append(seed)
         self._running += sum(job.tokens(index) for job, index in batch)
@@ -209,7 +214,7 @@ class Batcher:
     def _run(self, batch: list[tuple[Job, int]]) -> None:
         windows = [job.windows[index] for job, index in batch]
         tokens = [len(window.input_ids) for window in windows]
-        jobs = list({id(job): job for job, _ in batch}.values())
+        jobs = list(dict.fromkeys(job for job, _ in batch))
         # It stops in mid-run once nobody waits for any of it.
         deadline = min(max(job.deadline for job in jobs), self._stops_at)
         began = time.monotonic()
@@ -221,6 +226,7 @@ class Batcher:
         ended = time.monotonic()
         with self._changed:
             self._running -= sum(tokens)
+            self._in_runs -= Counter(jobs)
             if error is None:
                 self._failures = 0
                 self.pace.measured(sum(tokens), ended - began)

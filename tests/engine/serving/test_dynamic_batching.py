@@ -296,3 +296,12 @@ def test_arrays_are_one_request(tiny_bundle: Path) -> None:
         body = {"question": [QUESTION] * 2, "context": [CONTEXT] * 3}
         assert "equal length" in json.dumps(ask(port, "POST", "/answer", body)[1])
         assert ask(port, "POST", "/answer", {"question": [], "context": CONTEXT})[0] == 422
+
+
+def test_idle_threads_sleep(tiny_bundle: Path) -> None:
+    with scripted(tiny_bundle, lambda *_: None, threads=4) as qa, serving(Service(qa)) as port:
+        ask(port, "POST", "/answer", {"question": QUESTION, "context": CONTEXT})
+        began = time.process_time()
+        time.sleep(0.3)
+        # Four threads that wake each other up would take all of it.
+        assert time.process_time() - began < 0.15
