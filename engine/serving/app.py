@@ -18,13 +18,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fastspan
 from fastspan.errors import DeadlineExceeded, FastSpanError, InputError, Overloaded
 from fastspan.runtime.deadline import TOO_LATE
+from fastspan.serving.access_log import AccessLog
+from fastspan.serving.access_log import note as note_in_log
 from fastspan.serving.admission import MemoryLimit, Slots
 from fastspan.serving.bodies import Bodies
 from fastspan.serving.bundles import Bundles
@@ -33,15 +35,18 @@ from fastspan.serving.jobs import Job
 from fastspan.serving.keys import check_key
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import CONTENT_TYPE, Metrics
+from fastspan.serving.openapi import document, page
 from fastspan.serving.protocols.asked import Incoming, Protocol
 from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
 from fastspan.serving.protocols.native import ask_natively
 from fastspan.serving.protocols.open_inference import ask_as_open_inference, model_metadata, server_metadata
+from fastspan.serving.protocols.request_body import check_keys, json_object, parse_body
 from fastspan.serving.protocols.sagemaker import ask_as_sagemaker
 from fastspan.serving.protocols.txtai import ask_as_txtai
 from fastspan.serving.protocols.vertex import ask_as_vertex
 from fastspan.serving.responses import error_response, json_response, of_error
 from fastspan.serving.settings import Settings
+from fastspan.serving.tracing import Note, open_tracer
 
 __all__ = ["PROTOCOLS", "TIMEOUT_HEADER", "Service"]
 
@@ -116,7 +121,8 @@ class Service:
         self.bundles = Bundles(
             named, self.limits, self.metrics, load=load, shadow=shadow, failed=self._run_failed
         )
-        routes = dict(_ROUTES)
+        self._tracer = open_tracer() if self.settings.tracing else None
+        routes = self._routes = dict(_ROUTES)
         if self.settings.predict_route:
             routes[self.settings.predict_route] = "vertex"
         probes = ["/ready", "/ping", "/v2/health/ready"]
@@ -133,6 +139,9 @@ class Service:
                 Route("/v2/health/live", self._health, methods=["GET"]),
                 Route("/info", self._info, methods=["GET"]),
                 Route("/metrics", self._metrics, methods=["GET"]),
+                Route("/admin/reload", self._reload, methods=["POST"]),
+                Route("/openapi.json", self._openapi, methods=["GET"]),
+                Route("/docs", self._docs, methods=["GET"]),
                 Route("/v2", self._v2, methods=["GET"]),
                 Route("/v2/models/{bundle}", self._v2_model, methods=["GET"]),
                 Route("/v2/models/{bundle}/ready", self._v2_model_ready, methods=["GET"]),
@@ -155,6 +164,8 @@ class Service:
                 allow_headers=["authorization", "content-type", TIMEOUT_HEADER],
                 expose_headers=["server-timing", "retry-after"],
             )
+        if self.settings.access_log:
+            app = AccessLog(app)
         self.app: ASGIApp = _ClosingWhileDraining(app, self)
 
     @property
@@ -237,6 +248,28 @@ class Service:
         self.bundles.get(request.path_params["bundle"])
         return await self._ready(request)
 
+    async def _openapi(self, _: Request) -> Response:
+        return json_response(self._document())
+
+    async def _docs(self, _: Request) -> Response:
+        # Nothing is fetched, run or framed, wherever it comes from.
+        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+        return HTMLResponse(page(self._document()), headers={"content-security-policy": policy})
+
+    def _document(self) -> dict[str, Any]:
+        return document(self._routes, fastspan.__version__, keyed=bool(self.settings.api_keys))
+
+    async def _reload(self, request: Request) -> Response:
+        check_key(request, self.settings.admin_keys, "an admin key, as --admin-key sets one")
+        body = await self._bodies.receive(request)
+        asked = json_object(parse_body(body) if body else {}, "the body")
+        check_keys(asked, "the body", optional=("bundle",))
+        name = asked.get("bundle")
+        if not isinstance(name, str | None):
+            raise InputError("bundle must be a string: the name of one that is served.")
+        reloaded = await asyncio.to_thread(self.bundles.reload, name)
+        return json_response({"reloaded": reloaded, "bundles": self.bundles.describe()})
+
     # Answers
 
     def _answering(self, protocol: str) -> Callable[[Request], Any]:
@@ -246,8 +279,14 @@ class Service:
             hosted = self.bundles.get(request.path_params.get("bundle"))
             began = time.monotonic()
             response: Response | None = None
+            note_in_log(request.scope, protocol=protocol, bundle=hosted.name)
             try:
-                response = await self._answer(request, protocol, hosted)
+                if self._tracer is None:
+                    response = await self._answer(request, protocol, hosted)
+                else:
+                    with self._tracer.request(f"POST {request.url.path}", request.headers) as note:
+                        note(protocol=protocol, bundle=hosted.name)
+                        response = await self._answer(request, protocol, hosted, note)
             except FastSpanError as error:
                 self._count_refusal(error)
                 response = await self._own_error(request, error)
@@ -257,7 +296,9 @@ class Service:
 
         return answer
 
-    async def _answer(self, request: Request, protocol: str, hosted: Hosted) -> Response:
+    async def _answer(
+        self, request: Request, protocol: str, hosted: Hosted, note: Note | None = None
+    ) -> Response:
         deadline = time.monotonic() + self._timeout(request)
         try:
             body = await self._bodies.receive(request)
@@ -266,17 +307,28 @@ class Service:
         self._memory.check()
         job = Job(deadline=deadline)
         incoming = Incoming(body=body, headers=request.headers, query=request.query_params.multi_items())
+        name = request.path_params.get("bundle")
         with self._slots.one(hosted.retry_after()):
-            hosted.start(job, PROTOCOLS[protocol], incoming)
+            self.bundles.start(name, job, PROTOCOLS[protocol], incoming)
             if not await self._outcome(request, job):
                 return self._nobody_left()
         reply = job.future.result()
         self.metrics.observe_times(protocol, hosted.name, job.times)
+        self._note(request, job, note)
         response = Response(reply.body, media_type=reply.media_type, headers=dict(reply.headers))
         response.headers["server-timing"] = ", ".join(
             f"{name};dur={milliseconds}" for name, milliseconds in job.times.milliseconds().items()
         )
         return response
+
+    def _note(self, request: Request, job: Job, note: Note | None) -> None:
+        """Put what a request cost into its line of the log and its span."""
+        tokens, windows = job.all_tokens, len(job.windows)
+        if note is not None:
+            note(job.times, tokens=tokens, windows=windows)
+        note_in_log(request.scope, tokens=tokens, windows=windows, **job.times.milliseconds())
+        if self.settings.log_texts and job.asked is not None:
+            note_in_log(request.scope, texts=list(job.asked.pairs))
 
     async def _outcome(self, request: Request, job: Job) -> bool:
         """Wait until a request is through; False: its client went away.

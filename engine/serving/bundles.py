@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fastspan.errors import InputError
+from fastspan.errors import Closed, InputError
 from fastspan.results import Prediction
 from fastspan.serving.hosted import Answerer, Hosted
 from fastspan.serving.jobs import Job
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import Metrics
+from fastspan.serving.protocols.asked import Incoming, Protocol
 from fastspan.serving.responses import UnknownBundleError
 from fastspan.serving.shadow import Shadow
 
@@ -70,6 +71,24 @@ class Bundles:
                 f"There is no bundle {str(name)[:80]!r} here, only {', '.join(self._hosted)}."
             )
         return hosted
+
+    def start(self, name: str | None, job: Job, protocol: Protocol, incoming: Incoming) -> Hosted:
+        """Begin with a request on the bundle that has a name now, and return that.
+
+        Raises:
+            UnknownBundleError: There is none of that name.
+            Overloaded: It would have to wait too long, whatever it costs.
+            Closed: The service is shutting down.
+        """
+        while True:
+            hosted = self.get(name)
+            try:
+                hosted.start(job, protocol, incoming)
+                return hosted
+            except Closed:
+                # Another may have taken its place a moment ago.
+                if self.get(name) is hosted:
+                    raise
 
     def __iter__(self) -> Iterator[Hosted]:
         return iter(list(self._hosted.values()))

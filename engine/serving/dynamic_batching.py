@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InferenceError, Overloaded
 from fastspan.runtime.deadline import TOO_LATE
+from fastspan.runtime.session import Logits
 from fastspan.serving.admission import Pace, Waiting
 from fastspan.serving.jobs import Job
 from fastspan.stages import Stages
@@ -119,7 +120,7 @@ class Batcher:
     def drain(self) -> None:
         """Run what is queued, then close."""
         with self._changed:
-            self._idle.wait_for(lambda: not self._fresh and not self._begun and not self._running)
+            self._idle.wait_for(lambda: not self._fresh and not self._begun and not self._in_runs)
         self.close()
 
     def _waiting(self) -> Waiting:
@@ -226,28 +227,38 @@ class Batcher:
         ended = time.monotonic()
         with self._changed:
             self._running -= sum(tokens)
-            self._in_runs -= Counter(jobs)
             if error is None:
                 self._failures = 0
                 self.pace.measured(sum(tokens), ended - began)
             elif not isinstance(error, DeadlineExceeded):
                 self._failures += 1
             failures = self._failures
-        if error is not None:
+        if error is None:
+            self._observe(tokens, ended - began)
+            self._deliver(batch, start, end, began, ended)
+        else:
             for job in jobs:
                 job.fail(error if isinstance(error, FastSpanError) else _wrapped(error))
             if not isinstance(error, DeadlineExceeded):
                 self._failed(failures)
-            return
-        self._observe(tokens, ended - began)
+        with self._changed:
+            self._in_runs -= Counter(jobs)
+
+    def _deliver(
+        self, batch: list[tuple[Job, int]], start: Logits, end: Logits, began: float, ended: float
+    ) -> None:
+        """Give each request the logits of its windows, and pass on those that have all."""
         for row, (job, index) in enumerate(batch):
-            job.starts[index] = start[row, : tokens[row]]
-            job.ends[index] = end[row, : tokens[row]]
+            job.starts[index] = start[row, : job.tokens(index)]
+            job.ends[index] = end[row, : job.tokens(index)]
+        complete = []
         with self._changed:
             for job, _ in batch:
                 job.unfinished -= 1
-        for job in jobs:
-            if not job.unfinished and not job.over:
+                if not job.unfinished:
+                    complete.append(job)
+        for job in complete:
+            if not job.over:
                 job.times.run = ended - (job.first_run or began)
                 self._finished(job)
 

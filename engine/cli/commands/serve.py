@@ -112,6 +112,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="this bundle answers in the background too, and /info says how often it agrees with the first",
     )
+    running.add_argument(
+        "--tracing", action="store_true", help="report each request as a span to OpenTelemetry"
+    )
     running.add_argument("--access-log", action="store_true", help="write a line of JSON for each request")
     running.add_argument(
         "--log-texts", action="store_true", help="put questions and contexts into those lines"
@@ -189,6 +192,7 @@ def _settings(arguments: Namespace) -> Settings:
         cors_origins=tuple(arguments.cors_origin or ()),
         access_log=arguments.access_log,
         log_texts=arguments.log_texts,
+        tracing=arguments.tracing,
         predict_route=os.environ.get(_VERTEX_PREDICT, ""),
         health_route=os.environ.get(_VERTEX_HEALTH, ""),
     )
