@@ -41,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _settle_streams()
     # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        code = _run(build_parser().parse_args(argv))
+        arguments = build_parser().parse_args(words)
+        # A command may start processes of the same command line.
+        arguments.words = words
+        code = _run(arguments)
     except BrokenPipeError:
         _close_output()
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
@@ -107,6 +108,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="web pages of this origin may ask; may be given again (default: none may)",
     )
     running = parser.add_argument_group("running")
+    _add(
+        running, "--workers", _whole, "1", "N", "processes that share the port; each loads the bundles itself"
+    )
     running.add_argument(
         "--shadow",
         metavar="NAME",
@@ -122,15 +126,48 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Load the bundles, then serve them until SIGTERM or Ctrl+C."""
-    from fastspan.answerer import QuestionAnswerer
-    from fastspan.serving import Service, listen, run_server
+    """Load the bundles, then serve them until SIGTERM or Ctrl+C; or let several processes do so."""
+    from fastspan.serving import inherited_socket
 
     try:
         limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
         settings, tls, sources = _settings(arguments), _tls(arguments), _sources(arguments.bundles)
     except InputError as error:
         raise UsageError(str(error)) from error
+    if arguments.workers < 1:
+        raise UsageError("--workers must be at least 1.")
+    inherited = inherited_socket()
+    if arguments.workers > 1 and inherited is None:
+        return _supervise(arguments, limits, sources)
+    return _serve(arguments, limits, settings, tls, sources, inherited)
+
+
+def _supervise(arguments: Namespace, limits: Limits, sources: list[tuple[str | None, str]]) -> int:
+    """Open the port, and let processes of the same command line answer."""
+    from fastspan.serving import listen, supervise
+
+    with listen(arguments.host, arguments.port) as listening:
+        sys.stderr.write(
+            f"{arguments.workers} processes with {', '.join(source for _, source in sources)} at "
+            f"{_address(listening, arguments)}; Ctrl+C stops them\n"
+        )
+        sys.stderr.flush()
+        command = [sys.executable, *_warnings(), "-m", "fastspan", *arguments.words]
+        supervise(command, listening, arguments.workers, limits.grace_seconds)
+    return 0
+
+
+def _serve(
+    arguments: Namespace,
+    limits: Limits,
+    settings: Settings,
+    tls: tuple[Path, Path] | None,
+    sources: list[tuple[str | None, str]],
+    inherited: socket.socket | None,
+) -> int:
+    """Load the bundles and answer, in this process."""
+    from fastspan.answerer import QuestionAnswerer
+    from fastspan.serving import Service, listen, run_server
 
     def load(source: str) -> QuestionAnswerer:
         return QuestionAnswerer.load(source, optimize_for=arguments.optimize_for, **load_arguments(arguments))
@@ -151,11 +188,10 @@ def run(arguments: Namespace) -> int:
             loaded, limits, settings, load=lambda name: load(places[name]), shadow=arguments.shadow
         )
         service.bundles.warm_up()
-        with listen(arguments.host, arguments.port) as listening:
-            host, port = listening.getsockname()[:2]
-            scheme = "http" if tls is None else "https"
-            address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-            for name, answerer in loaded.items():
+        with inherited or listen(arguments.host, arguments.port) as listening:
+            address = _address(listening, arguments)
+            # Where several processes answer, the one that started them has said so.
+            for name, answerer in loaded.items() if inherited is None else ():
                 info = answerer.info()
                 what = f"{info.variant} on {info.providers[0]}, threads: {info.threads}"
                 sys.stderr.write(f"{name} ({what}) at {address}; Ctrl+C stops it\n")
@@ -165,6 +201,17 @@ def run(arguments: Namespace) -> int:
         for answerer in loaded.values():
             answerer.close()
     return 0
+
+
+def _address(listening: socket.socket, arguments: Namespace) -> str:
+    host, port = listening.getsockname()[:2]
+    scheme = "http" if arguments.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _warnings() -> list[str]:
+    """The options with which Python was told to take warnings."""
+    return [f"-W{option}" for option in sys.warnoptions]
 
 
 def _add(
