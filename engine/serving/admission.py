@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +114,12 @@ class Slots:
 
     Args:
         limit: The most at once.
+        observe: Told of the number whenever it changes.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, observe: Callable[[int], None] = lambda taken: None) -> None:
         self._limit = limit
+        self._observe = observe
         self.taken = 0
 
     @contextmanager
@@ -137,10 +139,12 @@ class Slots:
                 retry_after=retry_after,
             )
         self.taken += 1
+        self._observe(self.taken)
         try:
             yield
         finally:
             self.taken -= 1
+            self._observe(self.taken)
 
 
 class MemoryLimit:

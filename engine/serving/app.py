@@ -112,7 +112,7 @@ class Service:
         self.settings = settings or Settings()
         self.metrics = Metrics()
         self.on_failure: Callable[[], None] = lambda: None
-        self._slots = Slots(self.limits.concurrent_requests)
+        self._slots = Slots(self.limits.concurrent_requests, self.metrics.in_flight.set)
         self._memory = MemoryLimit(self.limits.memory_bytes)
         self._bodies = Bodies(self.limits)
         self._draining = False
@@ -233,9 +233,6 @@ class Service:
         )
 
     async def _metrics(self, _: Request) -> Response:
-        for hosted in self.bundles:
-            hosted.observe_queue()
-        self.metrics.in_flight.set(self._slots.taken)
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE)
 
     async def _v2(self, _: Request) -> Response:

@@ -81,10 +81,9 @@ class Hosted:
             workers,
             self._decode,
             longest_wait=limits.wait_ms / 1000,
-            observe=lambda tokens, seconds: observe(tokens, seconds),
+            observe=self._observe,
             failed=failed,
         )
-        observe = metrics.observe_run(name, lambda: self._batcher.pace.tokens_per_second)
         self._encoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-encode")
         self._decoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-decode")
 
@@ -99,10 +98,6 @@ class Hosted:
     def retry_after(self) -> float:
         """Estimate in how many seconds what is queued now will have run."""
         return self._batcher.pace.seconds(self._batcher.waiting().in_all)
-
-    def observe_queue(self) -> None:
-        """Take the length of the queue into the metrics."""
-        self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
 
     def start(self, job: Job, protocol: Protocol, incoming: Incoming) -> None:
         """Begin with a request; ``job.future`` gets the reply or the error.
@@ -164,6 +159,7 @@ class Hosted:
             job.encoded(pairs)
             job.times.encode = time.monotonic() - job.arrived
             self._batcher.submit(job)
+            self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
 
@@ -216,6 +212,11 @@ class Hosted:
                 f"is {self._limits.wait_ms / 1000:g}: ask again later.",
                 retry_after=self.retry_after(),
             )
+
+    def _observe(self, tokens: Sequence[int], seconds: float) -> None:
+        """Take a run, and the queue behind it, into the metrics."""
+        pace = self._batcher.pace.tokens_per_second or 0.0
+        self._metrics.observe_run(self.name, tokens, pace, self._batcher.waiting().requests)
 
     def _decode(self, job: Job) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -129,19 +129,19 @@ class Metrics:
         )
         self._margins: dict[str, _Margins] = {}
 
-    def observe_run(
-        self, bundle: str, pace: Callable[[], float | None]
-    ) -> Callable[[Sequence[int], float], None]:
-        """Return what a batcher tells of its runs."""
-        in_windows, in_tokens = self._batch_windows.labels(bundle), self._batch_tokens.labels(bundle)
-        speed = self._pace.labels(bundle)
+    def observe_run(self, bundle: str, tokens: Sequence[int], pace: float, waiting: int) -> None:
+        """Take down a run.
 
-        def observe(tokens: Sequence[int], seconds: float) -> None:
-            in_windows.observe(len(tokens))
-            in_tokens.observe(sum(tokens))
-            speed.set(pace() or 0.0)
-
-        return observe
+        Args:
+            bundle: Whose.
+            tokens: Of each of its windows.
+            pace: Tokens a second, of all runs together.
+            waiting: Requests that wait behind it.
+        """
+        self._batch_windows.labels(bundle).observe(len(tokens))
+        self._batch_tokens.labels(bundle).observe(sum(tokens))
+        self._pace.labels(bundle).set(pace)
+        self.queue_depth.labels(bundle).set(waiting)
 
     def observe_times(self, protocol: str, bundle: str, times: Times) -> None:
         """Take down where a request's time went."""
