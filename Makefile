@@ -5,6 +5,7 @@ REVISION ?=
 VARIANTS ?= fp32,fp16,int8
 DATA ?=
 PORT ?= 8080
+SOAK ?= 60
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -25,7 +26,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test fuzz test-reference test-integrations golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test fuzz test-reference test-integrations soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +103,9 @@ test-integrations: .venv/.dev $(BUNDLED)/fastspan.json build/typed $(ONLY:%=.ven
 	@failed=; for name in $(ONLY); do echo "== $$name"; \
 		PYTHONPATH="$(CURDIR)/build/typed" .venv-integrations/$$name/bin/python -m pytest tests/integrations/$$name $(ARGS) || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+soak: .venv/.dev $(BUNDLED)/fastspan.json  ## Overload and attack the service for SOAK seconds a test, on an idle machine.
+	FASTSPAN_SOAK_SECONDS=$(SOAK) $(BIN)/python -m pytest -s tests/engine/serving/test_soak.py $(ARGS)
 
 golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
 	$(BIN)/python -m pytest --reference=record

@@ -98,7 +98,22 @@ class MissingDependency(FastSpanError, ImportError):
 
 
 class Overloaded(FastSpanError):
-    """More work is waiting than the configured limit allows."""
+    """More work is waiting than the configured limit allows.
+
+    Args:
+        message: What was too much.
+        retry_after: Seconds after which it is worth trying again.
+        reason: A word for what was too much.
+
+    Attributes:
+        retry_after: As given.
+        reason: As given.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float = 1.0, reason: str = "overloaded") -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.reason = reason
 
 
 class DeadlineExceeded(FastSpanError, TimeoutError):

@@ -97,14 +97,25 @@ class Stages:
             Indexes into ``lengths``, each exactly once, a list a run. It depends on graph and provider what
             pays; ``fastspan.runtime.batching`` says why.
         """
-        loaded, session = self.loaded, self.loaded.session
-        if session.graph.target == "cpu-kernels":
-            return plan_packed(lengths, loaded.settings.batch_tokens)
-        if session.graph.layout == "packed":
-            return plan_packed(lengths, loaded.options.token_budget)
-        if session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider":
-            return plan_padded(lengths, loaded.options.token_budget)
-        return plan_equal_lengths(lengths, loaded.settings.batch_tokens)
+        graph = self.loaded.session.graph
+        if graph.target == "cpu-kernels" or graph.layout == "packed":
+            return plan_packed(lengths, self.run_tokens)
+        if self._pads:
+            return plan_padded(lengths, self.run_tokens)
+        return plan_equal_lengths(lengths, self.run_tokens)
+
+    @property
+    def run_tokens(self) -> int:
+        """About how many tokens share a run; a longer window is a run of its own."""
+        loaded, graph = self.loaded, self.loaded.session.graph
+        if graph.target != "cpu-kernels" and (graph.layout == "packed" or self._pads):
+            return loaded.options.token_budget
+        return loaded.settings.batch_tokens
+
+    @property
+    def _pads(self) -> bool:
+        session = self.loaded.session
+        return session.graph.layout == "padded" and session.providers[0] != "CPUExecutionProvider"
 
     def plan(self, pairs: Sequence[EncodedPair]) -> tuple[list[list[int]], list[list[Window]]]:
         """Say which windows of some pairs share a run.

@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _settle_streams()
     # An error is one line: what huggingface_hub logs while it retries would stand before it, a page long.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        code = _run(argv)
+        code = _run(words)
     except BrokenPipeError:
         _close_output()
         return 0
@@ -93,10 +94,11 @@ def build_parser() -> CommandLine:
     return parser
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = argparse.Namespace(debug=False)
+def _run(words: Sequence[str]) -> int:
+    # A command may start processes of the same command line.
+    arguments = argparse.Namespace(debug=False, words=words)
     try:
-        build_parser().parse_args(argv, arguments)
+        build_parser().parse_args(words, arguments)
         return int(arguments.run(arguments))
     except UsageError as error:
         return _misused(arguments, str(error))

@@ -1,20 +1,46 @@
-"""The HTTP service: an answerer behind a few routes. It comes with the extra ``serve``.
+"""The HTTP service: answerers behind a few routes. It comes with the extra ``serve``.
 
-Importing this package needs starlette and uvicorn, and raises ``MissingDependency`` without them. The engine
-never imports it.
+What needs the extra is imported when it is first asked for, and raises ``MissingDependency`` without it. The
+engine never imports this package.
 """
 
+from __future__ import annotations
+
+import typing
+from importlib import import_module
+
 from fastspan.errors import MissingDependency
+from fastspan.serving.limits import Limits
+from fastspan.serving.settings import Settings
 
-try:
-    from fastspan.serving.app import Limits, Service
+if typing.TYPE_CHECKING:
+    from fastspan.serving.app import Service
+    from fastspan.serving.processes import inherited_socket, supervise
     from fastspan.serving.server import listen, run_server
-except ModuleNotFoundError as error:
-    package = (error.name or "").partition(".")[0]
-    if package not in {"starlette", "uvicorn"}:
-        raise
-    raise MissingDependency(
-        f"The HTTP service needs {package}, which is not installed: run pip install 'fastspan[serve]'."
-    ) from error
 
-__all__ = ["Limits", "Service", "listen", "run_server"]
+__all__ = ["Limits", "Service", "Settings", "inherited_socket", "listen", "run_server", "supervise"]
+
+_HOMES = {
+    "Service": "app",
+    "inherited_socket": "processes",
+    "listen": "server",
+    "run_server": "server",
+    "supervise": "processes",
+}
+_PACKAGES = {"starlette", "uvicorn", "h11", "prometheus_client"}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        raise MissingDependency(
+            f"The HTTP service needs {package}, which is not installed: run pip install 'fastspan[serve]'."
+        ) from error
+    globals()[name] = found
+    return found

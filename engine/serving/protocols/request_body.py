@@ -1,27 +1,16 @@
-"""Bodies of requests to answers and back, as plain functions: nothing here knows of HTTP.
-
-A protocol takes an answerer and the bytes of a request's body, and returns what the response's body says, as
-built-in types whose numbers are all finite.
-"""
+"""What every JSON protocol asks of a body: one value, known keys, numbers worth computing with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from fastspan.bundle.strict_json import parse
 from fastspan.errors import InputError
-from fastspan.options import AnswerOptions, AnswerOverrides
-from fastspan.results import Info, Prediction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "LARGEST_TOP_K",
     "TEXTS",
-    "Answerer",
-    "BodyProtocol",
     "MalformedBodyError",
     "check_keys",
     "check_range",
@@ -29,26 +18,6 @@ __all__ = [
     "parse_body",
 ]
 
-
-class Answerer(Protocol):
-    """What the service needs of a ``QuestionAnswerer``."""
-
-    def info(self) -> Info:
-        """As ``QuestionAnswerer.info``."""
-
-    def answer(
-        self,
-        question: str,
-        context: str,
-        *,
-        options: AnswerOptions | None = None,
-        **overrides: Unpack[AnswerOverrides],
-    ) -> Prediction:
-        """As ``QuestionAnswerer.answer``."""
-
-
-BodyProtocol = Callable[[Answerer, bytes], Any]
-"""From an answerer and a request's body to what the response's body says."""
 
 LARGEST_TOP_K = 100
 """More answers than anyone reads; without a limit, a small request could ask for gigabytes of candidates."""

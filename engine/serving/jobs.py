@@ -1,0 +1,102 @@
+"""One request on its way through the model: its windows, what is left to run, and who waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+from fastspan.runtime.session import Logits
+from fastspan.runtime.workers import by_pair
+from fastspan.serving.protocols.asked import Asked, Reply, Times
+from fastspan.text.encoder import EncodedPair, Window
+
+__all__ = ["Job"]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request.
+
+    Attributes:
+        deadline: When nobody waits for it any more, on ``time.monotonic``'s clock.
+        arrived: When its body was complete, on the same clock.
+        future: The reply, or what went wrong.
+        times: Where its time went.
+        asked: What it asks; None: it is not parsed yet.
+        pairs: Its pairs; known once they are encoded.
+        windows: Their windows in turn.
+        waiting: Indexes of the windows whose run has not begun.
+        waiting_tokens: Tokens of those.
+        unfinished: How many windows have no logits yet.
+        starts: Start logits of each window that has run. *Shape:* ``(length,)``, float32.
+        ends: The same for the ends.
+        first_run: When its first run began; None: none has.
+    """
+
+    deadline: float
+    arrived: float = field(default_factory=time.monotonic)
+    future: Future[Reply] = field(default_factory=Future)
+    times: Times = field(default_factory=Times)
+    asked: Asked | None = None
+    pairs: Sequence[EncodedPair] = ()
+    windows: Sequence[Window] = ()
+    waiting: deque[int] = field(default_factory=deque)
+    waiting_tokens: int = 0
+    unfinished: int = 0
+    starts: list[Logits | None] = field(default_factory=list)
+    ends: list[Logits | None] = field(default_factory=list)
+    first_run: float | None = None
+
+    def encoded(self, pairs: Sequence[EncodedPair]) -> None:
+        """Take what encoding gave."""
+        self.pairs = pairs
+        self.windows = [window for pair in pairs for window in pair.windows]
+        self.waiting = deque(range(len(self.windows)))
+        self.waiting_tokens = self.all_tokens
+        self.unfinished = len(self.windows)
+        self.starts = [None] * len(self.windows)
+        self.ends = [None] * len(self.windows)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits any more, or an outcome is there already."""
+        return self.future.done()
+
+    def tokens(self, index: int) -> int:
+        """Return the length of a window in tokens."""
+        return len(self.windows[index].input_ids)
+
+    @property
+    def all_tokens(self) -> int:
+        """Tokens of all its windows."""
+        return sum(len(window.input_ids) for window in self.windows)
+
+    def logits(self) -> tuple[list[list[Logits]], list[list[Logits]]]:
+        """Return start and end logits of each pair's windows; every window has run."""
+        return by_pair(self.pairs, cast("list[Logits]", self.starts)), by_pair(
+            self.pairs, cast("list[Logits]", self.ends)
+        )
+
+    def begins(self, indexes: set[int]) -> None:
+        """Take windows whose run begins out of those that wait."""
+        self.waiting = deque(index for index in self.waiting if index not in indexes)
+        self.waiting_tokens -= sum(self.tokens(index) for index in indexes)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits that it went wrong; what waits for a run is dropped."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+    def succeed(self, reply: Reply) -> None:
+        """Give whoever waits the reply."""
+        with suppress(InvalidStateError):
+            self.future.set_result(reply)
+
+    def cancel(self) -> None:
+        """Nobody waits any more: windows whose run has not begun never run."""
+        self.future.cancel()

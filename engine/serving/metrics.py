@@ -1,0 +1,197 @@
+"""What the service counts and measures, as Prometheus reads it.
+
+Where several processes serve one port, each writes its values to files in a folder that they share, and
+whichever is asked adds them up; ``processes.py`` names the folder to its children in the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from fastspan.results import Prediction
+from fastspan.serving.protocols.asked import Times
+
+__all__ = ["FOLDER_VARIABLE", "Metrics"]
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own variable: where it is set, several processes add up their values."""
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_LOGITS = (-20, -10, -5, -2, 0, 2, 5, 10, 15, 20)
+
+# Answers whose margins are compared: the first so many after a start with the latest so many.
+_COMPARED = 500
+
+
+class Metrics:
+    """The metrics of one service.
+
+    Args:
+        registry: Where they are registered; None: a registry of their own.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._registry = registry or CollectorRegistry()
+        here = self._registry
+        both = ("protocol", "bundle")
+        self.requests = Counter(
+            "fastspan_requests", "Requests, by outcome.", (*both, "status"), registry=here
+        )
+        self.rejected = Counter(
+            "fastspan_rejected", "Requests refused or given up, by reason.", ("reason",), registry=here
+        )
+        self.disconnected = Counter(
+            "fastspan_disconnected", "Clients that left before their answer.", registry=here
+        )
+        self.duration = Histogram(
+            "fastspan_request_seconds",
+            "From a request's header to its answer.",
+            both,
+            buckets=_SECONDS,
+            registry=here,
+        )
+        self._stages = {
+            stage: Histogram(f"fastspan_{stage}_seconds", meaning, both, buckets=_SECONDS, registry=here)
+            for stage, meaning in {
+                "encode": "From a complete body to windows.",
+                "queue": "From windows to the first run.",
+                "run": "From the begin of the first run to the end of the last.",
+                "decode": "From logits to predictions.",
+            }.items()
+        }
+        self._batch_windows = Histogram(
+            "fastspan_batch_windows", "Windows in a run.", ("bundle",), buckets=_WINDOWS, registry=here
+        )
+        self._batch_tokens = Histogram(
+            "fastspan_batch_tokens", "Tokens in a run.", ("bundle",), buckets=_TOKENS, registry=here
+        )
+        self.queue_depth = Gauge(
+            "fastspan_queue_requests",
+            "Requests with windows that wait for a run.",
+            ("bundle",),
+            registry=here,
+            multiprocess_mode="livesum",
+        )
+        self.in_flight = Gauge(
+            "fastspan_in_flight_requests",
+            "Requests whose body is in and whose answer is not out.",
+            registry=here,
+            multiprocess_mode="livesum",
+        )
+        self.connections = Gauge(
+            "fastspan_connections", "Open connections.", registry=here, multiprocess_mode="livesum"
+        )
+        self._pace = Gauge(
+            "fastspan_tokens_per_second",
+            "What the model runs, as a moving average.",
+            ("bundle",),
+            registry=here,
+            multiprocess_mode="livesum",
+        )
+        self._answers = Counter(
+            "fastspan_answers", "Predictions, by whether they answer.", ("bundle", "answered"), registry=here
+        )
+        self._confidence = Histogram(
+            "fastspan_confidence",
+            "Calibrated confidence of predictions.",
+            ("bundle",),
+            buckets=_SHARES,
+            registry=here,
+        )
+        self._null_score = Histogram(
+            "fastspan_null_score", "The null score.", ("bundle",), buckets=_LOGITS, registry=here
+        )
+        self._drift = Gauge(
+            "fastspan_drift",
+            f"How far the mean margin of the latest {_COMPARED} answers lies from that of the first, in "
+            "standard deviations of the first.",
+            ("bundle",),
+            registry=here,
+            multiprocess_mode="livemostrecent",
+        )
+        self.shadow = Counter(
+            "fastspan_shadow_answers",
+            "Answers compared with the shadow's.",
+            ("bundle", "agree"),
+            registry=here,
+        )
+        self._margins: dict[str, _Margins] = {}
+
+    def observe_run(self, bundle: str, tokens: Sequence[int], pace: float, waiting: int) -> None:
+        """Take down a run.
+
+        Args:
+            bundle: Whose.
+            tokens: Of each of its windows.
+            pace: Tokens a second, of all runs together.
+            waiting: Requests that wait behind it.
+        """
+        self._batch_windows.labels(bundle).observe(len(tokens))
+        self._batch_tokens.labels(bundle).observe(sum(tokens))
+        self._pace.labels(bundle).set(pace)
+        self.queue_depth.labels(bundle).set(waiting)
+
+    def observe_times(self, protocol: str, bundle: str, times: Times) -> None:
+        """Take down where a request's time went."""
+        for stage, histogram in self._stages.items():
+            histogram.labels(protocol, bundle).observe(max(0.0, getattr(times, stage)))
+
+    def observe_answers(self, bundle: str, predictions: Sequence[Prediction]) -> None:
+        """Take down what was predicted."""
+        margins = self._margins.setdefault(bundle, _Margins())
+        for prediction in predictions:
+            self._answers.labels(bundle, "yes" if prediction.answer is not None else "no").inc()
+            self._null_score.labels(bundle).observe(prediction.null_score)
+            if prediction.confidence is not None:
+                self._confidence.labels(bundle).observe(prediction.confidence)
+            margins.add(prediction.margin)
+        if (drift := margins.drift()) is not None:
+            self._drift.labels(bundle).set(drift)
+
+    def forget(self, bundle: str) -> None:
+        """Begin anew with a bundle's drift: another one answers from now on."""
+        self._margins.pop(bundle, None)
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus's text format, all processes of the service added up."""
+        if FOLDER_VARIABLE not in os.environ:
+            return prometheus_client.generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return prometheus_client.generate_latest(together)
+
+
+class _Margins:
+    """The first and the latest margins of a bundle's answers."""
+
+    def __init__(self) -> None:
+        self._first: list[float] = []
+        self._latest: deque[float] = deque(maxlen=_COMPARED)
+
+    def add(self, margin: float) -> None:
+        if not math.isfinite(margin):
+            return
+        if len(self._first) < _COMPARED:
+            self._first.append(margin)
+        else:
+            self._latest.append(margin)
+
+    def drift(self) -> float | None:
+        """None: there are not enough answers yet."""
+        if len(self._latest) < _COMPARED:
+            return None
+        mean = sum(self._first) / len(self._first)
+        deviation = math.sqrt(sum((margin - mean) ** 2 for margin in self._first) / len(self._first))
+        return abs(sum(self._latest) / len(self._latest) - mean) / deviation if deviation else 0.0

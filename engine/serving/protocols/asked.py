@@ -1,0 +1,97 @@
+"""What every protocol has in common: what comes in, what is asked, and what goes out.
+
+A protocol is a function from a request's bytes to ``Asked``: pairs, options, and how the predictions become a
+reply. Nothing here, and in no protocol, knows of HTTP's server, of queues or of the model; so protocols share
+batches, limits and metrics without knowing of each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastspan.options import AnswerOptions
+from fastspan.results import Info, Prediction
+
+__all__ = ["Asked", "Incoming", "Protocol", "Reply", "Times", "json_reply"]
+
+
+@dataclass(slots=True)
+class Times:
+    """Where a request's time went, in seconds.
+
+    Attributes:
+        encode: From the complete body to windows.
+        queue: From windows to the first run.
+        run: From the begin of the first run to the end of the last.
+        decode: From logits to predictions.
+    """
+
+    encode: float = 0.0
+    queue: float = 0.0
+    run: float = 0.0
+    decode: float = 0.0
+
+    def milliseconds(self) -> dict[str, float]:
+        """Return them by name, in milliseconds."""
+        return {name: round(1000 * getattr(self, name), 3) for name in ("encode", "queue", "run", "decode")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A request as a protocol sees it.
+
+    Attributes:
+        body: Its body.
+        headers: Its headers; names in lower case.
+        query: The parameters of its address.
+    """
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The body of a response.
+
+    Attributes:
+        body: Its bytes.
+        media_type: What they are.
+        headers: Further headers.
+    """
+
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request asks.
+
+    Attributes:
+        pairs: Questions and contexts; what is no pair of strings is refused when it is encoded.
+        options: How to answer them all.
+        form: From one prediction a pair, and where the time went, to the reply.
+        rename: From a message of the engine to one in the names that the protocol has for the options.
+    """
+
+    pairs: Sequence[tuple[Any, Any]]
+    options: AnswerOptions
+    form: Callable[[Sequence[Prediction], Times], Reply]
+    rename: Callable[[str], str] = str
+
+
+Protocol = Callable[[Incoming, Info], Asked]
+"""From a request, and what is loaded, to what is asked."""
+
+
+def json_reply(value: Any) -> Reply:
+    """Return a value of built-in types, whose numbers are all finite, as a reply."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A lone surrogate, which UTF-8 cannot say, becomes the escape that JSON has for it.
+    return Reply(body=text.encode("utf-8", "backslashreplace"))
