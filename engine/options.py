@@ -34,6 +34,8 @@ _LONGEST_SHOWN = 80
 _OWN_ARGUMENTS = {
     "answer": ("question", "context", "timeout", "options"),
     "answer_many": ("pairs", "on_error", "options"),
+    "read": ("question", "passages", "retriever_scores", "timeout", "options"),
+    "read_many": ("sets", "on_error", "options"),
     "load": ("source", "revision", "options"),
 }
 
@@ -79,6 +81,11 @@ def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
 
 
+def _domain(value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"domain must be a string or None, not {type(value).__name__} ({shown(value)}).")
+
+
 def _known(call: str, options: AnswerOptions | LoadOptions, changes: Mapping[str, Any]) -> None:
     known = [f.name for f in fields(options)]
     for name in changes:
@@ -98,7 +105,7 @@ def _check_window(max_length: int, overlap: int) -> None:
 
 
 class AnswerOverrides(TypedDict, total=False):
-    """The keyword arguments of ``answer`` and ``answer_many``; see ``AnswerOptions``."""
+    """The keyword arguments of ``answer``, ``read`` and their like for many; see ``AnswerOptions``."""
 
     top_k: int
     max_answer_length: int | None
@@ -112,6 +119,7 @@ class AnswerOverrides(TypedDict, total=False):
     align_to_words: bool
     handle_impossible_answer: bool
     truncate_question: bool
+    domain: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +146,8 @@ class AnswerOptions:
         handle_impossible_answer: ``pipeline`` decoding: let "no answer" compete with the spans.
         truncate_question: Cut a question that leaves its context too little room even so, instead of
             refusing it.
+        domain: ``squad`` decoding: which of the bundle's calibrations to use, of those that ``fastspan
+            calibrate --domain`` stored. None: the one that was chosen at load.
     """
 
     top_k: int = 1
@@ -152,6 +162,7 @@ class AnswerOptions:
     align_to_words: bool = True
     handle_impossible_answer: bool = False
     truncate_question: bool = False
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("top_k", "n_best"):
@@ -169,6 +180,7 @@ class AnswerOptions:
             raise InputError(
                 f"no_answer_threshold must be a number that a float holds, or None, not {shown(threshold)}."
             )
+        _domain(self.domain)
 
     @property
     def span_tokens(self) -> int:
@@ -239,6 +251,7 @@ class LoadOverrides(TypedDict, total=False):
     gpu_memory_limit: int | None
     profile: bool
     kernels: bool
+    domain: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +276,8 @@ class LoadOptions:
             whether. What is given here goes before it.
         kernels: Run int8 on a CPU with FastSpan's own kernels, where they were compiled and the bundle has a
             graph for them; ``Info.reason`` says whether.
+        domain: Which of the bundle's calibrations calls use that name none themselves; None: the bundle's
+            general one.
     """
 
     variant: str = "auto"
@@ -275,6 +290,7 @@ class LoadOptions:
     gpu_memory_limit: int | None = None
     profile: bool = True
     kernels: bool = True
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
@@ -297,6 +313,7 @@ class LoadOptions:
             _whole("gpu_memory_limit", self.gpu_memory_limit, 1)
         _flag("profile", self.profile)
         _flag("kernels", self.kernels)
+        _domain(self.domain)
 
     def override(self, changes: Mapping[str, Any]) -> LoadOptions:
         """Return these options with ``changes`` made.

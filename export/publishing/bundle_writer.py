@@ -126,6 +126,8 @@ def write_bundle(destination: str | os.PathLike[str]) -> Iterator[Draft]:
 def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
     """Replace a bundle's ``fastspan.json`` in one step, leaving its other files alone.
 
+    What an older minor format said, this one says too; so an older bundle's manifest gets this one's number.
+
     Args:
         folder: The bundle's folder.
         manifest: The manifest that was read from it, with other values but the same ``files``.
@@ -135,7 +137,7 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
             wrote it, or the file system refuses.
     """
     target = Path(folder).resolve()
-    if manifest.format != FORMAT:
+    if _minor(manifest.format) > _minor(FORMAT):
         raise BundleError(
             f"{target} has format {manifest.format}, and rewriting it in format {FORMAT} would lose what the "
             "other format adds: use the FastSpan that wrote it, or export the checkpoint again."
@@ -147,10 +149,15 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
             )
         for left in target.glob(f".{MANIFEST}[.-]*"):
             left.unlink()
-        data = manifest.to_json()
+        data = replace(manifest, format=FORMAT).to_json()
         Manifest.from_json(data)
         write_whole(target / MANIFEST, data)
         _sync(target)
+
+
+def _minor(version: str) -> int:
+    """The minor number of a format; a manifest that was read has this version's major one."""
+    return int(version.partition(".")[2])
 
 
 @contextlib.contextmanager

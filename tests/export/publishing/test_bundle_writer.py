@@ -616,8 +616,16 @@ class TestUpdatingTheManifest:
 
     def test_of_a_newer_format_whose_keys_would_be_lost(self, destination):
         before = export(destination)
-        with pytest.raises(BundleError, match=r"format 1\.1, and rewriting it in format 1\.0 would lose"):
-            update_manifest(destination, replace(before.manifest, format="1.1"))
+        with pytest.raises(BundleError, match=r"format 1\.9, and rewriting it in format 1\.1 would lose"):
+            update_manifest(destination, replace(before.manifest, format="1.9"))
+
+    def test_of_an_older_format_takes_this_ones_number(self, destination):
+        before = export(destination)
+        old = replace(before.manifest, format="1.0")
+        (destination / MANIFEST).write_bytes(old.to_json())
+        assert Bundle.open(destination).manifest.format == "1.0"
+        update_manifest(destination, old)
+        assert Bundle.open(destination) == before
 
     def test_a_manifest_that_could_not_be_read_again(self, destination):
         before = export(destination)

@@ -1,0 +1,79 @@
+"""How sure a reading of several passages is: what is seen of the set, and the curve over it.
+
+One passage's confidence does not hold for a set: of ten margins the best is high by chance alone. What helps
+beside it is whether another text comes close, whether other passages say the same, and what the retriever
+thought of the passage (as in Clark and Gardner, "Simple and Effective Multi-Paragraph Reading Comprehension",
+2018, margins of passages are compared without normalizing each by itself).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastspan.bundle.calibrations import SetConfidence, SetCurve
+
+__all__ = ["SetFeatures", "curve_log_odds", "normalized", "retriever_place", "set_confidence"]
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFeatures:
+    """What is seen of a question's passages once their spans are ranked.
+
+    Attributes:
+        margin: Null score − score of the best span, in its passage; not finite where no passage holds a span.
+        rival: ``exp(score above null of the best span of other text − the same of the best span)``, in
+            [0, 1]; 0 without another text.
+        agreeing: How many other passages have the best span's text as their own best.
+        retriever: Where the best span's passage stands between the lowest retriever score, 0, and the
+            highest, 1; None where no scores were given.
+    """
+
+    margin: float
+    rival: float
+    agreeing: int
+    retriever: float | None
+
+
+def normalized(text: str) -> str:
+    """Return a text as SQuAD compares answers: lower case, without ASCII punctuation and English articles."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def retriever_place(scores: Sequence[float], passage: int) -> float:
+    """Return where one of several scores stands between the lowest, 0, and the highest, 1; 1 of equals."""
+    low, high = min(scores), max(scores)
+    # Halves, so that the difference of the largest floats does not overflow.
+    return (scores[passage] / 2 - low / 2) / (high / 2 - low / 2) if high > low else 1.0
+
+
+def curve_log_odds(curve: SetCurve, features: SetFeatures) -> float:
+    """Return the log-odds that a curve gives; see ``SetCurve`` for its weights."""
+    return (
+        curve.offset
+        - curve.margin * features.margin
+        + curve.rival * features.rival
+        + curve.agreement * math.log1p(features.agreeing)
+        + curve.retriever * (features.retriever or 0.0)
+    )
+
+
+def set_confidence(features: SetFeatures, calibration: SetConfidence, *, answered: bool) -> float:
+    """Return the probability, in [0, 1], that the decision over a set of passages is right.
+
+    Args:
+        features: What was seen.
+        calibration: The curves; those for retriever scores serve where there are some.
+        answered: Whether the decision is an answer.
+    """
+    if not features.margin < math.inf:
+        return 0.0 if answered else 1.0
+    curves = calibration.curves if features.retriever is None else calibration.with_retriever
+    log_odds = curve_log_odds(curves.answered if answered else curves.abstained, features)
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
