@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fastspan.bundle.calibrations import Calibration
-from fastspan.decoding.set_confidence import SetFeatures, normalized, retriever_place, set_confidence
+from fastspan.decoding.set_confidence import SetFeatures, normalized, set_confidence
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InputError, TooManyWindows
 from fastspan.options import AnswerOptions, is_number, shown
@@ -35,7 +35,6 @@ __all__ = [
     "encode_set",
     "passage_set",
     "read_sets",
-    "set_features",
     "unpacked",
 ]
 
@@ -224,41 +223,6 @@ def read_sets(
     return readings
 
 
-def set_features(
-    answers: Sequence[PassageAnswer], predictions: Sequence[Prediction], asked: PassageSet
-) -> SetFeatures:
-    """Return what a set's confidence is made of; it does not depend on how many spans were asked for.
-
-    Args:
-        answers: The spans, ranked.
-        predictions: The passages' own, in their order, of ``FEWEST`` spans at least where there are so many.
-        asked: The passages.
-    """
-    if not answers:
-        return SetFeatures(margin=math.inf, rival=0.0, agreeing=0, retriever=None)
-    best = answers[0]
-    text = normalized(best.text)
-    rivals: list[float] = []
-    agreeing = 0
-    for number, found in enumerate(predictions):
-        if number == best.passage:
-            spans = [
-                span for span in found.answers[:FEWEST] if span.end <= best.start or best.end <= span.start
-            ]
-        else:
-            spans = list(found.answers[:1])
-            agreeing += any(normalized(span.text) == text for span in spans)
-        rivals += [found.null_score - span.score for span in spans if normalized(span.text) != text]
-    return SetFeatures(
-        margin=best.margin,
-        rival=math.exp(min(0.0, best.margin - min(rivals))) if rivals else 0.0,
-        agreeing=agreeing,
-        retriever=None
-        if asked.retriever_scores is None
-        else retriever_place(asked.retriever_scores, best.passage),
-    )
-
-
 class _Decoded:
     """The predictions of one set's passages, with as many spans each as are asked for."""
 
@@ -307,15 +271,40 @@ def _read(asked: PassageSet, decoded: _Decoded, options: AnswerOptions, calibrat
         threshold = calibration.no_answer.threshold if sets is None else sets.threshold
     margin = answers[0].margin if answers else math.inf
     answered = bool(answers) and not margin > threshold
-    features = set_features(answers, predictions, asked)
-    return Reading(
+    rival_margin, agreeing = _rest(answers[0], predictions) if answers else (math.inf, 0)
+    reading = Reading(
         answer=answers[0] if answered else None,
         answers=answers,
-        confidence=None if sets is None else set_confidence(features, sets, answered=answered),
+        confidence=None,
         margin=margin,
-        agreeing=features.agreeing,
+        rival_margin=rival_margin,
+        agreeing=agreeing,
         passages=len(asked.texts),
     )
+    if sets is None:
+        return reading
+    features = SetFeatures.of(reading, asked.retriever_scores)
+    return replace(reading, confidence=set_confidence(features, sets, answered=answered))
+
+
+def _rest(best: PassageAnswer, predictions: Sequence[Prediction]) -> tuple[float, int]:
+    """Return the margin of the best span of other text, and how many other passages say the same.
+
+    It depends on no more than ``FEWEST`` spans a passage, so not on how many were asked for.
+    """
+    text = normalized(best.text)
+    rival, agreeing = math.inf, 0
+    for number, found in enumerate(predictions):
+        if number == best.passage:
+            spans = [
+                span for span in found.answers[:FEWEST] if span.end <= best.start or best.end <= span.start
+            ]
+        else:
+            spans = list(found.answers[:1])
+            agreeing += any(normalized(span.text) == text for span in spans)
+        margins = [found.null_score - span.score for span in spans if normalized(span.text) != text]
+        rival = min([rival, *margins])
+    return rival, agreeing
 
 
 def _ranked(predictions: Sequence[Prediction], top_k: int) -> list[tuple[int, Answer]]:

@@ -96,10 +96,7 @@ class Prediction:
         JSON has no infinity: ``best_span_score`` of a context without any span is None, as is every other
         number that is not finite.
         """
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return _finite(asdict(self))
 
     def marked(self, context: str) -> MarkedText:
         """Return the context with the answers marked: it shows itself in a notebook, and as a page of HTML.
@@ -159,6 +156,8 @@ class Reading:
         confidence: The calibrated probability, in [0, 1], that ``answer`` (or its absence) is right for this
             set. None where the bundle has no calibration for sets (``fastspan calibrate --sets`` makes one).
         margin: The ``margin`` of the best span; ``inf`` without one.
+        rival_margin: The ``margin`` of the best span that has another text and does not overlap the best
+            one; ``inf`` without one.
         agreeing: How many other passages have the same text as their best span, articles, case and
             punctuation aside.
         passages: How many passages were read.
@@ -168,12 +167,13 @@ class Reading:
     answers: tuple[PassageAnswer, ...]
     confidence: float | None
     margin: float
+    rival_margin: float
     agreeing: int
     passages: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reading as built-in types, ready for ``json.dumps``; what is not finite is None."""
-        return {**asdict(self), "margin": self.margin if math.isfinite(self.margin) else None}
+        return _finite(asdict(self))
 
     def marked(self, passages: Sequence[str | tuple[str | int, str]]) -> MarkedText:
         """Return the passages that hold answers, with the answers marked; see ``Prediction.marked``.
@@ -196,6 +196,13 @@ class Reading:
                 texts.append(text)
             places.append(Place(number, answer.start, answer.end))
         return MarkedText(tuple(texts), tuple(places), answered=self.answer is not None)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _check_place(answer: str, start: int, end: int, context: str) -> None:

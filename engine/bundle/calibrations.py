@@ -173,6 +173,7 @@ class SetConfidence:
         with_retriever: What serves with them.
         fitted_on: What all of it was fitted on.
         ece: Expected calibration error of ``curves`` on the held-out questions, in [0, 1].
+        guarantee: What the threshold promises; None where nothing was asked for.
     """
 
     passages: int
@@ -181,6 +182,7 @@ class SetConfidence:
     with_retriever: SetCurves
     fitted_on: FittedOn
     ece: float
+    guarantee: Guarantee | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

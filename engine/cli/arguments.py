@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
+from fastspan.bundle.calibrations import DOMAIN
 from fastspan.cli.parsing import CommandParser
 from fastspan.errors import BundleError
 
@@ -25,6 +26,9 @@ __all__ = [
     "completed_with",
     "copy_option",
     "decoding_options",
+    "domain",
+    "domain_option",
+    "inner_share",
     "json_option",
     "load_arguments",
     "load_options",
@@ -197,6 +201,17 @@ def decoding_options(longest: str = "30") -> CommandParser:
     return parent
 
 
+def domain_option(meaning: str) -> CommandParser:
+    """Return a parent parser with ``--domain``.
+
+    Args:
+        meaning: What the domain is for.
+    """
+    parent = _parent()
+    parent.add_argument("--domain", type=domain, metavar="NAME", help=meaning)
+    return parent
+
+
 def json_option() -> CommandParser:
     """Return a parent parser with ``--json``."""
     parent = _parent()
@@ -255,6 +270,23 @@ def number(text: str) -> float:
         value = math.nan
     if math.isnan(value):
         raise argparse.ArgumentTypeError(f"{_shown(text)} is not a number")
+    return value
+
+
+def domain(text: str) -> str:
+    """The type of the name of a domain."""
+    if not DOMAIN.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{_shown(text)} is not a name of at most 64 letters, digits and ._-"
+        )
+    return text
+
+
+def inner_share(text: str) -> float:
+    """The type of a number above 0 and below 1."""
+    value = number(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not above 0 and below 1")
     return value
 
 

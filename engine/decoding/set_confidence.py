@@ -14,9 +14,10 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastspan.bundle.calibrations import SetConfidence, SetCurve
+from fastspan.bundle.calibrations import SetConfidence
+from fastspan.results import Reading
 
-__all__ = ["SetFeatures", "curve_log_odds", "normalized", "retriever_place", "set_confidence"]
+__all__ = ["SetFeatures", "normalized", "retriever_place", "set_confidence"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -28,8 +29,8 @@ class SetFeatures:
 
     Attributes:
         margin: Null score − score of the best span, in its passage; not finite where no passage holds a span.
-        rival: ``exp(score above null of the best span of other text − the same of the best span)``, in
-            [0, 1]; 0 without another text.
+        rival: ``exp(margin − the rival's margin)``, in [0, 1]: 1 where another text is as good, 0 without
+            another.
         agreeing: How many other passages have the best span's text as their own best.
         retriever: Where the best span's passage stands between the lowest retriever score, 0, and the
             highest, 1; None where no scores were given.
@@ -39,6 +40,28 @@ class SetFeatures:
     rival: float
     agreeing: int
     retriever: float | None
+
+    @classmethod
+    def of(cls, reading: Reading, retriever_scores: Sequence[float] | None) -> SetFeatures:
+        """Return those of a reading.
+
+        Args:
+            reading: The spans, ranked.
+            retriever_scores: One a passage, or None.
+        """
+        place = None
+        if retriever_scores is not None and reading.answers:
+            place = retriever_place(retriever_scores, reading.answers[0].passage)
+        return cls(
+            margin=reading.margin,
+            rival=math.exp(min(0.0, reading.margin - reading.rival_margin)) if reading.answers else 0.0,
+            agreeing=reading.agreeing,
+            retriever=place,
+        )
+
+    def row(self) -> tuple[float, float, float, float]:
+        """Return them in the order and units of a curve's weights: margin, rival, agreement, retriever."""
+        return -self.margin, self.rival, math.log1p(self.agreeing), self.retriever or 0.0
 
 
 def normalized(text: str) -> str:
@@ -53,17 +76,6 @@ def retriever_place(scores: Sequence[float], passage: int) -> float:
     return (scores[passage] / 2 - low / 2) / (high / 2 - low / 2) if high > low else 1.0
 
 
-def curve_log_odds(curve: SetCurve, features: SetFeatures) -> float:
-    """Return the log-odds that a curve gives; see ``SetCurve`` for its weights."""
-    return (
-        curve.offset
-        - curve.margin * features.margin
-        + curve.rival * features.rival
-        + curve.agreement * math.log1p(features.agreeing)
-        + curve.retriever * (features.retriever or 0.0)
-    )
-
-
 def set_confidence(features: SetFeatures, calibration: SetConfidence, *, answered: bool) -> float:
     """Return the probability, in [0, 1], that the decision over a set of passages is right.
 
@@ -75,5 +87,7 @@ def set_confidence(features: SetFeatures, calibration: SetConfidence, *, answere
     if not features.margin < math.inf:
         return 0.0 if answered else 1.0
     curves = calibration.curves if features.retriever is None else calibration.with_retriever
-    log_odds = curve_log_odds(curves.answered if answered else curves.abstained, features)
+    curve = curves.answered if answered else curves.abstained
+    weights = (curve.margin, curve.rival, curve.agreement, curve.retriever)
+    log_odds = curve.offset + sum(weight * seen for weight, seen in zip(weights, features.row(), strict=True))
     return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0

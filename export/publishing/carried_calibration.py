@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fastspan.bundle.calibrations import Calibration
 from fastspan.bundle.folder import read_manifest
-from fastspan.bundle.manifest import MANIFEST, Manifest, NoAnswer
+from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.errors import BundleError
 
 __all__ = ["carry_over"]
@@ -39,15 +40,15 @@ def carry_over(manifest: Manifest, target: Path) -> tuple[Manifest, str]:
             f"the calibration of the former bundle (threshold {former.no_answer.threshold:g}) is dropped, "
             "because the weights are others: run `fastspan calibrate` again"
         )
-    kept = replace(manifest, no_answer=former.no_answer, confidence=former.confidence)
+    kept = replace(manifest.with_calibration(None, former.calibration()), domains=former.domains)
     return kept, (
         f"the calibration of the former bundle (threshold {former.no_answer.threshold:g}) is kept: the "
         "weights are the same"
     )
 
 
-def _fitted(manifest: Manifest | None) -> tuple[object, object]:
-    """What a calibration fits; of None, what stands there before."""
+def _fitted(manifest: Manifest | None) -> tuple[Calibration, dict[str, Calibration]]:
+    """What calibrations fit; of None, what stands there before."""
     if manifest is None:
-        return NoAnswer(), None
-    return manifest.no_answer, manifest.confidence
+        return Calibration(), {}
+    return manifest.calibration(), dict(manifest.domains)

@@ -48,7 +48,7 @@ VALUES: list[Any] = [
     ANSWER,
     Prediction(ANSWER, (ANSWER,), 0.9, -1.0, 1.5),
     FOUND,
-    Reading(FOUND, (FOUND,), 0.9, -2.5, 1, 3),
+    Reading(FOUND, (FOUND,), 0.9, -2.5, -1.0, 1, 3),
     INFO,
     AnswerOptions(),
     LoadOptions(),

@@ -298,20 +298,10 @@ def test_the_calibration_for_sets_gives_threshold_and_confidence(tiny_bundle: Pa
     same = [PASSAGES[0], PASSAGES[0], PASSAGES[1]]
     reading = qa.read(QUESTION, same)
     assert reading.answer is not None
-    others = [a for a in qa.read(QUESTION, same, top_k=50).answers if a.passage != reading.answers[0].passage]
     best = reading.answers[0]
-    rival = min(
-        [a.margin for a in others if normalized(a.text) != normalized(best.text)]
-        + [
-            a.margin
-            for a in qa.read(QUESTION, [same[best.passage]], top_k=2).answers[1:]
-            if normalized(a.text) != normalized(best.text)
-        ]
-    )
-    log_odds = 0.1 - 0.5 * best.margin + 0.7 * math.log1p(reading.agreeing)
-    assert reading.confidence is not None
-    bounds = [1 / (1 + math.exp(-(log_odds - 2.0 * share))) for share in (math.exp(best.margin - rival), 0.0)]
-    assert bounds[0] - 1e-6 <= reading.confidence <= bounds[1] + 1e-6
+    close = math.exp(min(0.0, reading.margin - reading.rival_margin))
+    log_odds = 0.1 - 0.5 * best.margin + 0.7 * math.log1p(reading.agreeing) - 2.0 * close
+    assert reading.confidence == pytest.approx(1 / (1 + math.exp(-log_odds)))
     none = qa.read(QUESTION, same, no_answer_threshold=-math.inf)
     assert none.confidence == pytest.approx(1 / (1 + math.exp(-(-0.2 + 0.5 * best.margin))))
     with_scores = qa.read(QUESTION, same, retriever_scores=[1.0, 1.0, 5.0])
@@ -320,9 +310,21 @@ def test_the_calibration_for_sets_gives_threshold_and_confidence(tiny_bundle: Pa
     assert qa.read(QUESTION, []).confidence == 1.0
 
 
+def test_a_rival_is_another_text_elsewhere(qa: QuestionAnswerer) -> None:
+    reading = qa.read(QUESTION, PASSAGES, top_k=200)
+    best = reading.answers[0]
+    others = [a for a in reading.answers[1:] if normalized(a.text) != normalized(best.text)]
+    # Of the best span's own passage a few spans are looked at, of every other its best.
+    elsewhere = min(a.margin for a in others if a.passage != best.passage)
+    assert min(a.margin for a in others) <= reading.rival_margin <= elsewhere
+    assert qa.read(QUESTION, [PASSAGES[0]] * 2, max_answer_length=1, n_best=1).rival_margin == math.inf
+    assert qa.read(QUESTION, []).rival_margin == math.inf
+
+
 def test_confidence_does_not_depend_on_how_many_spans_are_asked_for(tiny_bundle: Path) -> None:
     qa = calibrated(tiny_bundle, sets=SETS)
     assert len({qa.read(QUESTION, PASSAGES, top_k=k).confidence for k in (1, 2, 5, 40)}) == 1
+    assert len({qa.read(QUESTION, PASSAGES, top_k=k).rival_margin for k in (1, 2, 5, 40)}) == 1
 
 
 def test_the_retrievers_scores_have_no_unit() -> None:

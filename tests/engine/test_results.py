@@ -80,10 +80,10 @@ def test_a_reading_shows_the_passages_that_hold_answers() -> None:
         PassageAnswer("Rollo", 7, 12, 2.0, 0.0, 2, None, (0, 13)),
         PassageAnswer("Rollo", 0, 5, 1.0, 0.0, 1, "x", (0, 11)),
     )
-    marked = Reading(answers[0], answers, 0.9, -2.0, 1, 3).marked(passages)
+    marked = Reading(answers[0], answers, 0.9, -2.0, float("inf"), 1, 3).marked(passages)
     assert marked.texts == ("It was Rollo.", "Rollo came.")
     shown = marked._repr_html_()
     assert "It was <mark>Rollo<sup>1</sup></mark>." in shown
     assert '<mark class="rest">Rollo<sup>2</sup></mark> came.' in shown
     with pytest.raises(InputError, match="does not stand"):
-        Reading(answers[0], answers, 0.9, -2.0, 1, 3).marked(passages[:2])
+        Reading(answers[0], answers, 0.9, -2.0, float("inf"), 1, 3).marked(passages[:2])
