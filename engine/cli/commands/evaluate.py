@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> int:
     from fastspan.answerer import QuestionAnswerer
 
     with extra("export", NAME):
-        from fastspan.benchmarks.accuracy.evaluation import ask, evaluate
+        from fastspan.benchmarks.accuracy.evaluation import ask, evaluate, judge_confidence
         from fastspan.benchmarks.accuracy.evaluation_table import evaluation_text
         from fastspan.benchmarks.questions.evaluation_set import open_data
         from fastspan.benchmarks.reporting.files import write_text
@@ -85,12 +85,17 @@ def run(arguments: Namespace) -> int:
                 step=step,
             )
     evaluation = evaluate(outcomes, threshold)
+    judged = judge_confidence(outcomes, threshold)
     if arguments.predictions is not None:
         answers = json.dumps(outcomes.texts(threshold), ensure_ascii=False, indent=1)
         write_text(arguments.predictions, f"{answers}\n")
     if arguments.json:
         asked = {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)}
-        write_json({"data": asked, "engine": info.to_dict(), **evaluation.to_dict()}, indent=2)
+        selective = dict(zip(("decisions", "spans"), (each.to_dict() for each in judged), strict=True))
+        write_json(
+            {"data": asked, "engine": info.to_dict(), **evaluation.to_dict(), "selective": selective},
+            indent=2,
+        )
     else:
-        write(harmless(evaluation_text(data, info, evaluation)))
+        write(harmless(evaluation_text(data, info, evaluation, judged)))
     return 0
