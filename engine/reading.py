@@ -8,10 +8,12 @@ of exactly that (Clark and Gardner, 2018, compare ways to rank; docs/accuracy.md
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastspan.bundle.calibrations import Calibration
+from fastspan.bundle.manifest import Manifest
 from fastspan.decoding.set_confidence import SetFeatures, normalized, set_confidence
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InputError, TooManyWindows
@@ -19,7 +21,9 @@ from fastspan.options import AnswerOptions, is_number, shown
 from fastspan.results import Answer, PassageAnswer, Prediction, Reading
 from fastspan.runtime.session import Logits
 from fastspan.runtime.workers import Runs
-from fastspan.text.encoder import EncodedPair, Encoder
+from fastspan.stage_times import StageClock
+from fastspan.stages import Stages
+from fastspan.text.encoder import EncodedPair
 from fastspan.text.inputs import check_pair
 from fastspan.text.sentences import sentence_around
 
@@ -33,8 +37,11 @@ __all__ = [
     "PassageSet",
     "SetRuns",
     "encode_set",
+    "encode_sets",
+    "finish_sets",
     "passage_set",
     "read_sets",
+    "reading_options",
     "unpacked",
 ]
 
@@ -154,8 +161,46 @@ def passage_set(
     return PassageSet(question=str(question), texts=tuple(texts), ids=tuple(ids), retriever_scores=scores)
 
 
+def reading_options(
+    stages: Stages, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str
+) -> AnswerOptions:
+    """Return the options of a reading; see ``Stages.options``.
+
+    Raises:
+        InputError: They are unusable, or ask for the pipeline's decoding.
+    """
+    base = AnswerOptions(top_k=TOP_K) if options is None else options
+    chosen = stages.options(base, overrides, call)
+    if chosen.decoding != "squad":
+        raise InputError(
+            f"{call}() decodes as run_squad does: the scores of decoding={chosen.decoding!r} cannot be "
+            "compared between passages."
+        )
+    return chosen
+
+
+def encode_sets(
+    stages: Stages, given: Sequence[object], options: AnswerOptions, position: int
+) -> list[EncodedSet]:
+    """Check and encode sets of a list.
+
+    Args:
+        stages: The bundle's.
+        given: Tuples of question and passages, and retriever scores perhaps.
+        options: As for ``encode_set``.
+        position: Where the first of them stands in the list.
+
+    Raises:
+        InputError: One is unusable; its ``index`` tells which.
+    """
+    return [
+        encode_set(stages, passage_set(*unpacked(each, index), index), options, index)
+        for index, each in enumerate(given, position)
+    ]
+
+
 def encode_set(
-    encoder: Encoder,
+    stages: Stages,
     asked: PassageSet,
     options: AnswerOptions,
     index: int | None = None,
@@ -164,23 +209,23 @@ def encode_set(
     """Encode the question with every passage; equal strings, so the question too, are tokenized once.
 
     Args:
-        encoder: The bundle's.
+        stages: The bundle's.
         asked: The question and its passages.
-        options: As for ``Encoder.encode``; ``max_windows`` is the most windows of the whole set.
+        options: As for ``Stages.encode``; ``max_windows`` is the most windows of the whole set.
         index: Position of the set in the caller's list, for the error; None for a lone one.
-        between: As for ``Encoder.encode``.
+        between: As for ``Stages.encode``.
 
     Raises:
         InputError: A text is unusable; the message names it.
         TooManyWindows: The passages make more than ``max_windows``.
     """
-    questions = [asked.question] * len(asked.texts)
+    texts = [(asked.question, passage) for passage in asked.texts]
     try:
-        pairs = encoder.encode(questions, asked.texts, options, 0, None, between)
+        pairs = stages.encode(texts, options, 0, None, between)
     except InputError as error:
         if error.index is None:
             raise
-        raise _of_passage(encoder, asked, options, error, index) from error
+        raise _of_passage(stages, asked, options, error, index) from error
     windows = sum(len(pair.windows) for pair in pairs)
     if options.max_windows is not None and windows > options.max_windows:
         raise TooManyWindows(
@@ -190,6 +235,23 @@ def encode_set(
             index=index,
         )
     return EncodedSet(asked, pairs)
+
+
+def finish_sets(sets: SetRuns, options: AnswerOptions, manifest: Manifest) -> list[Reading]:
+    """Wait for the runs of some sets, and read them.
+
+    Args:
+        sets: The sets and their runs.
+        options: As ``reading_options`` returned them.
+        manifest: The bundle's, for its calibrations.
+    """
+    clock = StageClock()
+    starts, ends = sets.runs.logits()
+    clock.lap("run")
+    calibration = manifest.calibration(options.domain)
+    readings = read_sets(sets.sets, sets.runs.pairs, starts, ends, options, calibration)
+    clock.lap("decode")
+    return readings
 
 
 def read_sets(
@@ -361,13 +423,13 @@ def _scores(given: object, passages: int, index: int | None) -> tuple[float, ...
 
 
 def _of_passage(
-    encoder: Encoder, asked: PassageSet, options: AnswerOptions, error: InputError, index: int | None
+    stages: Stages, asked: PassageSet, options: AnswerOptions, error: InputError, index: int | None
 ) -> InputError:
     """The same error in the words of a reading: its question is one, and its contexts are passages."""
     number = error.index or 0
     message = str(error)
     try:
-        encoder.encode([asked.question], [asked.texts[number]], options)
+        stages.encode([(asked.question, asked.texts[number])], options)
     except InputError as alone:
         message = str(alone)
     return type(error)(f"passages[{number}], with its question: {message}", index=index)

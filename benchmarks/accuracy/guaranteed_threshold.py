@@ -121,7 +121,8 @@ def _sequence(curve: PrecisionCoverage, precision: float) -> NDArray[np.float64]
     # Of equally sure ones the first, which is the strictest.
     begin = int(steps[int(np.argmin(chances))])
     rest = np.unique(np.linspace(begin, curve.answers.size - 1, _STEPS).round().astype(int))
-    return curve.thresholds[rest]
+    tried: NDArray[np.float64] = curve.thresholds[rest]
+    return tried
 
 
 def _too_few(

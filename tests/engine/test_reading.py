@@ -151,7 +151,7 @@ def test_the_threshold_decides_over_the_set(qa: QuestionAnswerer) -> None:
 def test_the_question_is_tokenized_once(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenized: list[str] = []
     with QuestionAnswerer.load(tiny_bundle, variant="fp32", threads=1) as qa:
-        encoder = type(qa._loaded.encoder)
+        encoder = type(qa.stages.loaded.encoder)
         encode = encoder._encode_texts
 
         def noted(self: Any, texts: list[str], between: Any) -> Any:
