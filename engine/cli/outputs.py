@@ -7,9 +7,10 @@ import os
 import secrets
 from pathlib import Path
 
+from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import InputError
 
-__all__ = ["ready_file", "ready_folder"]
+__all__ = ["ready_file", "ready_folder", "write_page"]
 
 
 def ready_file(path: Path) -> None:
@@ -42,6 +43,18 @@ def ready_folder(path: Path) -> None:
         reason = "a file is in its place" if error.errno == errno.EEXIST else error.strerror
         raise InputError(f"{path} cannot be made a folder for results ({reason}).") from error
     _probe(path, path)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        write_whole(path, text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from error
 
 
 def _probe(folder: Path, wanted: Path) -> None:

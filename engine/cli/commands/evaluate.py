@@ -11,6 +11,7 @@ from fastspan.cli.arguments import (
     bundle_argument,
     completed_with,
     decoding_options,
+    domain_option,
     json_option,
     load_arguments,
     load_options,
@@ -40,6 +41,7 @@ def parents() -> list[CommandParser]:
             "bundled model was partly trained on (default: the project's own questions)"
         ),
         decoding_options(),
+        domain_option("judge this one of the bundle's calibrations (default: the general one)"),
         json_option(),
         *load_options(),
     ]
@@ -71,7 +73,10 @@ def run(arguments: Namespace) -> int:
         ready_file(arguments.predictions)
     data = open_data(arguments.data, arguments.limit)
     with QuestionAnswerer.load(
-        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
+        arguments.bundle,
+        optimize_for="throughput",
+        domain=arguments.domain,
+        **load_arguments(arguments),
     ) as qa:
         info = qa.info()
         given = arguments.no_answer_threshold
