@@ -29,7 +29,8 @@ from fastspan.bundle.folder import Bundle
 from fastspan.cli.main import main
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
-from support.tiny_questions import each_question, question, squad_document
+from support.learnable_sets import learnable_sets
+from support.tiny_questions import question
 
 PASSAGES = 6
 
@@ -144,27 +145,9 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
-def learnable(bundle: Path, folder: Path) -> Path:
-    """Questions of which the tiny model answers some rightly over their set: it found every second."""
-    document = squad_document(passages=12)
-    path = folder / "learnable.json"
-    path.write_text(json.dumps(document), encoding="utf-8")
-    sets = passage_sets(open_data(path).questions, 4)
-    with QuestionAnswerer.load(bundle, variant="fp32", threads=1) as qa:
-        readings = read_all(qa, sets, lambda: None).readings
-    for number, (asked, reading) in enumerate(zip(sets, readings, strict=True)):
-        best = reading.answers[0]
-        entry = each_question(document)[number]
-        if best.passage == asked.own and number % 2:
-            entry["answers"] = [{"text": best.text, "answer_start": best.start}]
-            entry["is_impossible"] = False
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
-
-
 def test_a_calibrated_bundle_says_what_the_fit_says(bundle: Path, found: CalibratedSets, tmp_path: Path):
     store_sets(Bundle.open(bundle), found)
-    sets = passage_sets(open_data(learnable(bundle, tmp_path)).questions, 4)
+    sets = passage_sets(open_data(learnable_sets(bundle, tmp_path)).questions, 4)
     with QuestionAnswerer.load(bundle, variant="fp32", threads=1) as qa:
         assert qa.info().calibrated_for_sets
         outcomes = read_all(qa, sets, lambda: None)
@@ -174,7 +157,7 @@ def test_a_calibrated_bundle_says_what_the_fit_says(bundle: Path, found: Calibra
 
 def test_the_command_stores_and_draws(bundle: Path, tmp_path: Path, capsys):
     pytest.importorskip("matplotlib")
-    path, out = learnable(bundle, tmp_path), tmp_path / "figures"
+    path, out = learnable_sets(bundle, tmp_path), tmp_path / "figures"
     command = ["calibrate", str(bundle), "--data", str(path), "--threads", "1", "--sets", "--passages", "4"]
     assert main([*command, "--domain", "tests", "--out", str(out)]) == 0
     text = capsys.readouterr().out
