@@ -14,13 +14,10 @@ from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown
 from fastspan.reading import (
     PASSAGES,
-    GivenSet,
-    Passage,
     SetRuns,
     encode_set,
     encode_sets,
     finish_sets,
-    passage_set,
     reading_options,
 )
 from fastspan.results import Info, Prediction, Reading
@@ -30,6 +27,7 @@ from fastspan.stage_times import StageClock
 from fastspan.stages import Stages, decode
 from fastspan.streaming import CHUNK, GPU_CHUNK, ChunkStages, OnError, stream
 from fastspan.text.encoder import EncodedPair
+from fastspan.text.passages import GivenSet, Passage, passage_set
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -25,14 +25,11 @@ from fastspan import (
 from fastspan.bundle.calibrations import (
     Calibration,
     Confidence,
-    FittedOn,
     NoAnswer,
-    SetConfidence,
-    SetCurve,
-    SetCurves,
 )
-from fastspan.decoding.set_confidence import SetFeatures, normalized, retriever_place, set_confidence
+from fastspan.decoding.set_confidence import normalized
 from fastspan.loading import load_bundle
+from support.set_curves import FITTED, SETS
 
 QUESTION = "who built the tower"
 PASSAGES = [
@@ -42,25 +39,6 @@ PASSAGES = [
     "",
     "the stone bridge over the river was built by the norse in the year of rain " * 40,
 ]
-FITTED = FittedOn(name="x", questions=10, sha256="0" * 64, reported_on_questions=10)
-
-
-def curve(**weights: float) -> SetCurve:
-    none = {"margin": 0.0, "rival": 0.0, "agreement": 0.0, "retriever": 0.0, "offset": 0.0}
-    return SetCurve(**{**none, **weights})
-
-
-SETS = SetConfidence(
-    passages=5,
-    threshold=1e6,
-    curves=SetCurves(
-        answered=curve(margin=0.5, rival=-2.0, agreement=0.7, offset=0.1),
-        abstained=curve(margin=-0.5, offset=-0.2),
-    ),
-    with_retriever=SetCurves(answered=curve(retriever=3.0, offset=-1.0), abstained=curve(offset=-9.0)),
-    fitted_on=FITTED,
-    ece=0.1,
-)
 
 
 @pytest.fixture(scope="module", params=["latency", "throughput"])
@@ -325,20 +303,6 @@ def test_confidence_does_not_depend_on_how_many_spans_are_asked_for(tiny_bundle:
     qa = calibrated(tiny_bundle, sets=SETS)
     assert len({qa.read(QUESTION, PASSAGES, top_k=k).confidence for k in (1, 2, 5, 40)}) == 1
     assert len({qa.read(QUESTION, PASSAGES, top_k=k).rival_margin for k in (1, 2, 5, 40)}) == 1
-
-
-def test_the_retrievers_scores_have_no_unit() -> None:
-    assert [retriever_place([3.0, -1.0, 1.0], passage) for passage in range(3)] == [1.0, 0.0, 0.5]
-    assert retriever_place([2.0, 2.0], 1) == 1.0
-    assert retriever_place([1e308, -1e308], 0) == 1.0
-
-
-def test_a_probability_of_anything_that_was_seen() -> None:
-    for margin in (-1e6, 0.0, 1e6, math.inf):
-        for retriever in (None, 0.3):
-            seen = SetFeatures(margin=margin, rival=1.0, agreeing=3, retriever=retriever)
-            for answered in (True, False):
-                assert 0.0 <= set_confidence(seen, SETS, answered=answered) <= 1.0
 
 
 # --- Domains. ---
