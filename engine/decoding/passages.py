@@ -2,8 +2,8 @@
 
 A span is ranked by how far its score exceeds its own passage's null score. Softmax over each passage by
 itself would make a passage without an answer as sure as one with it; the null score is what the model says
-of exactly that. Clark and Gardner ("Simple and Effective Multi-Paragraph Reading Comprehension", 2018) compare
-ways to make scores of passages comparable.
+of exactly that. Clark and Gardner ("Simple and Effective Multi-Paragraph Reading Comprehension", 2018)
+compare ways to make scores of passages comparable.
 """
 
 from __future__ import annotations
