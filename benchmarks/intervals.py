@@ -6,6 +6,7 @@ where those on the same passage succeed and fail together, the true interval is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastspan.errors import DataError, InputError
 
-__all__ = ["Interval", "mean_interval", "paired_difference_interval", "share_interval"]
+__all__ = [
+    "Interval",
+    "mean_interval",
+    "paired_difference_interval",
+    "share_interval",
+    "statistic_interval",
+]
 
 DRAWN_AT_ONCE = 1 << 20
 """Indices drawn at once: 8 MB of them, whatever the number of questions."""
@@ -98,6 +105,32 @@ def paired_difference_interval(
     if a.shape != b.shape:
         raise DataError(f"Paired scores must be of the same questions; got shapes {a.shape} and {b.shape}.")
     return mean_interval(a - b, level=level, resamples=resamples, seed=seed)
+
+
+def statistic_interval(
+    statistic: Callable[[NDArray[np.float64]], float],
+    count: int,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Estimate any statistic of ``count`` questions over questions like these.
+
+    Args:
+        statistic: Takes how often each question was drawn, *shape* ``(count,)``, and returns the figure.
+        count: How many questions there are, at least one.
+        level: See :func:`mean_interval`.
+        resamples: See :func:`mean_interval`.
+        seed: See :func:`mean_interval`.
+    """
+    generator = np.random.default_rng(seed)
+    found = [
+        statistic(np.bincount(generator.integers(count, size=count), minlength=count).astype(np.float64))
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate=statistic(np.ones(count)), low=float(low), high=float(high), level=level)
 
 
 def share_interval(

@@ -24,7 +24,7 @@ from fastspan.errors import (
     TooManyWindows,
 )
 from fastspan.options import AnswerOptions, LoadOptions
-from fastspan.results import Answer, Info, Prediction
+from fastspan.results import Answer, Info, PassageAnswer, Prediction, Reading
 
 if typing.TYPE_CHECKING:
     from fastspan.answerer import QuestionAnswerer
@@ -49,9 +49,11 @@ __all__ = [
     "MissingDependency",
     "Overloaded",
     "ParityError",
+    "PassageAnswer",
     "Prediction",
     "ProviderError",
     "QuestionAnswerer",
+    "Reading",
     "TooManyWindows",
     "__version__",
 ]

@@ -6,7 +6,7 @@ import math
 
 from fastspan.errors import InputError
 
-__all__ = ["flag", "is_number", "one_of", "shown", "whole"]
+__all__ = ["flag", "is_number", "one_of", "shown", "text_or_none", "whole"]
 
 _LARGEST_WHOLE = 2**63 - 1
 _LONGEST_SHOWN = 80
@@ -66,3 +66,13 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
+
+
+def text_or_none(name: str, value: object) -> None:
+    """Refuse what is neither a string nor None.
+
+    Raises:
+        InputError: The value is something else; the message names the option.
+    """
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{name} must be a string or None, not {type(value).__name__} ({shown(value)}).")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from fastspan.errors import InputError
-from fastspan.option_values import flag, is_number, one_of, shown, whole
+from fastspan.option_values import flag, is_number, one_of, shown, text_or_none, whole
 
 __all__ = [
     "AnswerOptions",
@@ -30,6 +30,8 @@ _MOST_THREADS = 1 << 15
 _OWN_ARGUMENTS = {
     "answer": ("question", "context", "timeout", "options"),
     "answer_many": ("pairs", "on_error", "options"),
+    "read": ("question", "passages", "retriever_scores", "timeout", "options"),
+    "read_many": ("sets", "on_error", "options"),
     "load": ("source", "revision", "options"),
 }
 
@@ -53,7 +55,7 @@ def _check_window(max_length: int, overlap: int) -> None:
 
 
 class AnswerOverrides(TypedDict, total=False):
-    """The keyword arguments of ``answer`` and ``answer_many``; see ``AnswerOptions``."""
+    """The keyword arguments of ``answer``, ``read`` and their like for many; see ``AnswerOptions``."""
 
     top_k: int
     max_answer_length: int | None
@@ -67,6 +69,7 @@ class AnswerOverrides(TypedDict, total=False):
     align_to_words: bool
     handle_impossible_answer: bool
     truncate_question: bool
+    domain: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ class AnswerOptions:
         handle_impossible_answer: ``pipeline`` decoding: let "no answer" compete with the spans.
         truncate_question: Cut a question that leaves its context too little room even so, instead of
             refusing it.
+        domain: ``squad`` decoding: which of the bundle's calibrations to use, of those that ``fastspan
+            calibrate --domain`` stored. None: the one that was chosen at load.
     """
 
     top_k: int = 1
@@ -107,6 +112,7 @@ class AnswerOptions:
     align_to_words: bool = True
     handle_impossible_answer: bool = False
     truncate_question: bool = False
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("top_k", "n_best"):
@@ -124,6 +130,7 @@ class AnswerOptions:
             raise InputError(
                 f"no_answer_threshold must be a number that a float holds, or None, not {shown(threshold)}."
             )
+        text_or_none("domain", self.domain)
 
     @property
     def span_tokens(self) -> int:
@@ -194,6 +201,7 @@ class LoadOverrides(TypedDict, total=False):
     gpu_memory_limit: int | None
     profile: bool
     kernels: bool
+    domain: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +226,8 @@ class LoadOptions:
             whether. What is given here goes before it.
         kernels: Run int8 on a CPU with FastSpan's own kernels, where they were compiled and the bundle has a
             graph for them; ``Info.reason`` says whether.
+        domain: Which of the bundle's calibrations calls use that name none themselves; None: the bundle's
+            general one.
     """
 
     variant: str = "auto"
@@ -230,6 +240,7 @@ class LoadOptions:
     gpu_memory_limit: int | None = None
     profile: bool = True
     kernels: bool = True
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
@@ -252,6 +263,7 @@ class LoadOptions:
             whole("gpu_memory_limit", self.gpu_memory_limit, 1)
         flag("profile", self.profile)
         flag("kernels", self.kernels)
+        text_or_none("domain", self.domain)
 
     def override(self, changes: Mapping[str, Any]) -> LoadOptions:
         """Return these options with ``changes`` made.

@@ -7,7 +7,7 @@ requests share a run. What a request costs is known once it is encoded: the numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ class Stages:
     def options(
         self, options: AnswerOptions | None, overrides: Mapping[str, Any], call: str = "answer"
     ) -> AnswerOptions:
-        """Return options with ``overrides`` made and the bundle's window filled in.
+        """Return options with ``overrides`` made, and the bundle's window and the load's domain filled in.
 
         Args:
             options: How to answer; None: every default.
@@ -49,16 +49,18 @@ class Stages:
             call: The method they were given to, for messages.
 
         Raises:
-            InputError: They are no options, or a name or value is unusable.
+            InputError: They are no options, or a name or value is unusable, or the bundle lacks the domain.
         """
         if not isinstance(options, AnswerOptions | None):
             raise InputError(f"options must be AnswerOptions or None, not {type(options).__name__}.")
         manifest = self.loaded.bundle.manifest
-        return (
-            (options or AnswerOptions())
-            .override(overrides, call)
-            .within(manifest.max_length, manifest.overlap)
-        )
+        chosen = (options or AnswerOptions()).override(overrides, call)
+        # Of the load's domain it is known that there is one.
+        if chosen.domain is None:
+            chosen = replace(chosen, domain=self.loaded.options.domain)
+        else:
+            manifest.calibration(chosen.domain)
+        return chosen.within(manifest.max_length, manifest.overlap)
 
     def encode(
         self,
@@ -180,13 +182,14 @@ def decode(
     if options.decoding == "pipeline":
         predictions = predict_pipeline(pairs, starts, ends, options)
     else:
+        calibration = manifest.calibration(options.domain)
         predictions = decode_squad(
             pairs,
             starts,
             ends,
             options,
-            threshold=manifest.no_answer.threshold,
-            confidence=manifest.confidence,
+            threshold=calibration.no_answer.threshold,
+            confidence=calibration.confidence,
         )
     clock.lap("decode")
     return predictions

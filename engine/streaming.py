@@ -1,20 +1,28 @@
-"""Any number of pairs, answered chunk by chunk in the order they came."""
+"""Any number of pairs, or of questions with passages, answered chunk by chunk in the order they came."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 from fastspan.errors import InputError
-from fastspan.results import Prediction
-from fastspan.runtime.workers import Runs
-from fastspan.text.encoder import EncodedPair
 
 __all__ = ["CHUNK", "GPU_CHUNK", "ChunkStages", "OnError", "stream"]
 
-Texts = Sequence[tuple[str, str]]
+Given = TypeVar("Given")
+Encoded = TypeVar("Encoded")
+Outcome = TypeVar("Outcome")
+Started = TypeVar("Started", bound="Cancellable")
+
+
+class Cancellable(Protocol):
+    """Runs under way."""
+
+    def cancel(self) -> None:
+        """Drop those that have not begun."""
+
 
 OnError = Literal["raise", "yield"]
 """What ``answer_many`` does with a pair that cannot be used."""
@@ -31,7 +39,7 @@ _CHUNK_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkStages:
+class ChunkStages(Generic[Given, Encoded, Started, Outcome]):
     """What is done with a chunk.
 
     Attributes:
@@ -41,23 +49,23 @@ class ChunkStages:
         finish: Waits for them and decodes.
     """
 
-    encode: Callable[[Texts, int, EncodedPair | None], list[EncodedPair]]
-    start: Callable[[Sequence[EncodedPair]], Runs]
-    finish: Callable[[Runs], Sequence[Prediction]]
+    encode: Callable[[Sequence[Given], int, Encoded | None], list[Encoded]]
+    start: Callable[[Sequence[Encoded]], Started]
+    finish: Callable[[Started], Sequence[Outcome]]
 
 
 def stream(
-    pairs: Iterator[tuple[str, str]],
-    stages: ChunkStages,
+    pairs: Iterator[Given],
+    stages: ChunkStages[Given, Encoded, Started, Outcome],
     *,
     chunk: int,
     ahead: int,
     on_error: OnError = "raise",
-) -> Iterator[Prediction | InputError]:
+) -> Iterator[Outcome | InputError]:
     """Answer pairs in their order, reading no more of them than the answers that are taken need.
 
     Args:
-        pairs: Tuples of question and context.
+        pairs: Tuples of question and context, or whatever else ``stages`` takes.
         stages: What is done with a chunk of them.
         chunk: Most pairs in a chunk.
         ahead: How many chunks are encoded and started while an earlier one still runs. Once the iterator is
@@ -69,9 +77,9 @@ def stream(
         InputError: A pair is unusable; every pair before it has been answered by then.
         Exception: What ``pairs`` raised; every pair before has been answered by then.
     """
-    started: deque[_Chunk] = deque()
+    started: deque[_Chunk[Encoded, Started]] = deque()
     position = 0
-    last: EncodedPair | None = None
+    last: Encoded | None = None
     end: Exception | None = None
     try:
         while end is None:
@@ -99,24 +107,24 @@ def stream(
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class _Chunk(Generic[Encoded, Started]):
     """A chunk under way: its pairs, an error for each that is unusable, and the runs of the others."""
 
-    pairs: Sequence[EncodedPair | InputError]
-    runs: Runs | None
+    pairs: Sequence[Encoded | InputError]
+    runs: Started | None
 
 
-def _finish(chunk: _Chunk, stages: ChunkStages) -> Iterator[Prediction | InputError]:
+def _finish(
+    chunk: _Chunk[Encoded, Started], stages: ChunkStages[Given, Encoded, Started, Outcome]
+) -> Iterator[Outcome | InputError]:
     predictions = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
     for pair in chunk.pairs:
         yield pair if isinstance(pair, InputError) else next(predictions)
 
 
-def _next_chunk(
-    pairs: Iterator[tuple[str, str]], most: int
-) -> tuple[list[tuple[str, str]], Exception | None]:
+def _next_chunk(pairs: Iterator[Given], most: int) -> tuple[list[Given], Exception | None]:
     """Return the next pairs, and what their iterator raised instead of one more."""
-    chunk: list[tuple[str, str]] = []
+    chunk: list[Given] = []
     characters = 0
     while len(chunk) < most and characters < _CHUNK_CHARACTERS:
         try:
@@ -126,20 +134,29 @@ def _next_chunk(
         except Exception as error:  # noqa: BLE001 - raised again once what came before is answered
             return chunk, error
         chunk.append(pair)
-        # What is no pair of strings is refused when it is encoded.
-        if isinstance(pair, tuple | list):
-            characters += sum(len(text) for text in pair if isinstance(text, str))
+        characters += _characters(pair)
     return chunk, None
 
 
+def _characters(given: object) -> int:
+    """Count the characters of strings within tuples and lists; what is none is refused when it is encoded."""
+    if isinstance(given, str):
+        return len(given)
+    return sum(map(_characters, given)) if isinstance(given, tuple | list) else 0
+
+
 def _encode(
-    texts: Texts, stages: ChunkStages, position: int, last: EncodedPair | None, on_error: OnError
-) -> list[EncodedPair | InputError]:
+    texts: Sequence[Given],
+    stages: ChunkStages[Given, Encoded, Started, Outcome],
+    position: int,
+    last: Encoded | None,
+    on_error: OnError,
+) -> list[Encoded | InputError]:
     """Encode a chunk; an error stands in the place of a pair that cannot be used, and may be the last."""
     try:
         return [*stages.encode(texts, position, last)]
     except InputError:
-        found: list[EncodedPair | InputError] = []
+        found: list[Encoded | InputError] = []
     for index, pair in enumerate(texts, position):
         try:
             (encoded,) = stages.encode([pair], index, last)

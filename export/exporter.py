@@ -73,6 +73,7 @@ class ExportReport:
             "variants": {name: asdict(variant) for name, variant in manifest.variants.items()},
             "no_answer": asdict(manifest.no_answer),
             "confidence": asdict(manifest.confidence) if manifest.confidence is not None else None,
+            "sets": asdict(manifest.sets) if manifest.sets is not None else None,
             "not_run": list(self.not_run),
             "notes": list(self.notes),
         }
@@ -133,7 +134,7 @@ def export(
         (draft.folder / "onnx").mkdir()
         manifest = _lower(read, draft.folder, target.resolve().name, options, progress)
         if calibration is not None:
-            manifest = replace(manifest, no_answer=calibration.no_answer, confidence=calibration.confidence)
+            manifest = manifest.with_calibration(None, calibration)
         manifest = _verify(checkpoint, draft.folder, manifest, options, progress)
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastspan.answerer import QuestionAnswerer
+from fastspan.benchmarks.accuracy.selective import Selective, selective
 from fastspan.benchmarks.accuracy.squad_metric import BestThresholds, best_thresholds, per_question, score
 from fastspan.benchmarks.intervals import Interval, mean_interval
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.errors import DataError, InputError
 from fastspan.results import Prediction
 
-__all__ = ["Evaluation", "GroupScores", "Outcomes", "ask", "evaluate", "finite_or_text"]
+__all__ = ["Evaluation", "GroupScores", "Outcomes", "ask", "evaluate", "finite_or_text", "judge_confidence"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +212,34 @@ def evaluate(outcomes: Outcomes, threshold: float) -> Evaluation:
         best=best_thresholds(outcomes.questions, outcomes.spans, margins),
         seconds=outcomes.seconds,
     )
+
+
+def judge_confidence(outcomes: Outcomes, threshold: float) -> tuple[Selective, Selective]:
+    """Measure how well sure answers are told from unsure ones.
+
+    Args:
+        outcomes: What was answered.
+        threshold: No answer where the margin exceeds it.
+
+    Returns:
+        How well the confidence tells right decisions from wrong ones, or, without a calibration, the distance
+        from the threshold does; and how well the margin tells best spans that are right from others.
+    """
+    spans = selective(-outcomes.margins, outcomes.span_scores[0], probabilities=False)
+    return _decisions(outcomes, threshold), spans
+
+
+def _decisions(outcomes: Outcomes, threshold: float) -> Selective:
+    abstained = outcomes.margins > threshold
+    right = np.where(abstained, outcomes.unanswerable, outcomes.span_scores[0])
+    given = [prediction.confidence for prediction in outcomes.predictions]
+    # A confidence is that of the prediction's own decision; at another threshold there is none.
+    decided = [prediction.answer is None for prediction in outcomes.predictions]
+    if any(each is None for each in given) or decided != abstained.tolist():
+        with np.errstate(invalid="ignore"):
+            distance = np.nan_to_num(np.abs(outcomes.margins - threshold), nan=0.0)
+        return selective(distance, right, probabilities=False)
+    return selective(np.array(given, dtype=np.float64), right)
 
 
 def finite_or_text(value: float) -> float | str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from fastspan.benchmarks.accuracy.evaluation import Evaluation, GroupScores
+from fastspan.benchmarks.accuracy.selective import Selective
 from fastspan.benchmarks.intervals import Interval
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.bundle.strict_json import named
 from fastspan.results import Info
 
-__all__ = ["SCORES", "closing", "opening", "rows", "with_interval"]
+__all__ = ["SCORES", "SELECTIVE", "closing", "opening", "rows", "selective_rows", "with_interval"]
 
 SCORES = ("", "questions", "exact match", "F1")
 """The header over ``rows``."""
+
+SELECTIVE = ("surer first", "AURC", "AUROC", "ECE", "MacroCE")
+"""The header over ``selective_rows``."""
 
 
 def opening(data: EvaluationSet, info: Info, evaluation: Evaluation) -> str:
@@ -34,10 +38,29 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [_row(name, scores) for name, scores in groups if scores is not None]
 
 
-def closing(evaluation: Evaluation) -> str:
-    """Say which thresholds would have been best, and how long it took."""
+def selective_rows(decisions: Selective, spans: Selective) -> list[tuple[str, ...]]:
+    """Return how well sure decisions, and sure best spans, are told from unsure ones."""
+    return [
+        (
+            name,
+            *(
+                "–" if each is None else with_interval(each, digits=3)
+                for each in (found.aurc, found.auroc, found.ece, found.macro_ce)
+            ),
+        )
+        for name, found in (("decisions", decisions), ("best spans", spans))
+    ]
+
+
+def closing(evaluation: Evaluation, decisions: Selective, spans: Selective) -> str:
+    """Say how often the surest are wrong, which thresholds would have been best, and how long it took."""
     best = evaluation.best
+    risks = "; ".join(
+        f"{name} " + ", ".join(f"{risk:.1%} of {coverage:.0%}" for coverage, risk in found.risks.items())
+        for name, found in (("decisions", decisions), ("best spans", spans))
+    )
     return (
+        f"wrong among the surest: {risks}\n"
         f"best exact match {best.exact:.2f} at threshold {best.exact_threshold:.4g}, "
         f"best F1 {best.f1:.2f} at {best.f1_threshold:.4g}\n"
         "(searched on these very questions, so optimistic; `fastspan calibrate` fits on one half)\n"

@@ -9,8 +9,6 @@ answerable when it has reference answers.
 from __future__ import annotations
 
 import math
-import re
-import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +18,10 @@ from numpy.typing import NDArray
 
 from fastspan.benchmarks.accuracy.thresholds import sweep_threshold
 from fastspan.benchmarks.questions.squad_files import Question
+from fastspan.decoding.set_confidence import normalized
 from fastspan.errors import DataError
 
 __all__ = ["BestThresholds", "best_thresholds", "per_question", "score"]
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +151,7 @@ def best_thresholds(
 
 def _words(text: str) -> list[str]:
     """The words that are compared: in lower case, without ASCII punctuation and articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+    return normalized(text).split()
 
 
 def _word_f1(expected: list[str], given: list[str]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastspan.benchmarks.accuracy.evaluation import Evaluation, Outcomes, evaluate
+from fastspan.benchmarks.accuracy.guaranteed_threshold import guaranteed_threshold
 from fastspan.benchmarks.accuracy.thresholds import (
     PrecisionCoverage,
     fit_no_answer_threshold,
@@ -28,12 +29,13 @@ from fastspan.benchmarks.calibration.confidence_fit import (
     split_halves,
 )
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
+from fastspan.bundle.calibrations import Calibration, Confidence, FittedOn, Guarantee, NoAnswer
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.manifest import Confidence, FittedOn, Manifest, NoAnswer
+from fastspan.bundle.manifest import Manifest
 from fastspan.errors import DataError
 from fastspan.export.publishing.bundle_writer import update_manifest
 
-__all__ = ["Calibrated", "Held", "Present", "calibrate", "store"]
+__all__ = ["Calibrated", "Held", "Present", "calibrate", "present_calibration", "store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,11 @@ class Present:
     confidence: ConfidenceFit | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Present:
+    def of(cls, calibration: Calibration) -> Present:
         """Return what a manifest holds."""
-        curves = manifest.confidence
+        curves = calibration.confidence
         return cls(
-            threshold=manifest.no_answer.threshold,
+            threshold=calibration.no_answer.threshold,
             confidence=None
             if curves is None
             else ConfidenceFit(
@@ -89,6 +91,7 @@ class Calibrated:
         fitted_on: The data and the sizes of the halves.
         target_precision: The precision that was asked for; None: the best F1.
         threshold: The fitted no-answer threshold.
+        guarantee: What the threshold promises; None where nothing was asked for.
         confidence: The fitted curves.
         before: The held-out half with what the bundle had; where that is no calibration, the confidence is
             the logistic function of the margin's distance from the threshold.
@@ -104,6 +107,7 @@ class Calibrated:
     fitted_on: FittedOn
     target_precision: float | None
     threshold: float
+    guarantee: Guarantee | None
     confidence: ConfidenceFit
     before: Held
     after: Held
@@ -125,6 +129,7 @@ class Calibrated:
             "fitted_on": asdict(self.fitted_on),
             "target_precision": self.target_precision,
             "no_answer_threshold": self.threshold,
+            "guarantee": None if self.guarantee is None else asdict(self.guarantee),
             "confidence": self.confidence.to_dict(),
             "held_out": {"before": _held_dict(self.before), "after": _held_dict(self.after)},
             "stored": {"no_answer_threshold": self.keep_threshold, "confidence": self.keep_confidence},
@@ -139,6 +144,7 @@ def calibrate(
     *,
     present: Present | None = None,
     target_precision: float | None = None,
+    confidence_level: float | None = None,
 ) -> Calibrated:
     """Fit on one half of what was answered, and measure on the other.
 
@@ -149,17 +155,30 @@ def calibrate(
         present: What the bundle has now, which the fit must not be worse than; None: threshold 0, no curves.
         target_precision: The loosest threshold at which so large a share of the given answers matches
             exactly; None: the threshold with the best F1.
+        confidence_level: With a target: how sure to be of it. The held-out half then tests the thresholds
+            (``guaranteed_threshold``). None: the fitting half reaches it.
 
     Raises:
         DataError: There are too few questions to fit on, or no threshold reaches the target.
-        InputError: ``target_precision`` is out of range.
+        InputError: ``target_precision`` or ``confidence_level`` is out of range.
     """
     fitting, holding = split_halves([question.context for question in outcomes.questions])
     fit_on, held = outcomes.subset(fitting), outcomes.subset(holding)
     exact, f1 = fit_on.span_scores
-    threshold = fit_no_answer_threshold(
-        fit_on.margins, exact, f1, fit_on.unanswerable, target_precision=target_precision
-    ).threshold
+    guarantee = None
+    if target_precision is not None and confidence_level is not None:
+        threshold, guarantee = guaranteed_threshold(
+            fit_on.margins,
+            exact,
+            held.margins,
+            held.span_scores[0],
+            precision=target_precision,
+            level=confidence_level,
+        )
+    else:
+        threshold = fit_no_answer_threshold(
+            fit_on.margins, exact, f1, fit_on.unanswerable, target_precision=target_precision
+        ).threshold
     confidence = fit_confidence(fit_on.margins, exact, fit_on.unanswerable)
     if not np.isfinite(held.margins).any():
         raise DataError(f"None of the {len(held.questions)} held-out questions of {data.name} has a span.")
@@ -188,6 +207,7 @@ def calibrate(
         ),
         target_precision=target_precision,
         threshold=threshold,
+        guarantee=guarantee,
         confidence=confidence,
         before=before,
         after=after,
@@ -199,22 +219,37 @@ def calibrate(
     )
 
 
-def store(bundle: Bundle, calibrated: Calibrated) -> None:
+def store(bundle: Bundle, calibrated: Calibrated, domain: str | None = None) -> None:
     """Write what is to be kept of the threshold and the confidence into a bundle's manifest, in one step.
+
+    Args:
+        bundle: The bundle.
+        calibrated: The calibration.
+        domain: The domain it is for; None: the general one. What a new domain does not get it takes from the
+            general one.
 
     Raises:
         BundleError: The bundle was exported again meanwhile, or cannot be written to.
     """
-    manifest = bundle.manifest
+    kept = present_calibration(bundle.manifest, domain)
     if calibrated.keep_threshold:
-        fitted = NoAnswer(threshold=calibrated.threshold, fitted_on=calibrated.fitted_on)
-        manifest = replace(manifest, no_answer=fitted)
+        fitted = NoAnswer(
+            threshold=calibrated.threshold,
+            fitted_on=calibrated.fitted_on,
+            guarantee=calibrated.guarantee,
+        )
+        kept = replace(kept, no_answer=fitted)
     if calibrated.keep_confidence:
         curves = Confidence(
             **calibrated.confidence.to_dict(), fitted_on=calibrated.fitted_on, ece=calibrated.kept_ece
         )
-        manifest = replace(manifest, confidence=curves)
-    update_manifest(bundle.folder, manifest)
+        kept = replace(kept, confidence=curves)
+    update_manifest(bundle.folder, bundle.manifest.with_calibration(domain, kept))
+
+
+def present_calibration(manifest: Manifest, domain: str | None) -> Calibration:
+    """Return the calibration of a domain, or the general one where it has none yet."""
+    return manifest.calibration(domain if domain in manifest.domains else None)
 
 
 def _no_worse(found: Held, before: Held, target: float | None, choice: Present) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "ReliabilityBin",
     "expected_calibration_error",
     "fit_confidence",
+    "fit_logistic",
     "reliability_bins",
     "split_halves",
 ]
@@ -224,7 +225,22 @@ def _digest(passage: str) -> bytes:
     return hashlib.sha256(passage.encode("utf-8", "surrogatepass")).digest()
 
 
-def _fit_curve(x: NDArray[np.float64], labels: NDArray[np.float64], what: str) -> ConfidenceCurve:
+def fit_logistic(
+    features: NDArray[np.float64], labels: NDArray[np.float64], what: str
+) -> tuple[NDArray[np.float64], float]:
+    """Fit a logistic regression with Platt's targets and a weak normal prior on the standardized slopes.
+
+    Args:
+        features: One row a question. *Shape:* ``(questions, features)``, finite.
+        labels: 0 or 1. *Shape:* ``(questions,)``.
+        what: What the label 1 means, for messages.
+
+    Returns:
+        The slopes, *shape* ``(features,)``, and the intercept, in log-odds.
+
+    Raises:
+        DataError: A label is neither 0 nor 1, or all are equal.
+    """
     if not np.isin(labels, (0.0, 1.0)).all():
         raise DataError(f"The labels of {what} must be 0 or 1.")
     positive = float(labels.sum())
@@ -236,34 +252,41 @@ def _fit_curve(x: NDArray[np.float64], labels: NDArray[np.float64], what: str) -
         )
     # Platt's targets: the certainty of 0 and 1 would claim more than a finite sample can say.
     targets = np.where(labels > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    center, spread = float(x.mean()), float(x.std()) if np.ptp(x) else 1.0
-    slope, intercept = _newton((x - center) / spread, targets)
-    return ConfidenceCurve(scale=slope / spread, offset=intercept - slope * center / spread)
+    center = features.mean(axis=0)
+    spread = np.where(np.ptp(features, axis=0) > 0, features.std(axis=0), 1.0)
+    weights = _newton((features - center) / spread, targets)
+    slopes = weights[:-1] / spread
+    return slopes, float(weights[-1] - slopes @ center)
 
 
-def _newton(z: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:
+def _fit_curve(x: NDArray[np.float64], labels: NDArray[np.float64], what: str) -> ConfidenceCurve:
+    slopes, offset = fit_logistic(x[:, None], labels, what)
+    return ConfidenceCurve(scale=float(slopes[0]), offset=offset)
+
+
+def _newton(z: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
     # The penalized log-loss is strictly convex, so Newton's method with step halving converges from
     # anywhere (Lin, Lin and Weng, "A note on Platt's probabilistic outputs", 2007), in about six steps.
-    design = np.column_stack((z, np.ones_like(z)))
-    penalty = np.array([_RIDGE, 0.0])
+    design = np.column_stack((z, np.ones(len(z))))
+    penalty = np.array([*[_RIDGE] * z.shape[1], 0.0])
 
     def loss(weights: NDArray[np.float64]) -> float:
         """The penalized log-loss: -Σ t·log p + (1 - t)·log(1 - p), written so that no logit overflows."""
         logits = design @ weights
         return float((np.logaddexp(0.0, logits) - targets * logits).sum() + (penalty * weights**2).sum() / 2)
 
-    weights = np.zeros(2)
+    weights = np.zeros(design.shape[1])
     for _ in range(100):
         probability = _logistic(design @ weights)
         gradient = design.T @ (probability - targets) + penalty * weights
         curvature = (design * (probability * (1 - probability))[:, None]).T @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
-        if float(gradient @ step) < 1e-18 * z.size:
+        if float(gradient @ step) < 1e-18 * len(z):
             break
         while loss(weights - step) > loss(weights):
             step = step / 2
         weights = weights - step
-    return float(weights[0]), float(weights[1])
+    return weights
 
 
 def _logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastspan.benchmarks.accuracy.evaluation import GroupScores
 from fastspan.benchmarks.calibration.calibrate import Calibrated, Held
+from fastspan.benchmarks.calibration.calibrate_sets import CalibratedSets, HeldSets
+from fastspan.bundle.calibrations import Guarantee
 
-__all__ = ["BEFORE_AND_AFTER", "left_out", "opening", "rows"]
+__all__ = ["BEFORE_AND_AFTER", "notes", "opening", "rows", "set_notes", "set_opening", "set_rows"]
 
 BEFORE_AND_AFTER = ("", "before", "after")
-"""The header over ``rows``."""
+"""The header over ``rows`` and ``set_rows``."""
 
 
 def opening(calibrated: Calibrated) -> str:
@@ -19,6 +21,8 @@ def opening(calibrated: Calibrated) -> str:
         if calibrated.target_precision is None
         else f"a precision of {calibrated.target_precision:g}"
     )
+    if calibrated.guarantee is not None:
+        aim += f" with a certainty of {calibrated.guarantee.level:g}"
     return (
         f"{fitted_on.name}: fitted on {fitted_on.questions:,} questions for {aim}, "
         f"reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})"
@@ -33,12 +37,67 @@ def rows(calibrated: Calibrated) -> list[tuple[str, str, str]]:
         f"{before.evaluation.threshold:.4f}",
         f"{calibrated.threshold:.4f}",
     )
-    columns = zip(_column(before), _column(after), strict=True)
-    return [threshold, *((label, old, new) for (label, old), (_, new) in columns)]
+    return [threshold, *_beside(_column(before), _column(after))]
 
 
-def left_out(calibrated: Calibrated) -> str:
-    """Say what is not stored of a calibration, and why; empty where all of it is."""
+def notes(calibrated: Calibrated) -> list[str]:
+    """Say what is not stored of a calibration and why, and what its threshold promises."""
+    return [text for text in (_left_out(calibrated), _promised(calibrated.guarantee)) if text]
+
+
+def set_opening(calibrated: CalibratedSets) -> str:
+    """Say what was fitted on what, for sets of passages."""
+    fitted_on = calibrated.fitted.fitted_on
+    return (
+        f"{fitted_on.name}: sets of {calibrated.fitted.passages} passages, fitted on {fitted_on.questions:,} "
+        f"questions, reported on the other {fitted_on.reported_on_questions:,} ({calibrated.variant})"
+    )
+
+
+def set_rows(calibrated: CalibratedSets) -> list[tuple[str, str, str]]:
+    """Return the held-out half's sets before and after."""
+    return _beside(_set_column(calibrated.before), _set_column(calibrated.after))
+
+
+def set_notes(calibrated: CalibratedSets) -> list[str]:
+    """Say why a calibration of sets is not stored, and what its threshold promises."""
+    left_out = (
+        "" if calibrated.helps else "It is not stored: the questions that were not fitted on come out worse."
+    )
+    return [text for text in (left_out, _promised(calibrated.fitted.guarantee)) if text]
+
+
+def _beside(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    return [(label, old, new) for (label, old), (_, new) in zip(before, after, strict=True)]
+
+
+def _promised(guarantee: Guarantee | None) -> str:
+    """What a threshold promises, in a sentence."""
+    if guarantee is None:
+        return ""
+    return (
+        f"With a certainty of {guarantee.level:g}, at least {guarantee.precision:g} of the answers match "
+        f"on questions like these: of {guarantee.answers:,} in the other half, {guarantee.right:,} did."
+    )
+
+
+def _set_column(held: HeldSets) -> list[tuple[str, str]]:
+    scores = held.evaluation
+    groups = (
+        ("", scores.overall),
+        (", with an answer", scores.answerable),
+        (", without an answer", scores.unanswerable),
+    )
+    return [
+        ("no-answer threshold", f"{held.threshold:.4f}"),
+        *(cell for label, group in groups for cell in _scores(label, group)),
+        ("calibration error (ECE)", f"{held.ece:.4f}"),
+        ("the same with retriever scores", f"{held.ece_with_retriever:.4f}"),
+    ]
+
+
+def _left_out(calibrated: Calibrated) -> str:
+    """What is not stored of a calibration, and why."""
     kept = {"threshold": calibrated.keep_threshold, "confidence": calibrated.keep_confidence}
     missing = [name for name, keep in kept.items() if not keep]
     if not missing:

@@ -10,31 +10,44 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
+from fastspan.bundle.calibrations import (
+    Calibration,
+    Confidence,
+    FittedOn,
+    Guarantee,
+    NoAnswer,
+    SetConfidence,
+    check_digest,
+    check_domain,
+)
 from fastspan.bundle.strict_json import decode, named, parse_object, require
 from fastspan.bundle.variants import Graph, Parity, Variant, VariantName
-from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
+from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle, InputError
 from fastspan.options import shown
 
 __all__ = [
     "FORMAT",
     "MANIFEST",
+    "Calibration",
     "Confidence",
     "FileRecord",
     "FittedOn",
     "Graph",
+    "Guarantee",
     "Manifest",
     "Model",
     "NoAnswer",
     "Parity",
+    "SetConfidence",
     "Source",
     "Variant",
     "check_path",
 ]
 
-FORMAT = "1.0"
+FORMAT = "1.1"
 """The format this version writes. A new minor adds keys that a reader may ignore; a new major does not."""
 
 MANIFEST = "fastspan.json"
@@ -60,10 +73,6 @@ def check_path(path: str) -> None:
         )
 
 
-def _check_digest(name: str, value: str) -> None:
-    require(re.fullmatch("[0-9a-f]{64}", value) is not None, f"{name} must be 64 hexadecimal digits")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """What a file of the bundle must be.
@@ -77,7 +86,7 @@ class FileRecord:
     bytes: int
 
     def __post_init__(self) -> None:
-        _check_digest("a file's sha256", self.sha256)
+        check_digest("a file's sha256", self.sha256)
         require(self.bytes >= 0, "a file's size must not be negative")
 
 
@@ -99,7 +108,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for name, digest in self.sha256.items():
-            _check_digest(f"the source's sha256 of {shown(name)}", digest)
+            check_digest(f"the source's sha256 of {shown(name)}", digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,63 +141,6 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FittedOn:
-    """The questions something was fitted on.
-
-    Attributes:
-        name: The data set's name.
-        questions: How many of its questions served to fit.
-        sha256: SHA-256 of its file.
-        reported_on_questions: How many held-out questions the reported figures come from.
-    """
-
-    name: str
-    questions: int
-    sha256: str
-    reported_on_questions: int
-
-    def __post_init__(self) -> None:
-        _check_digest("fitted_on.sha256", self.sha256)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAnswer:
-    """When a question counts as unanswered.
-
-    Attributes:
-        threshold: No answer when ``null_score - best_span_score`` exceeds it (BERT's ``run_squad``).
-        fitted_on: What it was fitted on; None for a threshold that was not fitted.
-    """
-
-    threshold: float = 0.0
-    fitted_on: FittedOn | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confidence:
-    """Two logistic curves from x = ``best_span_score - null_score`` to a probability (Platt, 1999).
-
-    The probability that an answer which is given is right is ``1 / (1 + exp(-(scale * x + offset)))`` with
-    the ``answered`` pair; that abstaining is right, the same with the ``abstained`` pair.
-
-    Attributes:
-        answered_scale: Slope where an answer is given.
-        answered_offset: Intercept where an answer is given.
-        abstained_scale: Slope where none is given.
-        abstained_offset: Intercept where none is given.
-        fitted_on: What the curves were fitted on.
-        ece: Expected calibration error on the held-out questions, in [0, 1].
-    """
-
-    answered_scale: float
-    answered_offset: float
-    abstained_scale: float
-    abstained_offset: float
-    fitted_on: FittedOn
-    ece: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything a bundle says about itself.
 
@@ -205,6 +157,8 @@ class Manifest:
             written. What loading never reads, such as the model card, may have changed since.
         no_answer: The threshold for "no answer".
         confidence: The calibration of the confidence; None until calibrated.
+        sets: The calibration of questions over several passages; None until calibrated.
+        domains: Name → the calibration of a domain, in the place of the three above.
     """
 
     format: str = FORMAT
@@ -216,8 +170,10 @@ class Manifest:
     overlap: int = 128
     variants: Mapping[str, Variant]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
-    no_answer: NoAnswer = NoAnswer()
+    no_answer: NoAnswer = field(default_factory=NoAnswer)
     confidence: Confidence | None = None
+    sets: SetConfidence | None = None
+    domains: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(
@@ -231,6 +187,35 @@ class Manifest:
             )
         for path in self.files:
             check_path(path)
+        for domain in self.domains:
+            check_domain(domain)
+
+    def calibration(self, domain: str | None = None) -> Calibration:
+        """Return the calibration of a domain, or the general one.
+
+        Args:
+            domain: Its name; None: the general one.
+
+        Raises:
+            InputError: The bundle has none of that name; the message names those there are.
+        """
+        if domain is None:
+            return Calibration(no_answer=self.no_answer, confidence=self.confidence, sets=self.sets)
+        if domain not in self.domains:
+            known = ", ".join(map(repr, self.domains)) or "none; fastspan calibrate --domain makes one"
+            raise InputError(f"{shown(domain)} is no domain of this bundle, which has {known}.")
+        return self.domains[domain]
+
+    def with_calibration(self, domain: str | None, calibration: Calibration) -> Manifest:
+        """Return the manifest with another calibration of a domain, or, of None, another general one."""
+        if domain is not None:
+            return replace(self, domains={**self.domains, domain: calibration})
+        return replace(
+            self,
+            no_answer=calibration.no_answer,
+            confidence=calibration.confidence,
+            sets=calibration.sets,
+        )
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:

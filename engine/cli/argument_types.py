@@ -7,7 +7,9 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["new_path", "number", "path", "positive", "share"]
+from fastspan.bundle.calibrations import DOMAIN
+
+__all__ = ["domain", "inner_share", "new_path", "number", "path", "positive", "share"]
 
 
 def positive(text: str) -> int:
@@ -27,6 +29,23 @@ def number(text: str) -> float:
         value = math.nan
     if math.isnan(value):
         raise argparse.ArgumentTypeError(f"{_shown(text)} is not a number")
+    return value
+
+
+def domain(text: str) -> str:
+    """The type of the name of a domain."""
+    if not DOMAIN.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{_shown(text)} is not a name of at most 64 letters, digits and ._-"
+        )
+    return text
+
+
+def inner_share(text: str) -> float:
+    """The type of a number above 0 and below 1."""
+    value = number(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not above 0 and below 1")
     return value
 
 

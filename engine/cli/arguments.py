@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from fastspan.cli.argument_types import new_path, number, positive
+from fastspan.cli.argument_types import domain, new_path, number, positive
 from fastspan.cli.parsing import CommandParser
 from fastspan.errors import BundleError
 
@@ -25,6 +25,7 @@ __all__ = [
     "completed_with",
     "copy_option",
     "decoding_options",
+    "domain_option",
     "json_option",
     "load_arguments",
     "load_options",
@@ -199,6 +200,17 @@ def decoding_options(longest: str = "30") -> CommandParser:
         metavar="N",
         help=f"longest answer, in tokens (default: {longest})",
     )
+    return parent
+
+
+def domain_option(meaning: str) -> CommandParser:
+    """Return a parent parser with ``--domain``.
+
+    Args:
+        meaning: What the domain is for.
+    """
+    parent = _parent()
+    parent.add_argument("--domain", type=domain, metavar="NAME", help=meaning)
     return parent
 
 

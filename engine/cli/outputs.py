@@ -8,9 +8,10 @@ import secrets
 from pathlib import Path
 
 from fastspan.bundle.hub_cache import in_hub_cache
+from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import InputError
 
-__all__ = ["ready_file", "ready_folder"]
+__all__ = ["ready_file", "ready_folder", "write_page"]
 
 
 def ready_file(path: Path) -> None:
@@ -56,6 +57,18 @@ def _refuse_hub_cache(path: Path) -> None:
         raise InputError(
             f"{path} is in a hub cache, which holds nothing but what was downloaded: choose another place."
         )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        write_whole(path, text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from error
 
 
 def _probe(folder: Path, wanted: Path) -> None:

@@ -9,37 +9,32 @@ import contextlib
 import math
 import re
 import reprlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
-from fastspan.bundle.manifest import Confidence, FittedOn, NoAnswer
-from fastspan.bundle.strict_json import parse
+from fastspan.bundle.calibrations import (
+    Calibration,
+    Confidence,
+    FittedOn,
+    Guarantee,
+    NoAnswer,
+    SetConfidence,
+)
+from fastspan.bundle.strict_json import decode, parse
 from fastspan.bundle.variants import VariantName
-from fastspan.errors import CheckpointError
+from fastspan.errors import BundleError, CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.options import shown
 
-__all__ = ["CALIBRATION", "Calibration", "read_calibration"]
+__all__ = ["CALIBRATION", "read_calibration"]
+
+T = TypeVar("T")
 
 CALIBRATION = "calibration.json"
 """The file's name, beside the checkpoint's weights."""
 
 _MEND = "mend the file, or remove it to export without a calibration"
 _CURVES = ("answered_scale", "answered_offset", "abstained_scale", "abstained_offset")
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The values of a checkpoint's ``calibration.json`` for the bundle's manifest.
-
-    Attributes:
-        no_answer: The threshold.
-        confidence: The two curves; None where the file holds none.
-    """
-
-    no_answer: NoAnswer
-    confidence: Confidence | None
 
 
 def read_calibration(files: CheckpointFolder) -> Calibration | None:
@@ -79,6 +74,8 @@ class _Reader:
                 "held_out",
                 "stored",
                 "reliability",
+                "guarantee",
+                "sets",
             ),
         )
         if "variant" in found and found["variant"] not in get_args(VariantName):
@@ -102,12 +99,24 @@ class _Reader:
         for name, value in stored.items():
             if not isinstance(value, bool):
                 self._refuse(f"stored.{name}", "true or false", value)
+        guarantee = self._decoded(Guarantee, found.get("guarantee"), "guarantee")
         return Calibration(
-            NoAnswer(threshold=threshold, fitted_on=fitted_on)
+            no_answer=NoAnswer(threshold=threshold, fitted_on=fitted_on, guarantee=guarantee)
             if stored.get("no_answer_threshold", True)
             else NoAnswer(),
-            confidence if stored.get("confidence", True) else None,
+            confidence=confidence if stored.get("confidence", True) else None,
+            sets=self._decoded(SetConfidence, found.get("sets"), "sets"),
         )
+
+    def _decoded(self, kind: type[T], value: object, where: str) -> T | None:
+        """A part that has the same fields here as in a bundle's manifest; None where it is missing."""
+        if value is None:
+            return None
+        try:
+            return decode(kind, value, where=f"{self._path}: {where}")
+        except BundleError as error:
+            # Its remedy is one for bundles.
+            raise CheckpointError(f"{str(error).rpartition(':')[0]}: {_MEND}.") from error
 
     def _reported(self, found: dict[str, Any]) -> tuple[int | None, float | None]:
         """How many held-out questions the first report is about, and its calibration error."""

@@ -131,6 +131,8 @@ def write_bundle(
 def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
     """Replace a bundle's ``fastspan.json`` in one step, leaving its other files alone.
 
+    What an older minor format said, this one says too; so an older bundle's manifest gets this one's number.
+
     Args:
         folder: The bundle's folder.
         manifest: The manifest that was read from it, with other values but the same ``files``.
@@ -140,7 +142,7 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
             ``manifest``, a newer FastSpan wrote it, or the file system refuses.
     """
     target = _own_place(folder)
-    if manifest.format != FORMAT:
+    if _minor(manifest.format) > _minor(FORMAT):
         raise BundleError(
             f"{target} has format {manifest.format}, and rewriting it in format {FORMAT} would lose what the "
             "other format adds: use the FastSpan that wrote it, or export the checkpoint again."
@@ -152,7 +154,7 @@ def update_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
             )
         for left in target.glob(f".{MANIFEST}[.-]*"):
             left.unlink()
-        data = manifest.to_json()
+        data = replace(manifest, format=FORMAT).to_json()
         Manifest.from_json(data)
         write_whole(target / MANIFEST, data)
         _sync(target)
@@ -167,6 +169,11 @@ def _own_place(path: str | os.PathLike[str]) -> Path:
             "elsewhere, or copy the bundle there first."
         )
     return target
+
+
+def _minor(version: str) -> int:
+    """The minor number of a format; a manifest that was read has this version's major one."""
+    return int(version.partition(".")[2])
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def test_the_tables_hold_every_option_and_its_default(options: Any) -> None:
     assert all(unit.strip() and meaning.strip() for *_, unit, meaning in rows)
 
 
-@pytest.mark.parametrize("call", ["answer", "answer_many", "load"])
+@pytest.mark.parametrize("call", ["answer", "answer_many", "read", "load"])
 def test_help_names_every_option_and_the_page_every_argument(call: str) -> None:
     method = getattr(QuestionAnswerer, call)
     options = LoadOptions if call == "load" else AnswerOptions
@@ -83,14 +83,17 @@ def test_the_examples_run(bundled_bundle: Any, monkeypatch: Any, capsys: Any) ->
         put_in_place_of(monkeypatch, name, stand_in)
     names: dict[str, Any] = {}
     examples = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         exec(example.replace("models/exported/minilm-l6-squad2", str(bundled_bundle)), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed[:2] == ["Rollo", "Rollo"]
     assert printed[2].startswith("pair 1 is unusable: questions[1] is empty")
-    assert printed[3:5] == ["Charles III", "Rollo"]
-    assert "ms to run" in printed[5]
+    assert printed[3] == "Charles III"
+    assert printed[4] == "Rollo rollo | Rollo led the raiders who settled in Normandy."
+    assert printed[5] == "3 1 True"
+    assert printed[6] == "Rollo"
+    assert "ms to run" in printed[7]
     names["load_model"]()
     assert names["answer_task"]("Who was king?", names["passage"])["answer"]["text"] == "Charles III"
     names["state"]["qa"].close()

@@ -29,6 +29,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "align_to_words": [0, 1, "yes", None],
     "handle_impossible_answer": [0, "no", None],
     "truncate_question": [1, "", None],
+    "domain": [1, True, b"law", ["law"]],
 }
 UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
     "variant": [None, 8, b"int8"],
@@ -41,6 +42,7 @@ UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
     "gpu_memory_limit": [0, -1, "1GB", 1e9, True],
     "profile": [None, 0, "on"],
     "kernels": [None, 1, "yes"],
+    "domain": [1, True, b"law", ["law"]],
 }
 
 
@@ -94,7 +96,7 @@ def test_overriding() -> None:
         LoadOptions().override({"device": "cpu"})
 
 
-@pytest.mark.parametrize("call", ["answer", "answer_many", "load"])
+@pytest.mark.parametrize("call", ["answer", "answer_many", "read", "read_many", "load"])
 def test_a_refused_name_is_answered_with_all_that_the_call_takes(call: str) -> None:
     named = inspect.signature(getattr(QuestionAnswerer, call)).parameters.values()
     own = [p.name for p in named if p.name != "self" and p.kind is not p.VAR_KEYWORD]

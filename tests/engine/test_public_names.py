@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 import fastspan
-from fastspan import Answer, AnswerOptions, FastSpanError, Info, LoadOptions, Prediction, errors
+from fastspan import (
+    Answer,
+    AnswerOptions,
+    FastSpanError,
+    Info,
+    LoadOptions,
+    PassageAnswer,
+    Prediction,
+    Reading,
+    errors,
+)
 
 INFO = Info(
     bundle="/b",
@@ -33,9 +43,12 @@ INFO = Info(
     onnxruntime="1.22.0",
 )
 ANSWER = Answer("Ada", 0, 3, 1.5)
+FOUND = PassageAnswer("Ada", 0, 3, 1.5, -1.0, 2, "x", (0, 13))
 VALUES: list[Any] = [
     ANSWER,
     Prediction(ANSWER, (ANSWER,), 0.9, -1.0, 1.5),
+    FOUND,
+    Reading(FOUND, (FOUND,), 0.9, -2.5, -1.0, 1, 3),
     INFO,
     AnswerOptions(),
     LoadOptions(),
@@ -56,7 +69,8 @@ def test_all_is_sorted_complete_and_importable() -> None:
 def test_the_names_users_build_on_are_all_there() -> None:
     """Taking one away breaks programs; adding one is a promise. Both are to be done on purpose."""
     assert set(fastspan.__all__) == {
-        *("Answer", "AnswerOptions", "Info", "LoadOptions", "Prediction", "QuestionAnswerer", "__version__"),
+        *("Answer", "AnswerOptions", "Info", "LoadOptions", "PassageAnswer", "Prediction"),
+        *("QuestionAnswerer", "Reading", "__version__"),
         *errors.__all__,
     }
 

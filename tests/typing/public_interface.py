@@ -9,7 +9,17 @@ from typing import Any
 from typing_extensions import assert_type
 
 import fastspan
-from fastspan import Answer, AnswerOptions, Info, InputError, LoadOptions, Prediction, QuestionAnswerer
+from fastspan import (
+    Answer,
+    AnswerOptions,
+    Info,
+    InputError,
+    LoadOptions,
+    PassageAnswer,
+    Prediction,
+    QuestionAnswerer,
+    Reading,
+)
 
 assert_type(fastspan.__version__, str)
 
@@ -68,6 +78,38 @@ def answering_many(qa: QuestionAnswerer) -> None:
     assert_type(qa.answer_many([("who", "x")]), Iterator[Prediction])
     assert_type(qa.answer_many([("q", "c")], on_error="yield"), Iterator[Prediction | InputError])
     qa.answer_many(["who", "x"])  # type: ignore[list-item]
+
+
+def reading(qa: QuestionAnswerer) -> None:
+    found = qa.read("who", ["one", ("id", "two"), (3, "three")], retriever_scores=[1, 2.0, 3], timeout=1.0)
+    assert_type(found, Reading)
+    assert_type(found.answer, PassageAnswer | None)
+    assert_type(found.answers, tuple[PassageAnswer, ...])
+    assert_type(found.confidence, float | None)
+    assert_type(found.margin, float)
+    assert_type(found.rival_margin, float)
+    assert_type(found.agreeing, int)
+    assert_type(found.passages, int)
+    assert_type(found.to_dict(), dict[str, Any])
+    best = found.answers[0]
+    assert_type(best.passage, int)
+    assert_type(best.id, str | int | None)
+    assert_type(best.sentence, tuple[int, int])
+    assert_type(best.margin, float)
+    found.marked(["one", ("id", "two")]).to_page("who")
+    qa.read("who", (text for text in ("one", "two")), top_k=3, domain="law")
+    qa.read("who", [1.5])  # type: ignore[list-item]
+    qa.read("who", ["x"], retriever_scores=["high"])  # type: ignore[list-item]
+    sets = [("who", ["one", "two"]), ("where", ["three"])]
+    assert_type(qa.read_many(sets), Iterator[Reading])
+    assert_type(qa.read_many([("who", ["one"], [0.5])], on_error="yield"), Iterator[Reading | InputError])
+
+
+def evidence(prediction: Prediction, context: str) -> None:
+    answer = prediction.answers[0]
+    assert_type(answer.sentence(context), tuple[int, int])
+    assert_type(answer.utf16(context), tuple[int, int])
+    assert_type(prediction.marked(context).to_page("who", "note"), str)
 
 
 def the_rest(qa: QuestionAnswerer) -> None:

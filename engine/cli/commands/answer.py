@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastspan.cli.argument_types import positive
+from fastspan.cli.argument_types import path, positive
 from fastspan.cli.arguments import (
     FILES,
     bundle_of,
     bundle_option,
     completed_with,
     decoding_options,
+    domain_option,
     json_option,
     load_arguments,
     load_options,
 )
 from fastspan.cli.commands import UsageError
+from fastspan.cli.outputs import ready_file, write_page
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, one_line, write, write_json
 from fastspan.errors import InputError
@@ -32,12 +33,12 @@ NAME = "answer"
 HELP = "answer a question from a text"
 EXAMPLES = (
     'fastspan answer "Who led the Norse raiders?" normans.txt',
+    'fastspan answer "Who led the Norse raiders?" normans.txt --top-k 3 --html normans.html',
     'curl -s https://example.org/page.txt | fastspan answer "When was it built?" --json --top-k 3',
 )
 
 # Characters of a sentence that are shown on either side of an answer.
 _WIDEST = 160
-_SENTENCE_END = re.compile(r"[.!?]['\")\]]*\s+|[。！？]|\n\s*\n")
 
 
 def parents() -> list[CommandParser]:
@@ -46,6 +47,7 @@ def parents() -> list[CommandParser]:
         bundle_option(),
         json_option(),
         decoding_options("30; with --decoding pipeline 15"),
+        domain_option("decide by this one of the bundle's calibrations (default: the general one)"),
         *load_options(),
     ]
 
@@ -71,6 +73,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="SQuAD 2.0's reference, or what the pipeline of transformers 4.57 returned (default: squad)",
     )
 
+    page = parser.add_argument(
+        "--html",
+        metavar="OUT",
+        type=path,
+        help="also write the text with the answers marked there, as one page of HTML",
+    )
+    completed_with(page, FILES)
+
 
 def run(arguments: Namespace) -> int:
     """Answer, and show the answer where it stands."""
@@ -80,16 +90,25 @@ def run(arguments: Namespace) -> int:
         "top_k": arguments.top_k,
         "decoding": arguments.decoding,
         "max_answer_length": arguments.max_answer_length,
+        "domain": arguments.domain,
     }
     if arguments.no_answer_threshold is not None:
         if arguments.decoding != "squad":
             raise UsageError("--no-answer-threshold goes with --decoding squad")
         overrides["no_answer_threshold"] = arguments.no_answer_threshold
     bundle = bundle_of(arguments.bundle)
+    if arguments.html is not None:
+        ready_file(arguments.html)
     context = _read(arguments.file)
     with QuestionAnswerer.load(bundle, **load_arguments(arguments)) as qa:
         prediction = qa.answer(arguments.question, context, **overrides)
         info = qa.info()
+    if arguments.html is not None:
+        note = _confidence(prediction, info)
+        if prediction.answer is None:
+            note = f"No answer in the text; the closest spans are marked. {note}"
+        page = prediction.marked(context).to_page(arguments.question, note)
+        write_page(arguments.html, page)
     if arguments.json:
         write_json({"question": arguments.question, **prediction.to_dict(), "variant": info.variant})
     else:
@@ -154,9 +173,7 @@ def _place(answer: Answer) -> str:
 def _in_sentence(answer: Answer, context: str, style: Style) -> str:
     """The answer, marked, within the sentence it stands in."""
     start, end = answer.start, answer.end
-    begin = max([0, *(found.end() for found in _SENTENCE_END.finditer(context, 0, start))])
-    after = _SENTENCE_END.search(context, max(start, end - 1))
-    stop = after.end() if after else len(context)
+    begin, stop = answer.sentence(context)
     before, behind = context[begin:start], context[end:stop].rstrip()
     if len(before) > _WIDEST:
         before = "…" + before[-_WIDEST:].partition(" ")[2]

@@ -12,6 +12,7 @@ from fastspan.cli.arguments import (
     bundle_argument,
     completed_with,
     decoding_options,
+    domain_option,
     json_option,
     load_arguments,
     load_options,
@@ -40,6 +41,7 @@ def parents() -> list[CommandParser]:
             "bundled model was partly trained on (default: the project's own questions)"
         ),
         decoding_options(),
+        domain_option("judge this one of the bundle's calibrations (default: the general one)"),
         json_option(),
         *load_options(),
     ]
@@ -61,8 +63,15 @@ def run(arguments: Namespace) -> int:
     from fastspan.answerer import QuestionAnswerer
 
     with extra("export", NAME):
-        from fastspan.benchmarks.accuracy.evaluation import ask, evaluate
-        from fastspan.benchmarks.accuracy.evaluation_table import SCORES, closing, opening, rows
+        from fastspan.benchmarks.accuracy.evaluation import ask, evaluate, judge_confidence
+        from fastspan.benchmarks.accuracy.evaluation_table import (
+            SCORES,
+            SELECTIVE,
+            closing,
+            opening,
+            rows,
+            selective_rows,
+        )
         from fastspan.benchmarks.questions.evaluation_set import open_data
         from fastspan.benchmarks.reporting.files import write_text
         from fastspan.export.progress import progress_on
@@ -71,7 +80,10 @@ def run(arguments: Namespace) -> int:
         ready_file(arguments.predictions)
     data = open_data(arguments.data, arguments.limit)
     with QuestionAnswerer.load(
-        arguments.bundle, optimize_for="throughput", **load_arguments(arguments)
+        arguments.bundle,
+        optimize_for="throughput",
+        domain=arguments.domain,
+        **load_arguments(arguments),
     ) as qa:
         info = qa.info()
         given = arguments.no_answer_threshold
@@ -85,14 +97,21 @@ def run(arguments: Namespace) -> int:
                 step=step,
             )
     evaluation = evaluate(outcomes, threshold)
+    judged = judge_confidence(outcomes, threshold)
     if arguments.predictions is not None:
         answers = json.dumps(outcomes.texts(threshold), ensure_ascii=False, indent=1)
         write_text(arguments.predictions, f"{answers}\n")
     if arguments.json:
         asked = {"name": data.name, "sha256": data.sha256, "questions": len(data.questions)}
-        write_json({"data": asked, "engine": info.to_dict(), **evaluation.to_dict()}, indent=2)
+        selective = dict(zip(("decisions", "spans"), (each.to_dict() for each in judged), strict=True))
+        write_json(
+            {"data": asked, "engine": info.to_dict(), **evaluation.to_dict(), "selective": selective},
+            indent=2,
+        )
     else:
+        style = Style(sys.stdout)
         write(f"{opening(data, info, evaluation)}\n")
-        write(f"{table(SCORES, rows(evaluation), Style(sys.stdout), right={1})}\n")
-        write(closing(evaluation))
+        write(f"{table(SCORES, rows(evaluation), style, right={1})}\n")
+        write(f"{table(SELECTIVE, selective_rows(*judged), style)}\n")
+        write(closing(evaluation, *judged))
     return 0

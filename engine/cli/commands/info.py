@@ -6,9 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
+from fastspan.bundle.calibrations import Confidence, FittedOn, Guarantee, NoAnswer, SetConfidence
 from fastspan.bundle.choose_variant import choose_variant
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.manifest import Manifest
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import named
 from fastspan.bundle.variants import Variant
@@ -85,8 +85,16 @@ def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
             ],
         )
     )
-    write(labelled("no answer", [_threshold(manifest)]))
-    write(labelled("confidence", [_confidence(manifest)]))
+    write(labelled("no answer", [_threshold(manifest.no_answer)]))
+    write(labelled("confidence", [_confidence(manifest.confidence)]))
+    write(labelled("sets", [_sets(manifest.sets)]))
+    for name, calibration in manifest.domains.items():
+        lines = [
+            f"no answer {_threshold(calibration.no_answer)}",
+            f"confidence {_confidence(calibration.confidence)}",
+            f"sets {_sets(calibration.sets)}",
+        ]
+        write(labelled(f"domain {name}", lines))
     write(labelled("auto here", auto))
     write(labelled("profile", [profile]))
     write()
@@ -97,21 +105,37 @@ def _show(bundle: Bundle, auto: list[str], profile: str) -> None:
     write(variants_table(list(manifest.variants.values()), style))
 
 
-def _threshold(manifest: Manifest) -> str:
-    no_answer = manifest.no_answer
-    fitted = no_answer.fitted_on
+def _threshold(no_answer: NoAnswer) -> str:
+    fitted, promise = no_answer.fitted_on, no_answer.guarantee
     origin = f"fitted on {fitted.questions} questions of {named(fitted.name)}" if fitted else "not fitted"
-    return f"when null score - best span score exceeds {no_answer.threshold:g} ({origin})"
+    return f"when null score - best span score exceeds {no_answer.threshold:g} ({origin}{_promise(promise)})"
 
 
-def _confidence(manifest: Manifest) -> str:
-    confidence = manifest.confidence
+def _promise(promise: Guarantee | None) -> str:
+    if promise is None:
+        return ""
+    return f"; with a certainty of {promise.level:g}, a share of {promise.precision:g} of the answers match"
+
+
+def _confidence(confidence: Confidence | None) -> str:
     if confidence is None:
         return "not calibrated"
-    fitted = confidence.fitted_on
+    return f"calibrated on {_fitted(confidence.fitted_on, confidence.ece)}"
+
+
+def _sets(sets: SetConfidence | None) -> str:
+    if sets is None:
+        return "not calibrated (fastspan calibrate --sets)"
     return (
-        f"calibrated on {fitted.questions} questions of {named(fitted.name)}; expected calibration error "
-        f"{confidence.ece:.3f} on {fitted.reported_on_questions} others"
+        f"of {sets.passages} passages, calibrated on {_fitted(sets.fitted_on, sets.ece)}; no answer when the "
+        f"margin exceeds {sets.threshold:g}{_promise(sets.guarantee)}"
+    )
+
+
+def _fitted(fitted: FittedOn, ece: float) -> str:
+    return (
+        f"{fitted.questions} questions of {named(fitted.name)}; expected calibration error {ece:.3f} on "
+        f"{fitted.reported_on_questions} others"
     )
 
 

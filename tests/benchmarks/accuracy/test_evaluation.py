@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastspan import QuestionAnswerer
-from fastspan.benchmarks.accuracy.evaluation import Outcomes, ask, evaluate
+from fastspan.benchmarks.accuracy.evaluation import Outcomes, ask, evaluate, judge_confidence
 from fastspan.benchmarks.accuracy.squad_metric import score
+from fastspan.benchmarks.calibration.confidence_fit import expected_calibration_error
 from fastspan.benchmarks.questions.evaluation_set import OWN_SET, open_data
 from fastspan.benchmarks.questions.squad_files import load_questions
 from fastspan.cli.main import main
@@ -143,6 +146,9 @@ def test_the_command_prints_json_and_writes_predictions(tiny_bundle: Path, tmp_p
     assert official.items() <= document.items()
     assert document["no_answer_threshold"] == 0.0
     assert document["engine"]["variant"] == "fp32"
+    assert set(document["selective"]) == {"decisions", "spans"}
+    assert document["selective"]["decisions"]["ece"] is None  # not calibrated
+    assert 0 <= document["selective"]["spans"]["aurc"] <= 1
     assert set(document["intervals_95"]) == {
         "exact", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1",
     }  # fmt: skip
@@ -166,6 +172,7 @@ def test_the_command_prints_a_table(tiny_bundle: Path, tmp_path: Path, capsys):
     for row, total in (("all", 40), ("with an answer", 24), ("without an answer", 16)):
         assert any(line.startswith(row) and f" {total} " in line for line in text.splitlines())
     assert "questions/s" in text
+    assert re.search(r"^decisions +[01]\.\d{3} \[[01]\.\d{3}, [01]\.\d{3}\]", text, re.MULTILINE)
 
 
 def test_wrong_data_is_one_sentence_and_exit_code_1(tiny_bundle: Path, tmp_path: Path, capsys):
@@ -186,3 +193,19 @@ def test_json_lines_are_data_too(tiny_bundle: Path, tmp_path: Path, capsys):
     path.write_text(json.dumps({**record, "answers": ["the norse"]}) + "\n", encoding="utf-8")
     assert run_eval(tiny_bundle, "--data", str(path), "--json") == 0
     assert json.loads(capsys.readouterr().out)["HasAns_total"] == 1
+
+
+def test_the_confidence_is_judged_by_its_own_decisions():
+    sure = tuple(
+        replace(each, confidence=0.9 if n % 2 else 0.4) for n, each in enumerate(OUTCOMES.predictions)
+    )
+    outcomes = Outcomes(OUTCOMES.questions, sure, 1.0)
+    decisions, spans = judge_confidence(outcomes, 0.0)
+    right = np.where(outcomes.margins > 0, outcomes.unanswerable, outcomes.span_scores[0])
+    given = np.array([each.confidence for each in sure])
+    assert decisions.ece is not None
+    assert decisions.ece.estimate == pytest.approx(expected_calibration_error(given, right))
+    assert spans.risks[1.0] == pytest.approx(1 - outcomes.span_scores[0].mean())
+    # At another threshold other decisions are made, and those have no confidence.
+    assert judge_confidence(outcomes, -1e9)[0].ece is None
+    assert judge_confidence(OUTCOMES, math.inf)[0].aurc.estimate >= 0

@@ -13,6 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastspan.bundle.calibrations import (
+    Calibration,
+    Guarantee,
+    SetConfidence,
+    SetCurve,
+    SetCurves,
+)
 from fastspan.bundle.manifest import (
     FORMAT,
     Confidence,
@@ -27,7 +34,7 @@ from fastspan.bundle.manifest import (
     Variant,
     check_path,
 )
-from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
+from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle, InputError
 
 DIGEST = sha256(b"data").hexdigest()
 MODEL = Model(
@@ -51,6 +58,9 @@ PARITY = Parity(
     provider="CPUExecutionProvider",
     accepted_loss=False,
 )
+SURE = Guarantee(precision=0.9, level=0.95, answers=100, right=97)
+CURVE = SetCurve(margin=0.25, rival=-1.0, agreement=0.5, retriever=0.0, offset=-2.0)
+CURVES = SetCurves(answered=CURVE, abstained=replace(CURVE, margin=-0.25))
 FITTED = FittedOn(name="squad2", questions=1000, sha256=DIGEST, reported_on_questions=2000)
 ANY = Graph(
     file="onnx/model.onnx",
@@ -65,6 +75,14 @@ ANY = Graph(
 CPU = replace(ANY, file="onnx/model_cpu.onnx", target="cpu", layout="exact", inputs=("input_ids",), data=())
 CUDA = replace(ANY, file="onnx/model_cuda.onnx", target="cuda", layout="packed")
 FP32 = Variant(name="fp32", graphs=(ANY, CPU, CUDA), parity=PARITY, target="any", bytes=1234)
+SETS = SetConfidence(
+    passages=10,
+    threshold=-5.0,
+    curves=CURVES,
+    with_retriever=replace(CURVES, answered=replace(CURVE, retriever=1.0)),
+    fitted_on=FITTED,
+    ece=0.03,
+)
 MANIFEST = Manifest(
     name="minilm — ✓",
     created_with="0.1.0",
@@ -86,6 +104,8 @@ MANIFEST = Manifest(
         fitted_on=FITTED,
         ece=0.02,
     ),
+    sets=SETS,
+    domains={"law": Calibration(no_answer=NoAnswer(threshold=-3.0, guarantee=SURE), sets=SETS)},
 )
 
 
@@ -117,6 +137,40 @@ def test_what_is_absent_stays_absent():
     assert Manifest.from_json(plain.to_json()) == plain
 
 
+def test_a_bundle_of_the_format_before_has_neither_sets_nor_domains():
+    found = {**document(), "format": "1.0"}
+    del found["sets"], found["domains"], found["no_answer"]["guarantee"]
+    read = Manifest.from_json(sealed(found))
+    assert read == replace(MANIFEST, format="1.0", sets=None, domains={})
+    assert read.calibration() == Calibration(no_answer=MANIFEST.no_answer, confidence=MANIFEST.confidence)
+
+
+def test_a_domain_has_a_calibration_of_its_own():
+    law = MANIFEST.calibration("law")
+    assert (law.no_answer.threshold, law.confidence, law.sets) == (-3.0, None, SETS)
+    with pytest.raises(InputError, match="'tax' is no domain of this bundle, which has 'law'"):
+        MANIFEST.calibration("tax")
+    with pytest.raises(InputError, match="which has none; fastspan calibrate --domain makes one"):
+        replace(MANIFEST, domains={}).calibration("law")
+    other = Calibration(no_answer=NoAnswer(threshold=1.0))
+    assert MANIFEST.with_calibration("tax", other).domains == {"law": law, "tax": other}
+    general = MANIFEST.with_calibration(None, other)
+    assert general.calibration() == other
+    assert general.domains == MANIFEST.domains
+
+
+@pytest.mark.parametrize("name", ["", ".", "a b", "ä", "a/b", "a" * 65, "-a"])
+def test_a_domain_needs_a_name(name):
+    with pytest.raises(BundleError, match="the domain"):
+        replace(MANIFEST, domains={name: Calibration()})
+
+
+@pytest.mark.parametrize("wrong", [{"precision": 1.0}, {"level": 0.0}, {"right": 101}, {"right": -1}])
+def test_a_guarantee_that_cannot_be(wrong):
+    with pytest.raises(BundleError, match="a guarantee"):
+        replace(SURE, **wrong)
+
+
 def test_the_digest_is_that_of_the_file_with_zeros_in_its_place():
     data = MANIFEST.to_json()
     (digest,) = re.findall(rb'"digest": "([0-9a-f]{64})"', data)
@@ -138,7 +192,7 @@ def test_a_digest_that_is_absent_or_wrong(digest):
 def test_the_document_is_plain_json_with_the_agreed_keys():
     found = json.loads(MANIFEST.to_json())
     assert list(found) == [*(field.name for field in fields(Manifest)), "digest"]
-    assert found["format"] == FORMAT == "1.0"
+    assert found["format"] == FORMAT == "1.1"
     assert found["variants"]["fp32"]["graphs"][0]["inputs"] == [
         "input_ids",
         "attention_mask",

@@ -138,6 +138,22 @@ class TestAnswer:
         short = json.loads(ask(*options, "--max-answer-length", "1"))["answers"]
         assert all(" " not in answer["text"] for answer in short)
 
+    def test_a_page_shows_the_answers_in_the_text(self, ask, context, tmp_path, tiny_bundle, capsys):
+        page = tmp_path / "page.html"
+        out = ask("--html", str(page), "--no-answer-threshold", ALWAYS, "--json")
+        shown = page.read_text(encoding="utf-8")
+        assert f"<mark>{json.loads(out)['answer']['text']}</mark>" in shown
+        assert '<h1 dir="auto">who built it?</h1>' in shown
+        ask("--html", str(page), f"--no-answer-threshold={NEVER}", "--top-k", "2")
+        assert "No answer in the text" in page.read_text(encoding="utf-8")
+        command = ["answer", "who?", context, "--bundle", str(tiny_bundle)]
+        assert main([*command, "--html", str(tmp_path / "none" / "page.html")]) == 1
+        assert "cannot be written" in capsys.readouterr().err
+
+    def test_a_domain_that_the_bundle_lacks(self, context, tiny_bundle, capsys):
+        assert main(["answer", "who?", context, "--bundle", str(tiny_bundle), "--domain", "law"]) == 1
+        assert "'law' is no domain of this bundle, which has none" in capsys.readouterr().err
+
     def test_json_holds_no_half_of_a_surrogate_pair(self, tiny_bundle, context, capsys):
         assert main(["answer", "who \udcff?", context, "--bundle", str(tiny_bundle), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["question"] == "who \\udcff?"

@@ -135,6 +135,42 @@ def test_what_was_found_worse_than_before_is_not_taken(tmp_path, threshold, conf
         read(tmp_path, changed("stored", {**stored, "confidence": 1}))
 
 
+CURVE = {"margin": 0.2, "rival": -1, "agreement": 0.5, "retriever": 0, "offset": -1.5}
+CURVES = {"answered": CURVE, "abstained": CURVE}
+SETS = {
+    "passages": 10,
+    "threshold": -6.5,
+    "curves": CURVES,
+    "with_retriever": CURVES,
+    "fitted_on": {"name": "mine", "questions": 1400, "sha256": DIGEST, "reported_on_questions": 1300},
+    "ece": 0.02,
+}
+PROMISE = {"precision": 0.9, "level": 0.95, "answers": 200, "right": 190}
+
+
+def test_sets_and_a_promise_may_be_there(tmp_path):
+    found = read(tmp_path, {**WHOLE, "sets": SETS, "guarantee": PROMISE})
+    assert (found.sets.threshold, found.sets.curves.answered.rival) == (-6.5, -1.0)
+    assert found.no_answer.guarantee.right == 190
+    assert read(tmp_path, {**WHOLE, "sets": None, "guarantee": None}) == read(tmp_path, WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ({"sets": {**SETS, "passages": "10"}}, r"sets\.passages must be a whole number"),
+        ({"sets": {**SETS, "colour": 1}}, r"sets has the keys"),
+        ({"sets": {**SETS, "curves": {"answered": CURVE}}}, r"sets\.curves lacks the key 'abstained'"),
+        ({"guarantee": {**PROMISE, "right": 201}}, "a guarantee's right answers"),
+        ({"guarantee": 3}, "guarantee must be an object"),
+    ],
+)
+def test_a_wrong_part_is_named(tmp_path, part, named):
+    with pytest.raises(CheckpointError, match=rf"{named}.*mend the file") as caught:
+        read(tmp_path, {**WHOLE, **part})
+    assert "export it again" not in str(caught.value)
+
+
 def test_export_puts_it_into_the_manifest(tiny_checkpoint, tmp_path):
     source = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
     (source / "calibration.json").write_text(json.dumps(WHOLE))

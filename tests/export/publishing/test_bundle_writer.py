@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fastspan.bundle.calibrations import Calibration, SetConfidence, SetCurve, SetCurves
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Confidence, FileRecord, FittedOn, NoAnswer, Source
 from fastspan.errors import BundleError, ChecksumMismatch
@@ -586,6 +587,33 @@ class TestCalibration:
         assert "gives way" in said
         assert self.export(destination, "1", no_answer=own)[2] == ""
 
+    def test_sets_and_domains_are_kept_beside_the_checkpoints_own(self, destination):
+        own = {"no_answer": NoAnswer(threshold=-2.0, fitted_on=FIT)}
+        self.export(destination, "1", **own)
+        curve = SetCurve(margin=1.0, rival=0.0, agreement=0.0, retriever=0.0, offset=0.0)
+        curves = SetCurves(answered=curve, abstained=curve)
+        sets = SetConfidence(
+            passages=5, threshold=0.0, curves=curves, with_retriever=curves, fitted_on=FIT, ece=0.1
+        )
+        former = replace(
+            Bundle.open(destination).manifest,
+            sets=sets,
+            domains={"law": Calibration(no_answer=NoAnswer(threshold=9.0))},
+        )
+        update_manifest(destination, former)
+        said = self.export(destination, "1", **own)[2]
+        assert said == (
+            "what the former bundle held of sets and the domain law is kept: the weights are the same"
+        )
+        kept = Bundle.open(destination).manifest
+        assert (kept.sets, kept.domains, kept.no_answer) == (sets, former.domains, own["no_answer"])
+        said = self.export(destination, "1", no_answer=NoAnswer(threshold=3.0, fitted_on=FIT))[2]
+        assert "(threshold -2) gives way to the checkpoint's own, and what it held of sets" in said
+        assert Bundle.open(destination).manifest.domains == former.domains
+        said = self.export(destination, "2", **own)[2]
+        assert "sets and the domain law is dropped, because the weights are others" in said
+        assert Bundle.open(destination).manifest.calibration() == Calibration(**own)
+
 
 class TestUpdatingTheManifest:
     def test_the_rest_stays_as_it_is(self, destination):
@@ -613,8 +641,16 @@ class TestUpdatingTheManifest:
 
     def test_of_a_newer_format_whose_keys_would_be_lost(self, destination):
         before = export(destination)
-        with pytest.raises(BundleError, match=r"format 1\.1, and rewriting it in format 1\.0 would lose"):
-            update_manifest(destination, replace(before.manifest, format="1.1"))
+        with pytest.raises(BundleError, match=r"format 1\.9, and rewriting it in format 1\.1 would lose"):
+            update_manifest(destination, replace(before.manifest, format="1.9"))
+
+    def test_of_an_older_format_takes_this_ones_number(self, destination):
+        before = export(destination)
+        old = replace(before.manifest, format="1.0")
+        (destination / MANIFEST).write_bytes(old.to_json())
+        assert Bundle.open(destination).manifest.format == "1.0"
+        update_manifest(destination, old)
+        assert Bundle.open(destination) == before
 
     def test_a_manifest_that_could_not_be_read_again(self, destination):
         before = export(destination)
