@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from fastspan.errors import InputError
-from fastspan.results import Prediction
 from fastspan.runtime.workers import Runs
 from fastspan.text.encoder import EncodedPair
 
 __all__ = ["CHUNK", "GPU_CHUNK", "ChunkStages", "OnError", "stream"]
 
 Texts = Sequence[tuple[str, str]]
+T = TypeVar("T")
 
 OnError = Literal["raise", "yield"]
 """What ``answer_many`` does with a pair that cannot be used."""
@@ -31,29 +31,29 @@ _CHUNK_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkStages:
+class ChunkStages(Generic[T]):
     """What is done with a chunk.
 
     Attributes:
         encode: Given a chunk, the position of its first pair and the pair encoded last before it, encodes it
             or raises InputError.
         start: Starts a chunk's runs.
-        finish: Waits for them and decodes.
+        finish: Waits for them and decodes: one result a pair.
     """
 
     encode: Callable[[Texts, int, EncodedPair | None], list[EncodedPair]]
     start: Callable[[Sequence[EncodedPair]], Runs]
-    finish: Callable[[Runs], Sequence[Prediction]]
+    finish: Callable[[Runs], Sequence[T]]
 
 
 def stream(
     pairs: Iterator[tuple[str, str]],
-    stages: ChunkStages,
+    stages: ChunkStages[T],
     *,
     chunk: int,
     ahead: int,
     on_error: OnError = "raise",
-) -> Iterator[Prediction | InputError]:
+) -> Iterator[T | InputError]:
     """Answer pairs in their order, reading no more of them than the answers that are taken need.
 
     Args:
@@ -106,10 +106,10 @@ class _Chunk:
     runs: Runs | None
 
 
-def _finish(chunk: _Chunk, stages: ChunkStages) -> Iterator[Prediction | InputError]:
-    predictions = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
+def _finish(chunk: _Chunk, stages: ChunkStages[T]) -> Iterator[T | InputError]:
+    results = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
     for pair in chunk.pairs:
-        yield pair if isinstance(pair, InputError) else next(predictions)
+        yield pair if isinstance(pair, InputError) else next(results)
 
 
 def _next_chunk(
@@ -133,7 +133,7 @@ def _next_chunk(
 
 
 def _encode(
-    texts: Texts, stages: ChunkStages, position: int, last: EncodedPair | None, on_error: OnError
+    texts: Texts, stages: ChunkStages[T], position: int, last: EncodedPair | None, on_error: OnError
 ) -> list[EncodedPair | InputError]:
     """Encode a chunk; an error stands in the place of a pair that cannot be used, and may be the last."""
     try:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from fastspan import AnswerOptions, InferenceError, InputError, QuestionAnswerer
 from fastspan.cli.main import build_parser, main
+from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES
 from support.paths import ROOT
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -30,7 +31,7 @@ pytest.importorskip("starlette")
 
 from fastspan.serving import Limits, Service, listen  # noqa: E402
 from fastspan.serving.app import _STATUS  # noqa: E402
-from fastspan.serving.protocols.hugging_face import PIPELINE_NAMES, answer_as_hugging_face  # noqa: E402
+from fastspan.serving.protocols.hugging_face import answer_as_hugging_face  # noqa: E402
 from fastspan.serving.protocols.native import answer_natively  # noqa: E402
 from fastspan.serving.server import _Server  # noqa: E402
 from fastspan.serving.window_limit import LimitedAnswerer  # noqa: E402
