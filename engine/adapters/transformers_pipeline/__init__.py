@@ -43,6 +43,8 @@ __all__ = ["QuestionAnsweringPipeline", "pipeline"]
 
 Found = dict[str, Any] | list[dict[str, Any]]
 
+_NOTHING = Answer("", 0, 0, 0.0)
+
 
 def pipeline(
     task: str | None = None,
@@ -208,19 +210,21 @@ class QuestionAnsweringPipeline:
 
 
 def _as_the_pipeline_did(answers: Sequence[Answer], settled: Parameters) -> Found:
+    top_k = settled.options.top_k
     found = [_to_dict(answer) for answer in answers or _of_nothing(settled)]
-    if settled.corrected:
-        return found if settled.options.top_k > 1 else found[0]
-    return found[0] if len(found) == 1 else found
+    if not settled.corrected:
+        return found[0] if len(found) == 1 else found
+    return found if top_k > 1 else (found or [_to_dict(_NOTHING)])[0]
 
 
 def _of_nothing(settled: Parameters) -> Sequence[Answer]:
-    """What is answered from a context without tokens."""
-    sure = settled.options.handle_impossible_answer
-    if settled.options.top_k > 1 and not sure:
-        return ()
-    # The classification token is the only one left, so it has all the probability.
-    return (Answer("", 0, 0, 1.0 if sure else 0.0),)
+    """What is answered from a context without tokens.
+
+    Only the classification token is left, so "no answer" has all the probability. The pipeline took that
+    token for a span, too.
+    """
+    none = [Answer("", 0, 0, 1.0)] if settled.options.handle_impossible_answer else []
+    return none if settled.corrected else [*none, _NOTHING][: settled.options.top_k]
 
 
 def _to_dict(answer: Answer) -> dict[str, Any]:
