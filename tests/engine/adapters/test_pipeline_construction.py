@@ -12,11 +12,19 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import Tokenizer
 
-from fastspan import BundleError, InputError, LoadOptions, MissingDependency, QuestionAnswerer
+from fastspan import (
+    BundleError,
+    CheckpointError,
+    InputError,
+    LoadOptions,
+    MissingDependency,
+    QuestionAnswerer,
+)
 from fastspan.adapters import checkpoints
 from fastspan.adapters.devices import load_options_for
 from fastspan.adapters.transformers_pipeline import QuestionAnsweringPipeline, pipeline
 from support.paths import MINILM
+from support.stand_in_hub import ID, MAIN, Hub, serve, use_hub
 
 TASK = "question-answering"
 ONE = {"question": "who built the tower", "context": "the norse leader rollo built the stone tower"}
@@ -317,3 +325,40 @@ def test_haystacks_reader_names_its_extra():
     )
     assert "pip install 'fastspan[haystack]'" in done.stderr.strip().splitlines()[-1]
     assert issubclass(MissingDependency, ImportError)
+
+
+# --- Hub ids --------------------------------------------------------------------------------------
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_a_hub_id_may_be_a_bundles(tiny_bundle, tmp_path, monkeypatch, nlp):
+    pytest.importorskip("huggingface_hub")
+    with serve(Hub(files={MAIN: files_of(tiny_bundle)})) as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path)
+        with pipeline(TASK, model=ID, tokenizer=ID, revision="main", device=-1) as made:
+            assert made(ONE) == nlp(ONE)
+
+
+def test_a_hub_id_may_be_a_checkpoints(tiny_checkpoint, tmp_path, cache, monkeypatch, nlp, capsys):
+    pytest.importorskip("huggingface_hub")
+    with serve(Hub(files={MAIN: files_of(tiny_checkpoint)})) as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path / "hub")
+        for lines in (1, 0):
+            with pipeline(TASK, model=ID, tokenizer=ID, device=-1) as made:
+                assert made(ONE) == nlp(ONE)
+            assert capsys.readouterr().err.count("\n") == lines
+    (folder,) = cache.glob("*")
+    assert folder.name.startswith("owner--tiny-qa-")
+
+
+def test_a_hub_id_of_something_else_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")
+    with serve(Hub(files={MAIN: {"README.md": b"# A data set"}})) as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path)
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            pipeline(TASK, model=ID)
