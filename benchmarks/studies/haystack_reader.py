@@ -158,13 +158,18 @@ def _readers() -> tuple[Any, Any, Any, Any]:
         raise MissingDependency(
             f"{error.name} is not installed: run pip install -r tests/integrations/haystack/requirements.txt"
         ) from error
+    # On a busy machine the threads of one small window wait for each other.
+    torch.set_num_threads(1)
     theirs = TransformersExtractiveReader(
         CHECKPOINT,
         # The checkpoint's weights are stored as float16, in which its own arithmetic would differ.
         model_kwargs={"dtype": torch.float32},
         max_batch_size=1,
     )
-    ours, without = (FastSpanExtractiveReader(BUNDLE, segment_ids=given) for given in (True, False))
+    alone = {"threads": 1, "spinning": False}
+    ours, without = (
+        FastSpanExtractiveReader(BUNDLE, segment_ids=given, model_kwargs=alone) for given in (True, False)
+    )
     return ours, without, theirs, lambda text: Document(content=text)
 
 
