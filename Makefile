@@ -126,6 +126,8 @@ build/typed: $(SOURCES) Makefile
 	@rm -rf $@ && mkdir -p $@/fastspan
 	@ln -s "$(CURDIR)"/engine/* $@/fastspan/
 	@ln -s "$(CURDIR)"/export "$(CURDIR)"/benchmarks $@/fastspan/
+	@mkdir -p $@/haystack_integrations/components/readers
+	@ln -s "$(CURDIR)"/engine/adapters/haystack $@/haystack_integrations/components/readers/fastspan
 	@touch $@
 
 lint: .venv/.dev build/typed  ## Check style, types and layers.

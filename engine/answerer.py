@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
@@ -22,6 +22,7 @@ from fastspan.reading import (
 )
 from fastspan.results import Info, Prediction, Reading
 from fastspan.runtime.deadline import check_deadline, deadline_in
+from fastspan.runtime.session import Logits
 from fastspan.runtime.workers import Queued, Runs, Workers
 from fastspan.stage_times import StageClock
 from fastspan.stages import Stages, decode
@@ -32,7 +33,14 @@ from fastspan.text.passages import GivenSet, Passage, passage_set
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-__all__ = ["QuestionAnswerer"]
+__all__ = ["Decode", "QuestionAnswerer"]
+
+T = TypeVar("T")
+
+OfWindows = Sequence[Sequence[Logits]]
+Decode = Callable[[Sequence[EncodedPair], OfWindows, OfWindows], Sequence[T]]
+"""Makes one result a pair of encoded pairs and, for each of their windows, start and end logits. *Shape:*
+``(length,)``, float32, where ``length`` is the window's own."""
 
 
 class QuestionAnswerer:
@@ -181,20 +189,34 @@ class QuestionAnswerer:
                 f"not {type(pairs).__name__}."
             )
         _check_on_error(on_error)
-        on_gpu = stages.loaded.session.graph.target == "cuda"
-        # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
-        return stream(
-            iter(pairs),
-            ChunkStages(
-                encode=lambda texts, position, last: self.stages.encode(texts, chosen, position, last),
-                start=self._start,
-                finish=lambda runs: self._finish(runs, chosen),
-            ),
-            chunk=GPU_CHUNK if on_gpu else CHUNK,
-            # With workers, the next chunk is encoded and queued while the one before it still runs.
-            ahead=1 if self._workers is not None else 0,
-            on_error=on_error,
-        )
+        return self._stream(iter(pairs), chosen, lambda runs: self._finish(runs, chosen), on_error)
+
+    def decode_many(
+        self, pairs: Iterable[tuple[str, str]], decode: Decode[T], *, options: AnswerOptions | None = None
+    ) -> Iterator[T]:
+        """Do as ``answer_many``, with a decoding of the caller's own.
+
+        Args:
+            pairs: Tuples of question and context.
+            decode: Given a chunk of the pairs, returns one result a pair.
+            options: How the pairs are cut into windows; the decoding's own options are the caller's.
+
+        Returns:
+            What ``decode`` makes of each pair, in order, as it is taken.
+
+        Raises:
+            InputError: A pair is unusable, which its ``index`` tells, or an option is.
+            InferenceError: ONNX Runtime failed.
+            Closed: ``close`` was called before.
+        """
+        chosen = self.stages.options(options, {}, "answer_many")
+
+        def finish(runs: Runs) -> Sequence[T]:
+            starts, ends = runs.logits()
+            return decode(runs.pairs, starts, ends)
+
+        # With "raise" no error stands in the place of a result.
+        return cast(Iterator[T], self._stream(iter(pairs), chosen, finish, "raise"))
 
     def read(
         self,
@@ -360,6 +382,28 @@ class QuestionAnswerer:
         if stages is None:
             raise Closed("This answerer was closed; load the bundle again.")
         return stages
+
+    def _stream(
+        self,
+        pairs: Iterator[tuple[str, str]],
+        options: AnswerOptions,
+        finish: Callable[[Runs], Sequence[T]],
+        on_error: OnError,
+    ) -> Iterator[T | InputError]:
+        on_gpu = self.stages.loaded.session.graph.target == "cuda"
+        # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
+        return stream(
+            pairs,
+            ChunkStages(
+                encode=lambda texts, position, last: self.stages.encode(texts, options, position, last),
+                start=self._start,
+                finish=finish,
+            ),
+            chunk=GPU_CHUNK if on_gpu else CHUNK,
+            # With workers, the next chunk is encoded and queued while the one before it still runs.
+            ahead=1 if self._workers is not None else 0,
+            on_error=on_error,
+        )
 
     def _start(self, pairs: Sequence[EncodedPair]) -> Runs:
         """Start the runs of a chunk; those that no thread takes are over when this returns."""

@@ -46,7 +46,7 @@ class ChunkStages(Generic[Given, Encoded, Started, Outcome]):
         encode: Given a chunk, the position of its first pair and the pair encoded last before it, encodes it
             or raises InputError.
         start: Starts a chunk's runs.
-        finish: Waits for them and decodes.
+        finish: Waits for them and decodes: one result a pair.
     """
 
     encode: Callable[[Sequence[Given], int, Encoded | None], list[Encoded]]
@@ -117,9 +117,9 @@ class _Chunk(Generic[Encoded, Started]):
 def _finish(
     chunk: _Chunk[Encoded, Started], stages: ChunkStages[Given, Encoded, Started, Outcome]
 ) -> Iterator[Outcome | InputError]:
-    predictions = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
+    results = iter(stages.finish(chunk.runs)) if chunk.runs is not None else iter(())
     for pair in chunk.pairs:
-        yield pair if isinstance(pair, InputError) else next(predictions)
+        yield pair if isinstance(pair, InputError) else next(results)
 
 
 def _next_chunk(pairs: Iterator[Given], most: int) -> tuple[list[Given], Exception | None]:

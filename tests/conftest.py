@@ -72,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.reference == "kept":
+    if config.option.reference == "kept" and not _only_integrations(config):
         # So that no test passes here for what is installed here.
         sys.modules.update(dict.fromkeys(("torch", "transformers", "optimum")))
     if config.option.fuzz_seconds is not None:
@@ -84,6 +84,13 @@ def pytest_configure(config: pytest.Config) -> None:
         force_cpu(config.option.cpu_features, config.stash[_log])
     if config.option.cores is not None:
         force_cores(config.option.cores)
+
+
+def _only_integrations(config: pytest.Config) -> bool:
+    """Whether this is an environment made for a package, which the tests then are about."""
+    folder = Path(__file__).parent / "integrations"
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return all(path.is_relative_to(folder) for path in named)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

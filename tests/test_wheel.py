@@ -18,6 +18,8 @@ from support.paths import ROOT
 pytest.importorskip("setuptools", minversion="77")
 
 FOLDERS = {"engine": "fastspan", "export": "fastspan/export", "benchmarks": "fastspan/benchmarks"}
+# Haystack loads its components from there alone.
+HAYSTACK = "haystack_integrations/components/readers/fastspan"
 
 
 def pip(*arguments: str | Path, cwd: Path) -> None:
@@ -61,11 +63,15 @@ def names(wheel: Path) -> set[str]:
         return {name for name in archive.namelist() if not name.endswith("/")}
 
 
-def test_the_wheel_is_for_every_platform_and_holds_one_package(wheel: Path) -> None:
+def test_the_wheel_is_for_every_platform_and_holds_one_package_and_a_haystack_component(wheel: Path) -> None:
     assert wheel.name.startswith("fastspan-")
     assert wheel.name.endswith("-py3-none-any.whl")
     top = {name.split("/")[0] for name in names(wheel)}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"fastspan"}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"fastspan", "haystack_integrations"}
+    # The namespace is other distributions' too: it holds our component, and no __init__.py above it.
+    of_haystack = {name for name in names(wheel) if name.startswith("haystack_integrations/")}
+    sources = (ROOT / "engine" / "adapters" / "haystack").glob("*.py")
+    assert of_haystack == {f"{HAYSTACK}/{path.name}" for path in sources}
 
 
 def test_every_module_and_all_data_are_in_it(wheel: Path) -> None:
@@ -77,6 +83,7 @@ def test_every_module_and_all_data_are_in_it(wheel: Path) -> None:
         and not any(part.startswith(".") or part == "results" for part in path.relative_to(ROOT).parts)
         and path.is_file()
     }
+    expected = {name.replace("fastspan/adapters/haystack/", f"{HAYSTACK}/") for name in expected}
     assert {"fastspan/py.typed", "fastspan/export/data/calibration.jsonl"} <= expected
     assert "fastspan/export/data/evaluation/fastspan-eval.json" in expected
     assert expected <= names(wheel), sorted(expected - names(wheel))

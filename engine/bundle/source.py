@@ -14,7 +14,7 @@ from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError, IncompatibleBundle, InputError
 from fastspan.options import shown
 
-__all__ = ["open_bundle"]
+__all__ = ["looks_like_hub_id", "open_bundle"]
 
 
 def open_bundle(source: str | os.PathLike[str], revision: str | None) -> Bundle:
@@ -43,7 +43,7 @@ def open_bundle(source: str | os.PathLike[str], revision: str | None) -> Bundle:
             f"source must be a folder or a hub id, and no path can be {shown(source)} ({error})."
         ) from error
     # A path object is never a hub id: a folder that vanished must not be sought on the network.
-    if here or not isinstance(source, str) or not _looks_like_hub_id(source):
+    if here or not isinstance(source, str) or not looks_like_hub_id(source):
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
         return _opened(folder)
@@ -87,6 +87,7 @@ def _opened(folder: Path) -> Bundle:
     return replace(bundle, folder=folder.absolute())
 
 
-def _looks_like_hub_id(source: str) -> bool:
+def looks_like_hub_id(source: str) -> bool:
+    """Whether a string that names no file here may be a repository's id, ``owner/name``."""
     owner, _, name = source.partition("/")
     return bool(owner and name) and "/" not in name and owner[0] not in ".~" and "\\" not in source

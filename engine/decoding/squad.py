@@ -30,7 +30,7 @@ from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
 from fastspan.text.graphemes import widen_to_graphemes
 
-__all__ = ["decode_squad"]
+__all__ = ["check_finite", "decode_squad", "keep_most_context"]
 
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -127,8 +127,8 @@ def _best_of_context(logits: Scores, values: Sequence[float], window: Window, n_
     """Return which of the ``n_best`` highest logits are the context's, best first."""
     order = (-logits).argsort(kind="stable").tolist()
     # What is no number is sorted behind everything.
-    _check_finite(values[order[-1]])
-    _check_finite(values[order[0]])
+    check_finite(values[order[-1]])
+    check_finite(values[order[0]])
     first, behind = window.first, window.first + window.count
     return [place for place in order[:n_best] if first <= place < behind]
 
@@ -181,7 +181,12 @@ def _decode_windows(
     ]
 
 
-def _check_finite(highest: float) -> None:
+def check_finite(highest: float) -> None:
+    """Refuse logits whose maximum is NaN or +inf.
+
+    Raises:
+        InferenceError: It is.
+    """
     if not highest < np.inf:
         raise InferenceError(
             "The model returned a logit that is not a number, or infinite; if it runs in float16, "
@@ -208,7 +213,7 @@ def _stack(
     for table, given in zip(logits, (start_logits, end_logits), strict=True):
         for row, length, scores in zip(table, lengths, chain.from_iterable(given), strict=True):
             row[:length] = scores
-    _check_finite(logits.max(initial=0))
+    check_finite(logits.max(initial=0))
     for may_answer, window in zip(allowed, windows, strict=True):
         may_answer[window.first : window.first + window.count] = True
     chosen = best_positions(logits.reshape(-1, longest), n_best).reshape(logits.shape)
@@ -216,12 +221,12 @@ def _stack(
     row_number = 0
     for pair in pairs:
         if len(pair.windows) > 1:
-            _keep_most_context(pair.windows, chosen[0, row_number : row_number + len(pair.windows)])
+            keep_most_context(pair.windows, chosen[0, row_number : row_number + len(pair.windows)])
         row_number += len(pair.windows)
     return logits, np.where(chosen, logits, _NOTHING)
 
 
-def _keep_most_context(windows: Sequence[Window], may_start: Mask) -> None:
+def keep_most_context(windows: Sequence[Window], may_start: Mask) -> None:
     """Forbid a start in every window but the one that shows most context around it; of equals the first.
 
     A token's context in a window is min(tokens left of it, tokens right of it) + 0.01 · tokens, counting the

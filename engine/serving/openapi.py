@@ -6,8 +6,8 @@ import html
 from dataclasses import fields
 from typing import Any
 
+from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES
 from fastspan.options import AnswerOptions
-from fastspan.serving.protocols.hugging_face import PIPELINE_NAMES
 
 __all__ = ["document", "page"]
 

@@ -12,6 +12,7 @@ window's first token as part of that token.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -122,6 +123,15 @@ class Encoder:
         return cls.from_folder(
             bundle.folder, segment_ids=model.segment_ids, max_positions=model.max_positions
         )
+
+    def without_segment_ids(self) -> Encoder:
+        """Return an encoder whose windows have segment 0 throughout, though the model tells segments apart.
+
+        No model was trained like that; it shows what a program gives that leaves segment ids out.
+        """
+        other = copy.copy(self)
+        other._segment_ids = False
+        return other
 
     def encode(
         self,

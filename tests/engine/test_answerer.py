@@ -562,3 +562,28 @@ def test_a_prediction_is_made_of_built_in_types(qa: QuestionAnswerer) -> None:
     assert data["answers"][0]["text"] == prediction.answers[0].text
     for value in (prediction.null_score, prediction.best_span_score, prediction.answers[0].score):
         assert type(value) is float
+
+
+def test_a_decoding_of_ones_own_gets_every_window_and_its_logits(either: QuestionAnswerer) -> None:
+    pairs = [(QUESTION, CONTEXT), (QUESTION, f"{CONTEXT} " * 80)] * 40
+
+    def lengths(encoded: Any, starts: Any, ends: Any) -> list[list[tuple[int, int, int]]]:
+        return [
+            [(len(w.input_ids), len(s), len(e)) for w, s, e in zip(pair.windows, of, to, strict=True)]
+            for pair, of, to in zip(encoded, starts, ends, strict=True)
+        ]
+
+    found = list(either.decode_many(iter(pairs), lengths))
+    assert len(found) == len(pairs)
+    assert found[0] == found[2]
+    assert len(found[1]) > 1
+    assert all(tokens == starts == ends for windows in found for tokens, starts, ends in windows)
+    with pytest.raises(InputError, match=r"questions\[1\] is empty"):
+        list(either.decode_many([(QUESTION, CONTEXT), ("", CONTEXT)], lengths))
+
+
+def test_a_closed_answerer_decodes_nothing(tiny_bundle: Path) -> None:
+    qa = QuestionAnswerer.load(tiny_bundle, variant="fp32")
+    qa.close()
+    with pytest.raises(Closed):
+        qa.decode_many([(QUESTION, CONTEXT)], lambda pairs, starts, ends: pairs)

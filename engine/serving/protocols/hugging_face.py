@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from fastspan.bundle.strict_json import parse
+from fastspan.decoding import pipeline_parameters
+from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES, in_pipeline_names
 from fastspan.errors import InputError
 from fastspan.options import AnswerOptions
 from fastspan.results import Info, Prediction
 from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times, json_reply
 from fastspan.serving.protocols.request_body import TEXTS, check_keys, check_range, json_object, parse_body
 
-__all__ = ["PIPELINE_NAMES", "as_pipeline", "ask_as_hugging_face", "in_pipeline_names", "pipeline_options"]
-
-
-PIPELINE_NAMES = {
-    "top_k": "top_k",
-    "doc_stride": "overlap",
-    "max_answer_len": "max_answer_length",
-    "max_seq_len": "max_length",
-    "max_question_len": "max_question_length",
-    "handle_impossible_answer": "handle_impossible_answer",
-    "align_to_words": "align_to_words",
-}
-"""Names of the pipeline's parameters, and of the options they are. Its ``doc_stride`` is an overlap."""
+__all__ = ["as_pipeline", "ask_as_hugging_face", "pipeline_options"]
 
 
 def ask_as_hugging_face(incoming: Incoming, info: Info) -> Asked:
@@ -75,11 +64,7 @@ def pipeline_options(parameters: Mapping[str, Any], info: Info) -> AnswerOptions
     check_range(given)
     changes = {PIPELINE_NAMES[name]: value for name, value in given.items()}
     try:
-        # The window is checked on its own first: half of what is no number could not be taken.
-        window = changes.get("max_length", info.max_length)
-        base = AnswerOptions(decoding="pipeline", overlap=0, max_length=window)
-        max_length, _ = base.window
-        return base.override({"overlap": min(max_length // 2, 128), **changes})
+        return pipeline_parameters.pipeline_options(info.max_length, changes)
     except InputError as error:
         raise InputError(in_pipeline_names(str(error))) from error
 
@@ -93,13 +78,6 @@ def as_pipeline(prediction: Prediction, top_k: int) -> dict[str, Any] | list[dic
     if top_k > 1:
         return found
     return found[0] if found else {"score": 0.0, "start": 0, "end": 0, "answer": ""}
-
-
-def in_pipeline_names(message: str) -> str:
-    """Say ``doc_stride`` where the engine says ``overlap``, and so on: the caller knows no other names."""
-    for theirs, ours in PIPELINE_NAMES.items():
-        message = re.sub(rf"\b{ours}\b", theirs, message)
-    return message
 
 
 def _form(top_k: int, many: bool, predictions: Sequence[Prediction], _: Times) -> Reply:

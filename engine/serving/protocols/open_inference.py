@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastspan.decoding.pipeline_parameters import in_pipeline_names
 from fastspan.errors import InputError
 from fastspan.results import Info, Prediction
 from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times, json_reply
-from fastspan.serving.protocols.hugging_face import as_pipeline, in_pipeline_names, pipeline_options
+from fastspan.serving.protocols.hugging_face import as_pipeline, pipeline_options
 from fastspan.serving.protocols.request_body import TEXTS, check_keys, json_object, parse_body
 
 __all__ = ["OUTPUT", "ask_as_open_inference", "model_metadata", "server_metadata"]

@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 
+from fastspan.decoding.pipeline_parameters import in_pipeline_names
 from fastspan.errors import InputError
 from fastspan.results import Info, Prediction
 from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times
 from fastspan.serving.protocols.hugging_face import (
     as_pipeline,
     ask_as_hugging_face,
-    in_pipeline_names,
     pipeline_options,
 )
 from fastspan.serving.protocols.request_body import MalformedBodyError

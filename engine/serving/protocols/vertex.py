@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastspan.decoding.pipeline_parameters import in_pipeline_names
 from fastspan.errors import InputError
 from fastspan.results import Info, Prediction
 from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times, json_reply
-from fastspan.serving.protocols.hugging_face import as_pipeline, in_pipeline_names, pipeline_options
+from fastspan.serving.protocols.hugging_face import as_pipeline, pipeline_options
 from fastspan.serving.protocols.request_body import TEXTS, check_keys, json_object, parse_body
 
 __all__ = ["ask_as_vertex"]

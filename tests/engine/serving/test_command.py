@@ -25,8 +25,8 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES
 from fastspan.serving import Service
-from fastspan.serving.protocols.hugging_face import PIPELINE_NAMES
 from fastspan.serving.responses import STATUS
 from fastspan.serving.server import _Server
 

@@ -126,6 +126,15 @@ def test_a_model_without_segments_gets_zeros():
     assert not any(window.type_ids.any() for window in pair.windows)
 
 
+def test_segment_ids_can_be_left_out_of_a_models_that_has_them():
+    with_them = make_encoder("wordpiece")
+    without = with_them.without_segment_ids()
+    for encoder, segments in ((with_them, {0, 1}), (without, {0})):
+        (pair,) = encoder.encode([QUESTION], [" ".join(CORPUS)], AnswerOptions(max_length=64, overlap=16))
+        assert len(pair.windows) > 1
+        assert all(set(window.type_ids.tolist()) == segments for window in pair.windows)
+
+
 @pytest.mark.parametrize(
     ("family", "opening", "between", "closing"),
     [
