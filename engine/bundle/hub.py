@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.bundle.hub_cache import COMMIT, is_intact
-from fastspan.bundle.hub_failures import explained, says_it_is_missing
+from fastspan.bundle.hub_failures import explained, says_it_is_missing, unreachable
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import FastSpanError, MissingDependency
 
@@ -95,7 +95,7 @@ class HubRepository:
                 try:
                     self._ask(self.commit)
                 except Exception as error:
-                    if not _unreachable(error):
+                    if not unreachable(error):
                         raise
                     self._cached_only = True
         return self._listing
@@ -189,15 +189,6 @@ def _offline(error: BaseException) -> bool:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return isinstance(error, OfflineModeIsEnabled)
-
-
-def _unreachable(error: BaseException) -> bool:
-    """Whether no hub answered."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The base of its own HTTP error is that of its HTTP library, requests or httpx by its release.
-    transport = (OSError, *HfHubHTTPError.__bases__)
-    return isinstance(error, transport) and getattr(error, "response", None) is None
 
 
 _GROUPS = ("huggingface_hub.http_get", "huggingface_hub.xet_get")

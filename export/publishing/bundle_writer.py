@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastspan.bundle.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.folder_shape import files_within
 from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
@@ -222,7 +223,8 @@ def _clear_stale(target: Path) -> None:
 def _measured(manifest: Manifest, folder: Path) -> Manifest:
     files = {
         path: FileRecord(sha256=sha256_of(folder / path), bytes=(folder / path).stat().st_size)
-        for path in sorted(files_within(folder))
+        # Scores are no part of what a bundle promises: another evaluation may replace them.
+        for path in sorted(set(files_within(folder)) - {EVALUATIONS})
     }
     variants = {
         name: replace(variant, bytes=sum(files[path].bytes for path in variant.files if path in files))

@@ -24,6 +24,7 @@ COMMANDS = (
     "tune",
     "info",
     "slim",
+    "push",
     "doctor",
     "completion",
 )
