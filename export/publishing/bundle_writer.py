@@ -30,7 +30,7 @@ from fastspan.export.publishing.destination import refuse_destination
 from fastspan.export.publishing.file_lock import FileLock
 from fastspan.export.publishing.termination import ended_by_sigterm
 
-__all__ = ["Draft", "update_manifest", "write_bundle"]
+__all__ = ["Draft", "move_into_place", "sync_tree", "update_manifest", "write_bundle"]
 
 _LOCK_WAIT_S = 60.0
 _AT_FDCWD = -100
@@ -74,12 +74,12 @@ class Draft:
             with (self.folder / MANIFEST).open("xb") as file:
                 file.write(whole.to_json())
             draft = Bundle.open(self.folder)
-            _sync_tree(self.folder)
+            sync_tree(self.folder)
             if check is not None:
                 check(self.folder)
             with _lock_beside(self._target):
                 refuse_destination(self._target)
-                _move_into_place(self.folder, self._target)
+                move_into_place(self.folder, self._target)
                 _sync(self._target.parent)
         self._committed = True
         return replace(draft, folder=self._target)
@@ -233,7 +233,16 @@ def _measured(manifest: Manifest, folder: Path) -> Manifest:
     return replace(manifest, files=files, variants=variants)
 
 
-def _move_into_place(folder: Path, target: Path) -> None:
+def move_into_place(folder: Path, target: Path) -> None:
+    """Let a folder take the place of another, in one step where the file system can.
+
+    Args:
+        folder: On the target's file system, in a workshop where what is replaced may be put.
+        target: Absent, or a folder.
+
+    Raises:
+        OSError: The file system refuses; the target is as it was.
+    """
     if not target.exists() or not any(target.iterdir()):
         if target.exists():
             target.rmdir()
@@ -263,7 +272,8 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Bring all files and folders within a folder to disk."""
     for current, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync(Path(current, name))

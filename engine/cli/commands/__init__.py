@@ -25,6 +25,7 @@ COMMANDS = (
     "info",
     "slim",
     "push",
+    "package",
     "doctor",
     "completion",
 )

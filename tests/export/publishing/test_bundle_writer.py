@@ -161,20 +161,20 @@ class TestWriting:
             folder.rename(target)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(bundle_writer, "_move_into_place", move)
+        monkeypatch.setattr(bundle_writer, "move_into_place", move)
         export(destination)
         assert missing == []
         assert destination.parent.stat().st_ino in synced
 
     def test_the_move_is_made_under_the_lock(self, destination, monkeypatch):
         seen = []
-        move = bundle_writer._move_into_place
+        move = bundle_writer.move_into_place
 
         def watched(folder, target):
             seen.append(FileLock.take(destination.with_name(".model.lock")))
             move(folder, target)
 
-        monkeypatch.setattr(bundle_writer, "_move_into_place", watched)
+        monkeypatch.setattr(bundle_writer, "move_into_place", watched)
         export(destination)
         assert seen == [None]
 
