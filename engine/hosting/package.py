@@ -130,7 +130,7 @@ def package(
     chosen_wheel = None if wheel is None else _checked_wheel(Path(wheel), platform)
     opened = open_bundle(bundle, None)
     manifest = opened.manifest
-    chosen = tuple(manifest.variants) if variants is None else tuple(variants)
+    chosen = variants if variants is not None else [held.name for held in manifest.variants.values()]
     lacking = [name for name in chosen if name not in manifest.variants]
     if lacking or not chosen:
         raise InputError(
