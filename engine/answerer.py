@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from fastspan.bundle.hub_cache import hub_snapshot
 from fastspan.decoding.pipeline import predict_pipeline
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import Closed, InputError
@@ -69,6 +70,7 @@ class QuestionAnswerer:
 
         Args:
             source: The folder that ``fastspan export`` wrote, or the hub id of a repository that holds one.
+                A repository that holds a checkpoint is exported once, into the user's cache.
             revision: With a hub id: branch, tag or commit.
             options: How to load it.
             **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
@@ -78,7 +80,9 @@ class QuestionAnswerer:
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.
             ProviderError: The requested execution provider cannot run it.
-            MissingDependency: onnxruntime (or, for a hub id, huggingface_hub) is not installed.
+            CheckpointError: The hub id is that of a checkpoint that cannot be exported.
+            MissingDependency: onnxruntime (or, for a hub id, huggingface_hub or what exports a checkpoint) is
+                not installed.
             InputError: An option is unknown or unusable.
         """
         if not isinstance(options, LoadOptions | None):
@@ -316,6 +320,7 @@ def _plan(loaded: LoadedBundle, pairs: Sequence[EncodedPair]) -> tuple[list[list
 
 def _describe(loaded: LoadedBundle) -> Info:
     manifest, options = loaded.bundle.manifest, loaded.options
+    snapshot = hub_snapshot(loaded.bundle.folder)
     return Info(
         bundle=str(loaded.bundle.folder),
         name=manifest.name,
@@ -332,6 +337,7 @@ def _describe(loaded: LoadedBundle) -> Info:
         no_answer_threshold=manifest.no_answer.threshold,
         calibrated=manifest.confidence is not None,
         onnxruntime=loaded.onnxruntime,
+        revision=snapshot.commit if snapshot is not None else manifest.source.revision,
     )
 
 

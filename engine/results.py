@@ -88,6 +88,8 @@ class Info:
         no_answer_threshold: Where "no answer" begins, unless a call says otherwise.
         calibrated: Whether confidences are calibrated.
         onnxruntime: Its version.
+        revision: The commit on the hub: that of the bundle where it was loaded from there, else that of the
+            checkpoint it was exported from; None where neither came from a hub.
         out_of_memory_retries: How many batches did not fit into memory until now, and ran again in halves.
     """
 
@@ -106,6 +108,7 @@ class Info:
     no_answer_threshold: float
     calibrated: bool
     onnxruntime: str
+    revision: str | None = None
     out_of_memory_retries: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fastspan.bundle.hub_failures import explained, says_it_is_missing, unreacha
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import FastSpanError, MissingDependency
 
-__all__ = ["HubRepository"]
+__all__ = ["HubRepository", "is_offline"]
 
 
 class HubRepository:
@@ -31,7 +31,7 @@ class HubRepository:
         repository: Its id, ``owner/name`` or ``name``.
         revision: Branch, tag or commit; None: the main branch.
         probe: A file that every such repository holds; offline, the commit is found by it.
-        without_probe: What is wrong with a repository that lacks it, and how to mend it: a sentence.
+        without_probe: What is raised where a repository lacks it: it says how to mend that.
         kind: The error that is raised where something cannot be had.
         extra: The extra of FastSpan that installs ``huggingface_hub``.
 
@@ -50,7 +50,7 @@ class HubRepository:
         revision: str | None,
         *,
         probe: str,
-        without_probe: str,
+        without_probe: FastSpanError,
         kind: type[FastSpanError],
         extra: str,
     ) -> None:
@@ -180,9 +180,16 @@ class HubRepository:
             raise
         except Exception as error:
             if path == self._probe and says_it_is_missing(error):
-                raise self._kind(self._without_probe) from error
+                raise self._without_probe from error
             text = explained(error, self.id, self._revision, path, self.endpoint)
             raise self._kind(text) from error
+
+
+def is_offline() -> bool:
+    """Whether the user has set ``HF_HUB_OFFLINE``."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _offline(error: BaseException) -> bool:
