@@ -66,20 +66,21 @@ class _HoldsNoManifestError(BundleError):
 
 def _from_hub(hub_id: str, revision: str | None) -> Bundle:
     """Open the bundle that a repository holds, or that its checkpoint was exported to."""
+    if revision is not None and COMMIT.fullmatch(revision):
+        # A commit that was exported holds a checkpoint, and always will: nobody need be asked.
+        before = exported_before(hub_id, revision)
+        if before is not None:
+            return _opened(before)
     try:
         return _bundle_from_hub(hub_id, revision)
     except _HoldsNoManifestError:
-        checkpoint = _checkpoint(hub_id, revision)
-        return _opened(exported_bundle(hub_id, checkpoint.commit))
-    except BundleError as error:
+        return _opened(exported_bundle(hub_id, _checkpoint(hub_id, revision).commit))
+    except BundleError:
         # Offline nobody can say that there is no manifest; what was exported before says it.
         before = _exported_before(hub_id, revision)
         if before is None:
             raise
-        try:
-            return _opened(before)
-        except BundleError:
-            raise error from None
+    return _opened(before)
 
 
 def _bundle_from_hub(hub_id: str, revision: str | None) -> Bundle:
@@ -126,9 +127,7 @@ def _checkpoint(hub_id: str, revision: str | None) -> HubRepository:
 
 
 def _exported_before(hub_id: str, revision: str | None) -> Path | None:
-    """What a checkpoint was exported to, where a commit is known without asking the hub."""
-    if revision is not None and COMMIT.fullmatch(revision):
-        return exported_before(hub_id, revision)
+    """What a branch's checkpoint was exported to, where the cache alone may be asked what the branch is."""
     if not is_offline():
         return None
     try:
