@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastspan.bundle.hub_failures import first_line, response_of, root_of, unreachable
 from fastspan.bundle.strict_json import named
 
@@ -29,6 +31,10 @@ def refused(error: BaseException, repository: str, revision: str | None, endpoin
     response = response_of(error)
     if response is None:
         told = first_line(root_of(error))
+        # hf_xet's errors are of the hub's storage, and hold its status in their text alone.
+        if (said := re.search(r"HTTP status [a-z]+ error \((\d{3})\b", told)) is not None:
+            remedy = _remedy(int(said[1]), repository, revision)
+            return f"{place} refused the push (HTTP {said[1]}): {remedy} {_NOTHING}"
         if unreachable(error):
             return f"{place} could not be reached ({told}): check the connection. {_NOTHING}"
         return f"{place} answered what huggingface_hub does not take ({told}). {_NOTHING}"

@@ -69,7 +69,8 @@ def _create(hub: Hub, name: str, asked: dict[str, Any]) -> Reply:
     if hub.exists:
         told = {"error": "You already created this model repo", "url": f"{hub.endpoint}/{name}"}
         return 409, {}, json.dumps(told).encode()
-    hub.exists, hub.private = True, bool(asked.get("private"))
+    # Since 2.0 the client says it in a word.
+    hub.exists, hub.private = True, bool(asked.get("private")) or asked.get("visibility") == "private"
     first = hashlib.sha1(b"first").hexdigest()
     hub.revisions, hub.files = {"main": first}, {first: {".gitattributes": b"*.onnx filter=lfs"}}
     return _json({"url": f"{hub.endpoint}/{name}"})
