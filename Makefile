@@ -96,6 +96,9 @@ ONLY ?= $(INTEGRATIONS)
 	$(PYTHON) -m venv .venv-integrations/$*
 	.venv-integrations/$*/bin/python -m pip install --quiet --disable-pip-version-check \
 		-r tests/integrations/requirements-common.txt -r tests/integrations/$*/requirements.txt
+	@if [ -f tests/integrations/$*/package.json ]; then \
+		cp tests/integrations/$*/package.json .venv-integrations/$*/ && \
+		npm install --prefix .venv-integrations/$* --ignore-scripts --no-audit --no-fund --loglevel error; fi
 	@touch $@
 
 # The sources are used where they lie, kernels included, so nothing is compiled again.

@@ -25,11 +25,10 @@ from fastspan.errors import (
 )
 from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.results import Answer, Info, PassageAnswer, Prediction, Reading
+from fastspan.version import __version__
 
 if typing.TYPE_CHECKING:
     from fastspan.answerer import QuestionAnswerer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answer",

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
+from fastspan.bundle.hub_cache import hub_snapshot
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown
@@ -77,6 +78,7 @@ class QuestionAnswerer:
 
         Args:
             source: The folder that ``fastspan export`` wrote, or the hub id of a repository that holds one.
+                A repository that holds a checkpoint is exported once, into the user's cache.
             revision: With a hub id: branch, tag or commit.
             options: How to load it.
             **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
@@ -86,7 +88,9 @@ class QuestionAnswerer:
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.
             ProviderError: The requested execution provider cannot run it.
-            MissingDependency: onnxruntime (or, for a hub id, huggingface_hub) is not installed.
+            CheckpointError: The hub id is that of a checkpoint that cannot be exported.
+            MissingDependency: onnxruntime (or, for a hub id, huggingface_hub or what exports a checkpoint) is
+                not installed.
             InputError: An option is unknown or unusable.
         """
         if not isinstance(options, LoadOptions | None):
@@ -432,6 +436,7 @@ def _check_on_error(on_error: object) -> None:
 def _describe(loaded: LoadedBundle) -> Info:
     manifest, options = loaded.bundle.manifest, loaded.options
     calibration = manifest.calibration(options.domain)
+    snapshot = hub_snapshot(loaded.bundle.folder)
     return Info(
         bundle=str(loaded.bundle.folder),
         name=manifest.name,
@@ -451,6 +456,7 @@ def _describe(loaded: LoadedBundle) -> Info:
         domain=options.domain,
         domains=tuple(manifest.domains),
         onnxruntime=loaded.onnxruntime,
+        revision=snapshot.commit if snapshot is not None else manifest.source.revision,
     )
 
 

@@ -241,6 +241,8 @@ class Info:
         domain: Which of the bundle's calibrations serves unless a call says otherwise; None: the general.
         domains: The domains that the bundle has calibrations for.
         onnxruntime: Its version.
+        revision: The commit on the hub: that of the bundle where it was loaded from there, else that of the
+            checkpoint it was exported from; None where neither came from a hub.
         out_of_memory_retries: How many batches did not fit into memory until now, and ran again in halves.
     """
 
@@ -262,6 +264,7 @@ class Info:
     calibrated_for_sets: bool = False
     domain: str | None = None
     domains: tuple[str, ...] = ()
+    revision: str | None = None
     out_of_memory_retries: int = 0
 
     def to_dict(self) -> dict[str, Any]:

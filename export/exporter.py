@@ -23,6 +23,7 @@ from fastspan.export.checkpoint.source import resolve_source
 from fastspan.export.destination import default_destination
 from fastspan.export.graphs.families import describe, unsupported_reason
 from fastspan.export.graphs.model import EncoderModel
+from fastspan.export.hub.other_runtimes import tell_transformers_js
 from fastspan.export.native_route import lower_natively
 from fastspan.export.options import VARIANTS, ExportOptions
 from fastspan.export.progress import Progress
@@ -135,6 +136,7 @@ def export(
         manifest = _lower(read, draft.folder, target.resolve().name, options, progress)
         if calibration is not None:
             manifest = manifest.with_calibration(None, calibration)
+        tell_transformers_js(draft.folder, manifest)
         manifest = _verify(checkpoint, draft.folder, manifest, options, progress)
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"

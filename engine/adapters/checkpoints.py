@@ -1,26 +1,25 @@
-"""What users of other tools name as a model, as a bundle: checkpoints are exported once and kept.
+"""What users of other tools name as a model: a checkpoint's folder is exported once, and its bundle kept.
 
-They are kept in ``$XDG_CACHE_HOME/fastspan/bundles`` (else ``~/.cache``), in a folder whose name ends with a
-key of the checkpoint's content. A checkpoint that changed is another one, and is exported again.
+It is kept in ``$XDG_CACHE_HOME/fastspan/bundles`` (else ``~/.cache``), in a folder whose name ends with a
+key of the checkpoint's content. A checkpoint that changed is another one, and is exported again. What lies on
+the hub, loading sees to: see ``fastspan.bundle.source``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fastspan
-from fastspan.bundle.hub import HubRepository
 from fastspan.bundle.manifest import MANIFEST
-from fastspan.bundle.source import looks_like_hub_id
 from fastspan.bundle.variants import VariantName
 from fastspan.bundle.whole_files import sha256_of
 from fastspan.errors import BundleError, FastSpanError, InputError, MissingDependency
+from fastspan.machine.user_cache import user_cache
 from fastspan.options import shown
+from fastspan.version import __version__
 
 __all__ = ["Source", "bundle_of"]
 
@@ -58,50 +57,21 @@ def bundle_of(model: str | os.PathLike[str], revision: str | None, variant: str)
         if revision is not None:
             raise InputError("revision goes with a hub id; a local folder is taken as it is.")
         return _exported(folder, folder.resolve().name, _content_key(folder), variant), None
-    if folder.exists() or not isinstance(model, str) or not looks_like_hub_id(model):
-        return model, revision  # what is wrong with it, loading it says
-    return _on_the_hub(model, revision, variant)
-
-
-def _on_the_hub(model: str, revision: str | None, variant: str) -> Source:
-    repository = HubRepository(
-        model,
-        revision,
-        probe=_CONFIG,
-        without_probe=f"{model!r} on the hub holds no {_CONFIG}, so it is neither a bundle nor a checkpoint.",
-        kind=BundleError,
-        extra="hub",
-    )
-    listing = repository.listing()
-    if listing is None:
-        # Only the cache can be asked, which may hold either.
-        try:
-            repository.fetch(MANIFEST)
-            listing = (MANIFEST,)
-        except BundleError:
-            listing = ()
-    if MANIFEST in listing:
-        return model, repository.commit
-    with _extra(model):
-        from fastspan.export.checkpoint.source import resolve_source
-
-        checkpoint = resolve_source(model, repository.commit).folder
-    return _exported(checkpoint, model.replace("/", "--"), repository.commit, variant), None
+    return model, revision  # what is wrong with it, loading it says
 
 
 def _exported(checkpoint: Path, name: str, key: str, variant: str) -> Path:
     variants: tuple[VariantName, ...] = ("fp32", "int8") if variant == "auto" else ("fp32",)
     if variant in ("fp16", "int8"):
         variants = ("fp32", "fp16") if variant == "fp16" else ("fp32", "int8")
-    made_of = hashlib.sha256("\0".join((key, fastspan.__version__, *variants)).encode()).hexdigest()[:16]
+    made_of = hashlib.sha256("\0".join((key, __version__, *variants)).encode()).hexdigest()[:16]
     out = _cache() / f"{name}-{made_of}"
     if (out / MANIFEST).exists():
         return out
     with _extra(str(checkpoint)):
-        from fastspan.export.exporter import ExportOptions, export
-    sys.stderr.write(f"fastspan: exporting {checkpoint} to {out}, once.\n")
-    sys.stderr.flush()
-    return export(checkpoint, out, ExportOptions(variants=variants), progress=_Silent()).bundle.folder
+        from fastspan.export.on_demand import export_once
+    export_once(str(checkpoint), out, variants=variants)
+    return out
 
 
 def _content_key(folder: Path) -> str:
@@ -110,9 +80,8 @@ def _content_key(folder: Path) -> str:
 
 
 def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     try:
-        return Path(home or Path.home() / ".cache") / "fastspan" / "bundles"
+        return user_cache() / "bundles"
     except RuntimeError as error:
         raise BundleError(
             "There is no home folder to keep exported checkpoints in: set XDG_CACHE_HOME to a folder that "
@@ -131,15 +100,3 @@ def _extra(model: str) -> Iterator[None]:
             f"{model} is a checkpoint, and to export it {error.name} is missing: run "
             "pip install 'fastspan[export]', or give the folder of a bundle."
         ) from error
-
-
-class _Silent:
-    """An export's progress that says nothing more than the one line."""
-
-    def stage(self, text: str) -> None:
-        """Keep silent."""
-
-    @contextmanager
-    def bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        """Keep silent."""
-        yield lambda: None

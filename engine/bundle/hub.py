@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.bundle.hub_cache import COMMIT, is_intact
-from fastspan.bundle.hub_failures import explained, says_it_is_missing
+from fastspan.bundle.hub_failures import explained, says_it_is_missing, unreachable
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import FastSpanError, MissingDependency
 
-__all__ = ["HubRepository"]
+__all__ = ["HubRepository", "is_offline"]
 
 
 class HubRepository:
@@ -31,7 +31,7 @@ class HubRepository:
         repository: Its id, ``owner/name`` or ``name``.
         revision: Branch, tag or commit; None: the main branch.
         probe: A file that every such repository holds; offline, the commit is found by it.
-        without_probe: What is wrong with a repository that lacks it, and how to mend it: a sentence.
+        without_probe: What is raised where a repository lacks it: it says how to mend that.
         kind: The error that is raised where something cannot be had.
         extra: The extra of FastSpan that installs ``huggingface_hub``.
 
@@ -50,7 +50,7 @@ class HubRepository:
         revision: str | None,
         *,
         probe: str,
-        without_probe: str,
+        without_probe: FastSpanError,
         kind: type[FastSpanError],
         extra: str,
     ) -> None:
@@ -95,7 +95,7 @@ class HubRepository:
                 try:
                     self._ask(self.commit)
                 except Exception as error:
-                    if not _unreachable(error):
+                    if not unreachable(error):
                         raise
                     self._cached_only = True
         return self._listing
@@ -180,24 +180,22 @@ class HubRepository:
             raise
         except Exception as error:
             if path == self._probe and says_it_is_missing(error):
-                raise self._kind(self._without_probe) from error
+                raise self._without_probe from error
             text = explained(error, self.id, self._revision, path, self.endpoint)
             raise self._kind(text) from error
+
+
+def is_offline() -> bool:
+    """Whether the user has set ``HF_HUB_OFFLINE``."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _offline(error: BaseException) -> bool:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return isinstance(error, OfflineModeIsEnabled)
-
-
-def _unreachable(error: BaseException) -> bool:
-    """Whether no hub answered."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The base of its own HTTP error is that of its HTTP library, requests or httpx by its release.
-    transport = (OSError, *HfHubHTTPError.__bases__)
-    return isinstance(error, transport) and getattr(error, "response", None) is None
 
 
 _GROUPS = ("huggingface_hub.http_get", "huggingface_hub.xet_get")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastspan.bundle.strict_json import named
 
-__all__ = ["explained", "says_it_is_missing"]
+__all__ = ["explained", "first_line", "response_of", "root_of", "says_it_is_missing", "unreachable"]
 
 _LOG_IN = "log in with `hf auth login` as one who may read it, or give the path of a folder."
 
@@ -34,7 +34,7 @@ def explained(
 
     quoted = named(repr(repository))
     place = f"{quoted} at revision {named(repr(revision))}" if revision is not None else quoted
-    response = _response(error)
+    response = response_of(error)
     status = None if response is None else int(response.status_code)
     code = f"(HTTP {status})"
     if isinstance(error, HFValidationError):
@@ -65,7 +65,7 @@ def explained(
             )
         return (
             f"{place} is no folder here, and getting it from {endpoint} failed "
-            f"({_first_line(_root(error))}): check the connection; to use what the cache holds, set "
+            f"({first_line(root_of(error))}): check the connection; to use what the cache holds, set "
             "HF_HUB_OFFLINE=1 or give a commit as the revision."
         )
     if says_it_is_missing(error):
@@ -80,6 +80,15 @@ def says_it_is_missing(error: BaseException) -> bool:
 
     # The second is a kind of the first, and says only that the hub could not be asked.
     return isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether no hub answered."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of its own HTTP error is that of its HTTP library, requests or httpx by its release.
+    transport = (OSError, *HfHubHTTPError.__bases__)
+    return isinstance(error, transport) and getattr(error, "response", None) is None
 
 
 def _of(path: str | None) -> str:
@@ -105,7 +114,7 @@ def _reason(response: object) -> str:
     return f" {named(str(reason))}" if reason else ""
 
 
-def _response(error: BaseException | None) -> Any:
+def response_of(error: BaseException | None) -> Any:
     """The hub's answer, which huggingface_hub may have wrapped into another error; None: there was none."""
     while error is not None:
         response = getattr(error, "response", None)
@@ -115,13 +124,14 @@ def _response(error: BaseException | None) -> Any:
     return None
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
     """What an HTTP library wrapped, often several times over, into what it raises: the plainest of them."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, cut and harmless to a terminal; else its name."""
     lines = str(error).strip().splitlines()
     return named(lines[0]) if lines else type(error).__name__

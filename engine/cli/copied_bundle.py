@@ -10,6 +10,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from fastspan.bundle.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.hub_cache import hub_snapshot, in_hub_cache
 from fastspan.bundle.manifest import MANIFEST
@@ -61,8 +62,8 @@ def copied(bundle: Bundle, folder: Path) -> Bundle:
     bundle.verify_all()
     workshop = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
-        for path in (*bundle.manifest.files, MANIFEST):
-            # What every answer rests on was verified; a model card may be missing.
+        for path in (*bundle.manifest.files, MANIFEST, EVALUATIONS):
+            # What every answer rests on was verified; card and scores may be missing.
             if not (bundle.folder / path).is_file():
                 continue
             target = workshop / path

@@ -8,11 +8,11 @@ https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html,
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fastspan.errors import ProviderError
+from fastspan.machine.user_cache import user_cache
 
 __all__ = ["default_options", "engine_cache", "make_cache_folders"]
 
@@ -78,13 +78,13 @@ def engine_cache(digests: Iterable[str]) -> Path:
     """
     key = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+        cache = user_cache()
     except RuntimeError as error:
         raise ProviderError(
             "There is no home folder to keep TensorRT's engines in: set XDG_CACHE_HOME to a folder that "
             "outlives this process, since they are slow to build."
         ) from error
-    return Path(home) / "fastspan" / "engines" / key
+    return cache / "engines" / key
 
 
 def make_cache_folders(options: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
 """The HTTP service: answerers behind a few routes. It comes with the extra ``serve``.
 
 What needs the extra is imported when it is first asked for, and raises ``MissingDependency`` without it. The
-engine never imports this package.
+protocols do not: hosting platforms that bring a server of their own use them alone. The engine never imports
+this package.
 """
 
 from __future__ import annotations

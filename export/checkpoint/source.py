@@ -113,7 +113,9 @@ def _local(folder: Path) -> ResolvedSource:
 
 def _download(hub_id: str, revision: str | None) -> ResolvedSource:
     """Fetch what an export reads, each file compared with its ETag."""
-    without_config = f"{named(repr(hub_id))} holds no {_CONFIG}: give the id of a transformers checkpoint."
+    without_config = CheckpointError(
+        f"{named(repr(hub_id))} holds no {_CONFIG}: give the id of a transformers checkpoint."
+    )
     repository = HubRepository(
         hub_id,
         revision,
@@ -129,7 +131,7 @@ def _download(hub_id: str, revision: str | None) -> ResolvedSource:
     elif _CONFIG in listing:
         wanted = _wanted(hub_id, listing)
     else:
-        raise CheckpointError(without_config)
+        raise without_config
     for path in wanted:
         repository.fetch_intact(path)
     folder = repository.folder

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastspan.bundle.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.folder_shape import files_within
 from fastspan.bundle.hub_cache import in_hub_cache
@@ -30,7 +31,7 @@ from fastspan.export.publishing.file_lock import FileLock
 from fastspan.export.publishing.placing import Move, move_into_place
 from fastspan.export.publishing.termination import ended_by_sigterm
 
-__all__ = ["Draft", "update_manifest", "write_bundle"]
+__all__ = ["Draft", "move_into_place", "sync_tree", "update_manifest", "write_bundle"]
 
 _LOCK_WAIT_S = 60.0
 _DRAFT, _PREVIOUS, _LOCK = "bundle", "previous", "lock"
@@ -74,7 +75,7 @@ class Draft:
             with (self.folder / MANIFEST).open("xb") as file:
                 file.write(whole.to_json())
             draft = Bundle.open(self.folder)
-            _sync_tree(self.folder)
+            sync_tree(self.folder)
             if check is not None:
                 check(self.folder)
             with _lock_beside(self._target, self._lock_wait):
@@ -244,7 +245,8 @@ def _clear_stale(target: Path) -> None:
 def _measured(manifest: Manifest, folder: Path) -> Manifest:
     files = {
         path: FileRecord(sha256=sha256_of(folder / path), bytes=(folder / path).stat().st_size)
-        for path in sorted(files_within(folder))
+        # Scores are no part of what a bundle promises: another evaluation may replace them.
+        for path in sorted(set(files_within(folder)) - {EVALUATIONS})
     }
     variants = {
         name: replace(variant, bytes=sum(files[path].bytes for path in variant.files if path in files))
@@ -253,7 +255,8 @@ def _measured(manifest: Manifest, folder: Path) -> Manifest:
     return replace(manifest, files=files, variants=variants)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Bring all files and folders within a folder to disk."""
     for current, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync(Path(current, name))

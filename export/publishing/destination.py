@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastspan.bundle.evaluations import EVALUATIONS
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError
@@ -16,8 +17,8 @@ __all__ = ["refuse_destination"]
 
 # What hubs and file managers put into a folder: it is theirs, and they make it again.
 _LITTER = re.compile(rf"\.(DS_Store|gitattributes|gitignore|cache|huggingface|{re.escape(MANIFEST)}[.-].*)")
-# Written by every export, and never part of what is promised.
-_CARD = "README.md"
+# Written by every export, or by `fastspan eval --record`, and never part of what is promised.
+_BESIDE = ("README.md", EVALUATIONS)
 _ELSEWHERE = "choose another destination, or move it away."
 
 
@@ -68,7 +69,7 @@ def _listed(target: Path) -> set[str]:
             f"{target / MANIFEST} is no manifest of FastSpan, so the folder is no bundle: {_ELSEWHERE}"
         )
     files = document.get("files")
-    return {*(files if isinstance(files, dict) else ()), MANIFEST, _CARD}
+    return {*(files if isinstance(files, dict) else ()), MANIFEST, *_BESIDE}
 
 
 def _contents(target: Path) -> Iterator[str]:

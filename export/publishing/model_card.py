@@ -17,13 +17,25 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def model_card(manifest: Manifest, source_card: str | None, not_run: Sequence[str] = ()) -> str:
+_FROM_FOLDER = """```python
+from fastspan import QuestionAnswerer
+
+qa = QuestionAnswerer.load("FOLDER")  # this folder
+print(qa.answer("Who wrote it?", "Ada wrote it."))
+```
+"""
+
+
+def model_card(
+    manifest: Manifest, source_card: str | None, not_run: Sequence[str] = (), *, usage: str = _FROM_FOLDER
+) -> str:
     """Write the card of a bundle in Markdown.
 
     Args:
         manifest: The bundle's manifest; its parity figures are quoted.
         source_card: The checkpoint's own card; its front matter (licence, language …) is kept.
         not_run: Files of the graphs that the exporting machine does not run, which no figure covers.
+        usage: How to use it, in Markdown; by default from a folder.
     """
     source = manifest.source
     revision = f" at revision `{source.revision}`" if source.revision else ""
@@ -40,13 +52,7 @@ by FastSpan {manifest.created_with} ({manifest.model.route} route, {manifest.mod
 
 {table}
 {_uncovered(not_run)}
-```python
-from fastspan import QuestionAnswerer
-
-qa = QuestionAnswerer.load("FOLDER")  # this folder
-print(qa.answer("Who wrote it?", "Ada wrote it."))
-```
-
+{usage}
 `{shown.file}` takes {inputs} and returns `start_logits` and
 `end_logits`; {loader} loads it. `fastspan.json` holds every file's checksum, the no-answer
 threshold and the calibration of the confidence.

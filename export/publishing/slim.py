@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fastspan.bundle.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import BundleError, InputError
 from fastspan.export.publishing.bundle_writer import write_bundle
+from fastspan.export.publishing.licences import licences_beside
 from fastspan.export.publishing.model_card import model_card, uncovered_in
 from fastspan.options import shown
 
 __all__ = ["slim"]
 
-_LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)([.-].*)?", re.IGNORECASE)
 _CARD = "README.md"
 
 
@@ -31,7 +31,7 @@ def slim(
 ) -> Bundle:
     """Copy a bundle with some of its variants: every file verified as it is read, published in one step.
 
-    Licences beside the bundle go along, and the model card is written anew. The calibration stays.
+    Licences and scores beside the bundle go along, and the model card is written anew. The calibration stays.
 
     Args:
         bundle: The bundle's folder, or a hub id, of which no other files are fetched.
@@ -71,7 +71,10 @@ def slim(
         former = _text_of(source.folder / _CARD)
         not_run = [file for file in uncovered_in(former) if file in kept_files]
         (draft.folder / _CARD).write_text(model_card(manifest, former, not_run), encoding="utf-8")
-        for licence in _licences(source.folder):
+        if (scores := source.folder / EVALUATIONS).is_file():
+            # Those of variants that are left out count no more: a record names the files it is of.
+            (draft.folder / EVALUATIONS).write_bytes(scores.read_bytes())
+        for licence in licences_beside(source.folder):
             (draft.folder / licence.name).write_bytes(licence.read_bytes())
         return draft.commit(manifest)
 
@@ -82,7 +85,3 @@ def _text_of(card: Path) -> str:
         return card.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _licences(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.iterdir()) if _LICENCE.fullmatch(file.name) and file.is_file()]

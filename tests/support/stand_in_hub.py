@@ -1,8 +1,10 @@
-"""A stand-in for the hub on this machine: enough of its routes to download a snapshot or a single file."""
+"""A stand-in for the hub on this machine: enough of its routes to download a snapshot or a single file.
+
+What is written to it, a push, is answered by ``support.stand_in_hub_writes``.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import threading
@@ -14,6 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from support.stand_in_hub_writes import answer_write, etag_of
 
 __all__ = ["ID", "MAIN", "OLD", "Hub", "serve", "use_hub"]
 
@@ -34,6 +38,12 @@ class Hub:
         damaged_downloads: File → how many more of its downloads arrive damaged.
         moves_to: The commit that the main branch moves to once it was asked for.
         requested: Paths of the requests for content, in order.
+        exists: Whether there is a repository yet; creating it makes one.
+        private: Whether it is private.
+        token: What a request must carry, to write and, of a private repository, to read; None: anything does.
+        write_refusals: Part of a route that is written to → the status, headers and body it is answered with.
+        written: The routes that were written to, in order.
+        large_files: SHA-256 → content that was sent, whether or not a commit named it.
     """
 
     endpoint: str = ""
@@ -44,11 +54,23 @@ class Hub:
     damaged_downloads: dict[str, int] = field(default_factory=dict)
     moves_to: str | None = None
     requested: list[str] = field(default_factory=list)
+    exists: bool = True
+    private: bool = False
+    token: str | None = None
+    write_refusals: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    large_files: dict[str, bytes] = field(default_factory=dict)
+
+    def knows(self, authorization: str | None) -> bool:
+        """Whether a request's header carries the token."""
+        return self.token is None or authorization == f"Bearer {self.token}"
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Answer the routes that ``snapshot_download`` asks: the model, its tree, and its files."""
         if self.refusal is not None:
             return (*self.refusal, b"")
+        if not self.exists:
+            return 404, {"X-Error-Code": "RepoNotFound"}, b""
         if match := re.fullmatch(rf"/api/models/{ID}(?:/(revision|tree)/([^/]+))?", path):
             commit = self.commit(match[2] or "main")
             if commit is None:
@@ -56,11 +78,12 @@ class Hub:
             names = self.files[commit]
             if match[1] == "tree":
                 tree = [
-                    {"type": "file", "path": name, "size": len(data), "oid": _etag(name, data)}
+                    {"type": "file", "path": name, "size": len(data), "oid": etag_of(name, data)}
                     for name, data in names.items()
                 ]
                 return 200, {}, json.dumps(tree).encode()
-            info = {"id": ID, "modelId": ID, "sha": commit, "siblings": [{"rfilename": n} for n in names]}
+            siblings = [{"rfilename": name} for name in names]
+            info = {"id": ID, "modelId": ID, "sha": commit, "siblings": siblings, "private": self.private}
             return 200, {}, json.dumps(info).encode()
         if match := re.fullmatch(rf"/{ID}/resolve/([^/]+)/(.+)", path):
             commit = self.commit(match[1])
@@ -71,7 +94,7 @@ class Hub:
             if match[2] in self.refused_files:
                 return 403, {"X-Error-Code": "GatedRepo"}, b""
             data = self.files[commit][match[2]]
-            return 200, {"ETag": f'"{_etag(match[2], data)}"', "X-Repo-Commit": commit}, data
+            return 200, {"ETag": f'"{etag_of(match[2], data)}"', "X-Repo-Commit": commit}, data
         return 404, {"X-Error-Code": "RepoNotFound"}, b""
 
     def commit(self, revision: str) -> str | None:
@@ -90,13 +113,6 @@ class Hub:
         }
 
 
-def _etag(path: str, data: bytes) -> str:
-    """As the hub has it: the SHA-256 of a large file, the Git id of a small one."""
-    if path.endswith((".json", ".md", ".txt", ".py", ".gitattributes")):
-        return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
-    return hashlib.sha256(data).hexdigest()
-
-
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
     """Let huggingface_hub, in this process, know this hub and this cache as its own."""
     from huggingface_hub import constants, file_download
@@ -106,6 +122,8 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None
     for module in (constants, file_download):
         monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    # The stand-in speaks plain HTTP, not the storage protocol that newer clients prefer.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
 
 @contextmanager
@@ -117,20 +135,44 @@ def serve(state: Hub) -> Iterator[Hub]:
             path = urlsplit(self.path).path
             if self.command == "GET":
                 state.requested.append(path)
+            if state.private and not state.knows(self.headers["Authorization"]):
+                # A hub does not say of a private repository that there is one.
+                self.reply(401, {"X-Error-Code": "RepoNotFound"}, b"")
+                return
             status, headers, data = state.answer(path)
             name = path.partition("/resolve/")[2].partition("/")[2]
             if self.command == "GET" and state.damaged_downloads.get(name, 0) > 0:
                 state.damaged_downloads[name] -= 1
                 data = bytes(byte ^ 1 for byte in data)
+            self.reply(status, headers, data)
+
+        do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            path = urlsplit(self.path).path
+            if self.headers["Transfer-Encoding"] == "chunked":
+                body = b"".join(self.chunks())
+            else:
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            state.written.append(path)
+            self.reply(*answer_write(state, ID, path, self.headers["Authorization"], body))
+
+        do_PUT = do_POST
+
+        def chunks(self) -> Iterator[bytes]:
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+
+        def reply(self, status: int, headers: dict[str, str], data: bytes) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(data)
-
-        do_HEAD = do_GET
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -24,6 +24,8 @@ COMMANDS = (
     "tune",
     "info",
     "slim",
+    "push",
+    "package",
     "doctor",
     "completion",
 )

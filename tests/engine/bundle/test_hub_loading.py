@@ -29,6 +29,7 @@ with QuestionAnswerer.load(local, variant="fp32") as qa:
 with QuestionAnswerer.load(hub_id, revision=revision or None, variant="fp32") as qa:
     assert qa.answer("who built the tower", "the norse built the tower") == expected
     snapshot = Path(qa.info().bundle)
+    assert qa.info().revision == snapshot.name
     assert (snapshot / "tokenizer.json").is_symlink()
     # A pickle is loaded from where the files lie, without asking the hub again.
     with pickle.loads(pickle.dumps(qa)) as again:
@@ -68,6 +69,18 @@ def hub_of(bundle: Path) -> Hub:
         path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()
     }
     return Hub(files={MAIN: {**files, ".gitattributes": b"*.onnx filter=lfs"}, OLD: files})
+
+
+def test_a_private_repository_is_loaded_with_the_environments_token(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = hub_of(tiny_bundle)
+    state.private, state.token = True, "secret"
+    with serve(state) as hub:
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        assert run(USE, tiny_bundle, hub, tmp_path / "one") == MAIN
+        monkeypatch.setenv("HF_TOKEN", "another")
+        assert "log in with `hf auth login` if it is private" in run(FAIL, tiny_bundle, hub, tmp_path / "two")
 
 
 def test_a_bundle_is_loaded_by_its_hub_id(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -228,13 +241,11 @@ def test_a_terminal_sees_no_progress_bars(tiny_bundle: Path, tmp_path: Path) -> 
     assert (done.returncode, seen) == (0, b"")
 
 
-def test_nothing_of_a_checkpoint_is_fetched(tiny_bundle: Path, tmp_path: Path) -> None:
-    files = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"the same again"}
-    with serve(Hub(files={MAIN: files})) as hub:
+def test_a_repository_of_something_else_is_told_apart(tiny_bundle: Path, tmp_path: Path) -> None:
+    with serve(Hub(files={MAIN: {"pytorch_model.bin": b"weights"}})) as hub:
         message = run(FAIL, tiny_bundle, hub, tmp_path)
-        assert hub.fetched() <= {MANIFEST}
-    assert message.startswith(f"'{ID}' on the hub holds no {MANIFEST}, so it is no bundle")
-    assert f"`fastspan export {ID} --out FOLDER`" in message
+        assert hub.fetched() <= {MANIFEST, "config.json"}
+    assert message.startswith(f"'{ID}' on the hub holds neither {MANIFEST} nor config.json")
 
 
 def test_a_file_that_the_hub_changed_is_refused(hub: Hub) -> None:
