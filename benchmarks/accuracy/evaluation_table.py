@@ -9,7 +9,16 @@ from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.bundle.strict_json import named
 from fastspan.results import Info
 
-__all__ = ["SCORES", "SELECTIVE", "closing", "opening", "rows", "selective_rows", "with_interval"]
+__all__ = [
+    "SCORES",
+    "SELECTIVE",
+    "closing",
+    "opening",
+    "risk_rows",
+    "rows",
+    "selective_rows",
+    "with_interval",
+]
 
 SCORES = ("", "questions", "exact match", "F1")
 """The header over ``rows``."""
@@ -52,15 +61,21 @@ def selective_rows(decisions: Selective, spans: Selective) -> list[tuple[str, ..
     ]
 
 
-def closing(evaluation: Evaluation, decisions: Selective, spans: Selective) -> str:
-    """Say how often the surest are wrong, which thresholds would have been best, and how long it took."""
+def risk_rows(decisions: Selective, spans: Selective) -> list[tuple[str, ...]]:
+    """Return how many of the surest are wrong, under a header of how many are kept."""
+    return [
+        ("wrong among the surest", *(f"{coverage:.0%}" for coverage in decisions.risks)),
+        *(
+            (name, *(f"{risk:.1%}" for risk in found.risks.values()))
+            for name, found in (("decisions", decisions), ("best spans", spans))
+        ),
+    ]
+
+
+def closing(evaluation: Evaluation) -> str:
+    """Say which thresholds would have been best, and how long it took."""
     best = evaluation.best
-    risks = "; ".join(
-        f"{name} " + ", ".join(f"{risk:.1%} of {coverage:.0%}" for coverage, risk in found.risks.items())
-        for name, found in (("decisions", decisions), ("best spans", spans))
-    )
     return (
-        f"wrong among the surest: {risks}\n"
         f"best exact match {best.exact:.2f} at threshold {best.exact_threshold:.4g}, "
         f"best F1 {best.f1:.2f} at {best.f1_threshold:.4g}\n"
         "(searched on these very questions, so optimistic; `fastspan calibrate` fits on one half)\n"

@@ -88,6 +88,7 @@ def run(arguments: Namespace) -> int:
             SELECTIVE,
             closing,
             opening,
+            risk_rows,
             rows,
             selective_rows,
         )
@@ -139,7 +140,9 @@ def run(arguments: Namespace) -> int:
         write(f"{opening(data, info, evaluation)}\n")
         write(f"{table(SCORES, rows(evaluation), style, right={1})}\n")
         write(f"{table(SELECTIVE, selective_rows(*judged), style)}\n")
-        write(closing(evaluation, *judged))
+        header, *risks = risk_rows(*judged)
+        write(f"{table(header, risks, style, right={1, 2, 3, 4})}\n")
+        write(closing(evaluation))
     return 0
 
 
