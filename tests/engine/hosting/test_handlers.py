@@ -65,9 +65,9 @@ def call(written: Any) -> Any:
     model = script.model_fn(str(written("sagemaker")))
 
     def invoke(body: str | bytes, content_type: str, accept: str) -> str:
-        found = script.output_fn(script.predict_fn(script.input_fn(body, content_type), model), accept)
-        assert isinstance(found, str)
-        return found
+        text, kind = script.output_fn(script.predict_fn(script.input_fn(body, content_type), model), accept)
+        assert kind in {"application/json", "text/csv"}
+        return str(text)
 
     return invoke
 
