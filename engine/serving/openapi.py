@@ -15,7 +15,13 @@ _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer"}
 _NUMBER = {"type": "number"}
 _FLAG = {"type": "boolean"}
-_TYPES = {"int": _WHOLE, "float": _NUMBER, "bool": _FLAG, "Decoding": {"enum": ["squad", "pipeline"]}}
+_TYPES = {
+    "int": _WHOLE,
+    "float": _NUMBER,
+    "bool": _FLAG,
+    "str": _TEXT,
+    "Decoding": {"enum": ["squad", "pipeline"]},
+}
 _SPAN = {
     "type": "object",
     "properties": {"text": _TEXT, "start": _WHOLE, "end": _WHOLE, "score": _NUMBER},
