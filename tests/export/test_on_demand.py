@@ -17,6 +17,7 @@ from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions
 from fastspan.export.publishing.file_lock import FileLock
+from fastspan.export.verification.checks import Effort
 from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -42,13 +43,12 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[ExportOptions]:
 
     def export(source: str, out: Path, options: ExportOptions, *, progress: Any) -> object:
         seen.append(options)
-        wanted = ExportOptions(variants=("fp32",), revision=options.revision)
+        wanted = ExportOptions(
+            variants=("fp32",), revision=options.revision, pytorch=False, effort=Effort(work=0, fewest=3)
+        )
         return true(source, out, wanted, progress=progress)
 
     monkeypatch.setattr(on_demand, "export", export)
-    monkeypatch.setattr("fastspan.export.exporter.has_pytorch", lambda: False)
-    monkeypatch.setattr("fastspan.export.exporter.difference_from_transformers", lambda *_: None)
-    monkeypatch.setattr("fastspan.export.verification.checks._WORK", 0)
     return seen
 
 
