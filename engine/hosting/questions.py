@@ -57,15 +57,6 @@ class Hosted:
             return self._one(body["inputs"], body)
         return list(self._each(body["inputs"], body))
 
-    def answer_all(self, questions: Sequence[object], parameters: object = None) -> list[Any]:
-        """Answer a list of objects of ``question`` and ``context``, with one set of parameters.
-
-        Raises:
-            InputError: One of them is unusable; the message says which.
-            InferenceError: ONNX Runtime failed.
-        """
-        return list(self._each(questions, {"parameters": parameters}))
-
     def answer_json(self, body: bytes | str) -> Any:
         """Answer a request's body; see ``answer``.
 

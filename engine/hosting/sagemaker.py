@@ -2,7 +2,8 @@
 
 The inference toolkit calls ``model_fn`` once, then for each request ``input_fn``, ``predict_fn`` and
 ``output_fn``. JSON is Hugging Face's protocol. CSV has the columns ``question`` and ``context`` and a header;
-as batch transform wants it, the answer has a line for each line.
+as batch transform wants it, the answer has a line for each line. A request that is unusable becomes status
+400, where the toolkit is there to say so.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +57,14 @@ def input_fn(body: bytes | str, content_type: str = JSON, _context: object = Non
     Raises:
         InputError: It is of another type, or not what its type says.
     """
-    kind = _kind(content_type)
-    data = body.encode() if isinstance(body, str) else bytes(body)
-    if kind == JSON:
-        return Asked(parse_body(data))
-    if kind == CSV:
-        return Asked({"inputs": _rows(data)})
-    raise InputError(f"The content type must be {JSON} or {CSV}, not {content_type!r}.")
+    with _telling_the_toolkit():
+        kind = _kind(content_type)
+        data = body.encode() if isinstance(body, str) else bytes(body)
+        if kind == JSON:
+            return Asked(parse_body(data))
+        if kind == CSV:
+            return Asked({"inputs": _rows(data)})
+        raise InputError(f"The content type must be {JSON} or {CSV}, not {content_type!r}.")
 
 
 def predict_fn(asked: Asked, model: Hosted, _context: object = None) -> Any:
@@ -69,21 +73,39 @@ def predict_fn(asked: Asked, model: Hosted, _context: object = None) -> Any:
     Raises:
         InputError: A question, a context or a parameter is unusable.
     """
-    return model.answer(asked.request)
+    with _telling_the_toolkit():
+        return model.answer(asked.request)
 
 
-def output_fn(prediction: Any, accept: str = JSON, _context: object = None) -> str:
+def output_fn(prediction: Any, accept: str = JSON, _context: object = None) -> tuple[str, str]:
     """Write the answers, as JSON unless CSV is accepted and JSON is not.
+
+    Returns:
+        The text, and its content type.
 
     Raises:
         InputError: Neither is accepted.
     """
-    accepted = [_kind(part) for part in (accept or JSON).split(",")]
-    if any(kind in (JSON, "application/*", "*/*") for kind in accepted):
-        return json.dumps(prediction, ensure_ascii=True, allow_nan=False)
-    if any(kind in (CSV, "text/*") for kind in accepted):
-        return _table(prediction)
-    raise InputError(f"The answer can be {JSON} or {CSV}, and {accept!r} accepts neither.")
+    with _telling_the_toolkit():
+        accepted = [_kind(part) for part in (accept or JSON).split(",")]
+        if any(kind in (JSON, "application/*", "*/*") for kind in accepted):
+            return json.dumps(prediction, ensure_ascii=True, allow_nan=False), JSON
+        if any(kind in (CSV, "text/*") for kind in accepted):
+            return _table(prediction), CSV
+        raise InputError(f"The answer can be {JSON} or {CSV}, and {accept!r} accepts neither.")
+
+
+@contextmanager
+def _telling_the_toolkit() -> Iterator[None]:
+    """Let the toolkit know that a request is at fault; every other error is the endpoint's to it."""
+    try:
+        yield
+    except InputError as error:
+        try:
+            from sagemaker_inference.errors import BaseInferenceToolkitError
+        except ImportError:
+            raise error from None
+        raise BaseInferenceToolkitError(400, str(error), "Bad Request") from error
 
 
 def _kind(content_type: str | None) -> str:

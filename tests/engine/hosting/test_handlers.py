@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -17,8 +16,8 @@ import pytest
 
 from fastspan import BundleError, InputError, QuestionAnswerer
 from fastspan.hosting.package import Platform, package
-from fastspan.hosting.questions import Hosted, find_bundle, load_hosted
-from fastspan.serving.protocols.hugging_face import answer_as_hugging_face
+from fastspan.hosting.questions import find_bundle
+from support.as_hugging_face import answer_as_hugging_face
 from support.written_module import import_file
 
 QUESTION = {"question": "who built the tower", "context": "the norse leader built the stone tower"}
@@ -45,8 +44,7 @@ def expected(tiny_bundle: Path) -> Iterator[Any]:
     with QuestionAnswerer.load(tiny_bundle, optimize_for="throughput") as qa:
 
         def answer(question: dict[str, str], **parameters: object) -> Any:
-            body = json.dumps({"inputs": question, "parameters": parameters}).encode()
-            return answer_as_hugging_face(qa, body)
+            return answer_as_hugging_face(qa, {"inputs": question, "parameters": parameters})
 
         yield answer
 
@@ -65,17 +63,11 @@ def call(written: Any) -> Any:
     model = script.model_fn(str(written("sagemaker")))
 
     def invoke(body: str | bytes, content_type: str, accept: str) -> str:
-        found = script.output_fn(script.predict_fn(script.input_fn(body, content_type), model), accept)
-        assert isinstance(found, str)
-        return found
+        text, kind = script.output_fn(script.predict_fn(script.input_fn(body, content_type), model), accept)
+        assert kind in {"application/json", "text/csv"}
+        return str(text)
 
     return invoke
-
-
-@pytest.fixture(scope="module")
-def hosted(written: Any) -> Hosted:
-    """The bundle of Vertex's image."""
-    return load_hosted(written("vertex"))
 
 
 class TestHuggingFaceEndpoint:
@@ -191,59 +183,6 @@ class TestAzure:
         monkeypatch.setitem(sys.modules, name, stand_in)
         (said, status), named = script.run("{}")
         assert (said, status, named) == ({"error": "the body lacks inputs."}, 400, {"json_str": True})
-
-
-class TestVertex:
-    def call(self, hosted: Hosted, method: str, path: str, body: bytes = b"", **environment: str) -> Any:
-        """Call the ASGI application as a server does."""
-        pytest.importorskip("starlette")
-        from fastspan.hosting.vertex import application
-
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
-        asyncio.run(application(hosted, environment)(scope, receive, send))  # type: ignore[arg-type]
-        return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
-
-    def test_instances_to_predictions(self, hosted: Hosted, expected: Any) -> None:
-        body = {"instances": [QUESTION, OTHER], "parameters": {"top_k": 2}}
-        status, said = self.call(hosted, "POST", "/predict", json.dumps(body).encode())
-        assert status == 200
-        found = json.loads(said)
-        assert found == {"predictions": [expected(each, top_k=2) for each in (QUESTION, OTHER)]}
-
-    def test_the_environment_names_routes_and_port(self, hosted: Hosted) -> None:
-        from fastspan.hosting.vertex import port_of
-
-        routes = {"AIP_PREDICT_ROUTE": "/v1/ask", "AIP_HEALTH_ROUTE": "/v1/alive"}
-        body = json.dumps({"instances": [QUESTION]}).encode()
-        assert self.call(hosted, "POST", "/v1/ask", body, **routes)[0] == 200
-        assert self.call(hosted, "GET", "/v1/alive", **routes)[0] == 200
-        assert self.call(hosted, "POST", "/predict", body, **routes)[0] == 404
-        assert (port_of({}), port_of({"AIP_HTTP_PORT": "9000"})) == (8080, 9000)
-        for wrong in ("no", "0", "99999999999999", "-1"):
-            with pytest.raises(InputError, match="must be a port's number"):
-                port_of({"AIP_HTTP_PORT": wrong})
-
-    @pytest.mark.parametrize(
-        ("body", "message"),
-        [
-            (b"{", "not JSON"),
-            (b"{}", "lacks instances"),
-            (b'{"instances": {}}', "must be a list"),
-            (b'{"instances": [{"question": "who"}]}', "inputs[0]: inputs lacks context"),
-        ],
-    )
-    def test_what_is_unusable_gets_400(self, hosted: Hosted, body: bytes, message: str) -> None:
-        status, said = self.call(hosted, "POST", "/predict", body)
-        assert status == 400
-        assert message in json.loads(said)["error"]
 
 
 def test_a_folder_without_a_bundle_or_with_several(tmp_path: Path, tiny_bundle: Path) -> None:

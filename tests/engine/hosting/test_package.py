@@ -213,7 +213,7 @@ class TestContainers:
         (entry,) = [json.loads(line.partition(" ")[2]) for line in last if line.startswith("ENTRYPOINT ")]
         arguments = build_parser().parse_args(entry[1:])
         (health,) = [line for line in last if line.startswith("HEALTHCHECK ")]
-        assert (entry[0], arguments.bundle, arguments.host) == ("fastspan", "/opt/bundle", "0.0.0.0")
+        assert (entry[0], arguments.bundles, arguments.host) == ("fastspan", ["/opt/bundle"], "0.0.0.0")
         assert f"127.0.0.1:{arguments.port}/ready" in health
 
     def test_vertex_entry_point_serves(self, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -221,15 +221,20 @@ class TestContainers:
         out = package(tiny_bundle, tmp_path / "out", "vertex").folder
         *_, last = self.stages(out)
         (entry,) = [json.loads(line.partition(" ")[2]) for line in last if line.startswith("ENTRYPOINT ")]
-        assert entry == ["python", "-m", "fastspan.hosting.vertex", "/opt/bundle"]
+        assert entry == ["fastspan", "serve", "/opt/bundle"]
         port = _free_port()
         process = subprocess.Popen(
-            [sys.executable, *entry[1:-1], str(out / "bundle")],
-            env={**os.environ, "AIP_HTTP_PORT": str(port), "AIP_PREDICT_ROUTE": "/ask"},
+            [sys.executable, "-m", *entry[:-1], str(out / "bundle")],
+            env={
+                **os.environ,
+                "AIP_HTTP_PORT": str(port),
+                "AIP_PREDICT_ROUTE": "/ask",
+                "AIP_HEALTH_ROUTE": "/alive",
+            },
             stderr=subprocess.PIPE,
         )
         try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process)
+            _wait_for(f"http://127.0.0.1:{port}/alive", process)
             body = json.dumps({"instances": [{"question": "who?", "context": "the norse built it"}]}).encode()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ask", body, timeout=30) as response:
                 assert len(json.loads(response.read())["predictions"]) == 1

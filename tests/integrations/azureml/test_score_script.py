@@ -18,7 +18,7 @@ import pytest
 
 from fastspan import QuestionAnswerer
 from fastspan.hosting.package import package
-from fastspan.serving.protocols.hugging_face import answer_as_hugging_face
+from support.as_hugging_face import answer_as_hugging_face
 
 pytest.importorskip("azureml_inference_server_http")
 
@@ -73,7 +73,7 @@ def ask(address: str, body: object) -> tuple[int, Any]:
 
 def test_it_answers_as_the_protocol_does(served: str, tiny_bundle: Path) -> None:
     with QuestionAnswerer.load(tiny_bundle) as qa:
-        expected = answer_as_hugging_face(qa, json.dumps({"inputs": QUESTION}).encode())
+        expected = answer_as_hugging_face(qa, {"inputs": QUESTION})
     status, found = ask(served, {"inputs": QUESTION})
     assert (status, found["answer"]) == (200, expected["answer"])  # type: ignore[call-overload]
     status, found = ask(served, {"inputs": [QUESTION, QUESTION]})
