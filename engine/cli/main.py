@@ -7,6 +7,8 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -102,9 +104,11 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except (FastSpanError, OSError, MemoryError) as error:
-        if arguments.debug:
-            sys.stderr.write(harmless(traceback.format_exc()))
-        say(f"fastspan: error: {_explained(error)}")
+        # An error that nobody can be told is an error still.
+        with contextlib.suppress(OSError):
+            if arguments.debug:
+                sys.stderr.write(harmless(traceback.format_exc()))
+            say(f"fastspan: error: {_explained(error)}")
         return 1
 
 
@@ -116,6 +120,8 @@ def _explained(error: BaseException) -> str:
             os.getcwd()  # noqa: PTH109 - Path.cwd() says no more
         except OSError:
             return "the working directory was removed: change to a folder that is there."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{told(error.filename or 'standard output')} cannot be written: {error.strerror}; make room."
     return told(error)
 
 
@@ -129,8 +135,9 @@ def _settle_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_output() -> None:
