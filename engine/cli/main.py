@@ -122,6 +122,8 @@ def _explained(error: BaseException) -> str:
             return "the working directory was removed: change to a folder that is there."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{told(error.filename or 'standard output')} cannot be written: {error.strerror}; make room."
+    if isinstance(error, OSError) and error.strerror:
+        return told(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
     return told(error)
 
 
