@@ -38,7 +38,7 @@ def default_destination(source: str | os.PathLike[str], options: ExportOptions) 
     if bare.removeprefix("./") == _BUNDLED and not special:
         return EXPORTED / Path(_BUNDLED).name
     if bare in ("", ".", "..") or bare.endswith(("/.", "/..")):
-        bare = Path(source).resolve().name
+        bare = Path(os.path.realpath(source)).name
     name = bare.removeprefix("/").removeprefix("./").replace("../", "up--").replace("/", "--")
     name = name.replace("~", "home").replace(":", "")
     if tuple(options.variants) != VARIANTS:

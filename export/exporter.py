@@ -13,13 +13,13 @@ import fastspan
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest, Model, Source
 from fastspan.bundle.onnx_files import check_graphs
-from fastspan.errors import CheckpointError, ParityError
+from fastspan.errors import BundleError, CheckpointError, ParityError
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.read_tokenizer import CheckpointTokenizer, read_tokenizer
 from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
 from fastspan.export.checkpoint.soundness import require_finite
-from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.checkpoint.source import name_of, resolve_source
 from fastspan.export.destination import default_destination
 from fastspan.export.graphs.families import describe, unsupported_reason
 from fastspan.export.graphs.model import EncoderModel
@@ -123,6 +123,7 @@ def export(
     began = time.perf_counter()
     options = options or ExportOptions()
     target = Path(out if out is not None else default_destination(source, options))
+    _refuse_unreadable(target)
     progress.stage("reading the checkpoint")
     read = _read(source, options)
     checkpoint = read.checkpoint
@@ -133,14 +134,15 @@ def export(
     with write_bundle(target) as draft:
         _copy_texts(read, draft.folder)
         (draft.folder / "onnx").mkdir()
-        manifest = _lower(read, draft.folder, target.resolve().name, options, progress)
+        manifest = _lower(read, draft.folder, name_of(target), options, progress)
         if calibration is not None:
             manifest = manifest.with_calibration(None, calibration)
         tell_transformers_js(draft.folder, manifest)
         manifest = _verify(checkpoint, draft.folder, manifest, options, progress)
         not_run = not_run_here(manifest)
         card = draft.folder / "README.md"
-        card.write_text(model_card(manifest, _source_card(checkpoint), not_run), encoding="utf-8")
+        text = model_card(manifest, _source_card(checkpoint), not_run)
+        card.write_text(text, encoding="utf-8", errors="replace")
         check_graphs(draft.folder, manifest.variants)
         progress.stage("publishing")
         bundle = draft.commit(manifest, check=lambda folder: try_out(folder, manifest, options.cores))
@@ -154,6 +156,16 @@ def export(
         not_run=tuple(not_run),
         notes=(*read.tokenizer.notes, *([difference] if difference is not None else [])),
     )
+
+
+def _refuse_unreadable(target: Path) -> None:
+    """Refuse a destination that the onnx package, which checks what was written, cannot open."""
+    try:
+        os.path.realpath(target).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BundleError(
+            f"{target} cannot be the bundle's folder: its path holds bytes that are no UTF-8; choose another."
+        ) from error
 
 
 def _read(source: str | os.PathLike[str], options: ExportOptions) -> _Source:

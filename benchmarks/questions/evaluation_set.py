@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
-from fastspan.benchmarks.questions.squad_files import Question, load_questions
+from fastspan.benchmarks.questions.squad_files import Question, check_limit, load_questions
 from fastspan.errors import DataError
 from fastspan.options import shown
 
@@ -53,12 +53,14 @@ def open_data(source: str | Path | None, limit: int | None = None) -> Evaluation
         MissingDependency: ``source`` names a hub data set and the ``datasets`` package is not installed.
     """
     chosen = OWN_SET if source is None else source
-    questions = load_questions(chosen, limit)
+    check_limit(limit)
+    # Read once: a pipe has nothing to say a second time.
+    everything = load_questions(chosen)
+    questions = everything[:limit]
     path = Path(chosen)
     if path.is_file():
         name, digest = path.stem, hashlib.sha256(path.read_bytes()).hexdigest()
     else:
-        everything = questions if limit is None else load_questions(chosen)
         name, digest = str(chosen), _digest_of(everything)
     if limit is not None:
         name += f"-first-{len(questions)}"

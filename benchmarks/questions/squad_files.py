@@ -10,10 +10,11 @@ from typing import Any
 
 from fastspan.benchmarks.questions.records import Question, field_of, object_of, questions_from
 from fastspan.bundle.strict_json import named
+from fastspan.bundle.whole_files import refuse_device
 from fastspan.errors import DataError, InputError, MissingDependency
 from fastspan.options import shown
 
-__all__ = ["Question", "load_questions", "read_squad"]
+__all__ = ["Question", "check_limit", "load_questions", "read_squad"]
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
 _PARQUET_SUFFIX = ".parquet"
@@ -43,6 +44,7 @@ def read_squad(path: str | Path) -> list[Question]:
     if path.suffix.lower() == _PARQUET_SUFFIX:
         return questions_from(source, _parquet_records(source))
     try:
+        refuse_device(path)
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{source}: there is no such file.") from None
@@ -72,14 +74,23 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
         MissingDependency: ``source`` names a hub data set and the ``datasets`` package is not installed, or a
             Parquet file and pyarrow is not.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise InputError(f"limit must be a positive whole number or None, not {shown(limit)}.")
+    check_limit(limit)
     path = Path(source)
     if isinstance(source, Path) or path.suffix.lower() in _FILE_SUFFIXES or _exists(path):
         questions = read_squad(path)
     else:
         questions = questions_from(source, _hub_records(source))
     return questions[:limit]
+
+
+def check_limit(limit: object) -> None:
+    """Refuse what is no number of questions.
+
+    Raises:
+        InputError: ``limit`` is neither None nor a positive whole number.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit must be a positive whole number or None, not {shown(limit)}.")
 
 
 def _exists(path: Path) -> bool:

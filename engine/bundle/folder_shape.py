@@ -43,7 +43,7 @@ class Inside:
 
     def __init__(self, folder: Path, links_into: Path | None) -> None:
         self._folder = folder
-        self._roots = [root.resolve() for root in (folder, links_into) if root is not None]
+        self._roots = [Path(os.path.realpath(root)) for root in (folder, links_into) if root is not None]
 
     def refuse_unsafe(self, path: str) -> int:
         """Return the size of the regular file at ``path``; refuse anything else there."""

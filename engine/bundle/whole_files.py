@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -10,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["add_file", "open_regular", "sha256_of", "write_whole"]
+__all__ = ["add_file", "open_regular", "refuse_device", "sha256_of", "write_whole"]
 
 _CHUNK = 1 << 20
 # A pipe that lies where a file should be must not be waited on.
@@ -28,6 +29,17 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise OSError(f"{path} is not a regular file")
     return file
+
+
+def refuse_device(path: Path) -> None:
+    """Refuse to read a device, such as ``/dev/zero``, which may have no end. A pipe has one.
+
+    Raises:
+        OSError: It is a device, or cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a device, not a file", str(path))
 
 
 def sha256_of(path: Path) -> str:

@@ -7,6 +7,8 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -105,9 +107,11 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (FastSpanError, OSError, MemoryError) as error:
-        if arguments.debug:
-            sys.stderr.write(harmless(traceback.format_exc()))
-        say(f"fastspan: error: {_explained(error)}")
+        # An error that nobody can be told is an error still.
+        with contextlib.suppress(OSError):
+            if arguments.debug:
+                sys.stderr.write(harmless(traceback.format_exc()))
+            say(f"fastspan: error: {_explained(error)}")
         return 1
 
 
@@ -119,6 +123,10 @@ def _explained(error: BaseException) -> str:
             os.getcwd()  # noqa: PTH109 - Path.cwd() says no more
         except OSError:
             return "the working directory was removed: change to a folder that is there."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{told(error.filename or 'standard output')} cannot be written: {error.strerror}; make room."
+    if isinstance(error, OSError) and error.strerror:
+        return told(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}.")
     return told(error)
 
 
@@ -132,8 +140,9 @@ def _settle_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_output() -> None:

@@ -10,14 +10,18 @@ across:
 Whether the tokenizer is of such a kind is read from its parts: every normalizer must work character by
 character, the pre-tokenizer must split there, and no added token may hold or swallow what stands there. One
 short text, tokenized in one and in two pieces, then shows how offsets shift. A text that offers no such
-place, or a tokenizer of another kind, is tokenized in one.
+place, or a tokenizer of another kind, is tokenized in one: where a deadline is to be kept, by a thread that
+is left behind when it passes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +36,29 @@ PIECE = 16_384
 
 # Pieces that are tokenized side by side before the caller is asked again whether to go on.
 _GROUP = 4
+
+# Characters of a piece that no cut makes shorter, from which on a deadline cannot wait for its end.
+_LONG_PIECE = 8 * PIECE
+
+# Characters that are searched for a place to cut before the caller is asked again.
+_SEARCHED = 1 << 18
+
+# How often a call that waits for a thread looks at its deadline, in seconds.
+_LOOK = 0.01
+
+# A thread that was left behind goes on until it has finished. So many at most take memory and cores.
+_MOST_THREADS = 4
+_slots = threading.Semaphore(_MOST_THREADS)
+
+
+def _free_slots() -> None:
+    # A forked child has none of the threads that hold slots.
+    global _slots
+    _slots = threading.Semaphore(_MOST_THREADS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_slots)
 
 # Where a piece may begin, in words of the module's docstring.
 _BLANK = re.compile(r"(?<=[^\W_]) (?=[^\W_])")
@@ -113,26 +140,61 @@ class PieceTokenizer:
 
         Args:
             text: Any length.
-            between: Called before every few pieces; what it raises ends the work.
+            between: Called before every few pieces, and while a piece takes long; what it raises ends the
+                work. None: nothing looks, and no thread is made.
         """
-        begins = [0] if self._pattern is None else list(_begins(text, self._pattern))
+        begins = [0] if self._pattern is None else list(_begins(text, self._pattern, between))
         encodings: list[Any] = []
         for at in range(0, len(begins), _GROUP):
             if between is not None:
                 between()
             bounds = [*begins[at : at + _GROUP + 1], len(text)][: _GROUP + 1]
             pieces = [text[begin:end] for begin, end in pairwise(bounds)]
-            encodings += self._tokenizer.encode_batch(pieces, add_special_tokens=False)
+            if between is None or max(map(len, pieces)) <= _LONG_PIECE:
+                encodings += self._tokenizer.encode_batch(pieces, add_special_tokens=False)
+            else:
+                encodings += self._in_a_thread(pieces, between)
         return encodings[0] if len(encodings) == 1 else JoinedEncoding(encodings, begins, self._shift)
 
+    def _in_a_thread(self, pieces: Sequence[str], between: Callable[[], None]) -> list[Any]:
+        """Tokenize what nothing can interrupt in a thread, which is left behind if ``between`` raises."""
+        slots = _slots
+        while not slots.acquire(timeout=_LOOK):
+            between()
+        done: Future[list[Any]] = Future()
 
-def _begins(text: str, pattern: re.Pattern[str]) -> Iterator[int]:
+        def work() -> None:
+            """Tokenize, and hand over what came of it."""
+            try:
+                done.set_result(self._tokenizer.encode_batch(pieces, add_special_tokens=False))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                done.set_exception(error)
+            finally:
+                slots.release()
+
+        # No daemon: one that is ended inside of Rust at the interpreter's end takes the process down.
+        threading.Thread(target=work, name="fastspan-tokenize", daemon=False).start()
+        while not wait([done], _LOOK).done:
+            between()
+        return done.result()
+
+
+def _begins(text: str, pattern: re.Pattern[str], between: Callable[[], None] | None) -> Iterator[int]:
     """Yield where pieces begin."""
-    begin = 0
+    begin, search_from = 0, PIECE
     yield begin
-    while len(text) - begin > 2 * PIECE and (found := pattern.search(text, begin + PIECE)):
-        begin = found.start()
-        yield begin
+    while len(text) - begin > 2 * PIECE and search_from < len(text):
+        # A stretch at a time: a megabyte without such a place is long to search, too.
+        until = search_from + _SEARCHED
+        if found := pattern.search(text, search_from, until):
+            begin = found.start()
+            yield begin
+            search_from = begin + PIECE
+            continue
+        if between is not None:
+            between()
+        # Whoever looks at the last character did not see the one behind it.
+        search_from = until - 1
 
 
 def _where_to_cut(tokenizer: Tokenizer) -> re.Pattern[str] | None:

@@ -8,6 +8,7 @@ checkpoint is opened through ``CheckpointFolder.file``, which refuses these.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"{folder} {kind}: give the folder that holds the checkpoint's config.json and weights."
             )
-        return cls(folder, Path(root if root is not None else folder).resolve())
+        return cls(folder, Path(os.path.realpath(root if root is not None else folder)))
 
     def has(self, name: str) -> bool:
         """Whether the folder lists ``name``, be it a usable file or not."""
@@ -103,7 +104,14 @@ class CheckpointFolder:
         """
         real = self.file(name)
         try:
-            document = json.loads(real.read_bytes())
+            data = real.read_bytes()
+            # json.loads itself lets halves of surrogate pairs pass, which no file can be written with.
+            document = json.loads(data.decode(json.detect_encoding(data)))
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path / name} cannot be read ({error.strerror or error}): copy or download the "
+                "checkpoint again."
+            ) from error
         except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{self.path / name} is not JSON ({error}): copy or download the checkpoint again."

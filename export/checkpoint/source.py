@@ -7,6 +7,7 @@ imported only then.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from fastspan.export.checkpoint.calibration import CALIBRATION
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.weights import LAYOUTS
 
-__all__ = ["ResolvedSource", "resolve_source"]
+__all__ = ["ResolvedSource", "name_of", "resolve_source"]
 
 _CONFIG = "config.json"
 
@@ -102,13 +103,18 @@ def resolve_source(source: str | Path, revision: str | None = None) -> ResolvedS
     return _download(str(source), revision)
 
 
+def name_of(folder: Path) -> str:
+    """Return the name of the folder that a path leads to; bytes of it that are no UTF-8 become U+FFFD."""
+    return os.fsencode(Path(os.path.realpath(folder)).name).decode("utf-8", "replace")
+
+
 def _local(folder: Path) -> ResolvedSource:
     """Describe a folder, be it a hub cache's snapshot."""
     snapshot = hub_snapshot(folder)
     if snapshot is not None and snapshot.commit is not None:
         files = CheckpointFolder.open(folder, snapshot.repository)
         return ResolvedSource(files, snapshot.id, snapshot.commit)
-    return ResolvedSource(CheckpointFolder.open(folder), folder.resolve().name, None)
+    return ResolvedSource(CheckpointFolder.open(folder), name_of(folder), None)
 
 
 def _download(hub_id: str, revision: str | None) -> ResolvedSource:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from fastspan.bundle.strict_json import named
+from fastspan.bundle.whole_files import refuse_device
 from fastspan.errors import DataError
 from fastspan.export.graphs.float_graphs import CpuLowering
 from fastspan.export.graphs.model import EncoderModel, Linear, Norm
@@ -60,11 +61,18 @@ def calibration_windows(
         longest: Longest window, in tokens.
 
     Raises:
-        DataError: A line is no object with these two texts.
+        DataError: The file cannot be read, or a line is no object with these two texts.
     """
-    file = source or resources.files("fastspan.export") / "data" / "calibration.jsonl"
+    file = source or Path(str(resources.files("fastspan.export"))) / "data" / "calibration.jsonl"
     questions, contexts = [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8").strip().split("\n")[:limit], start=1):
+    try:
+        refuse_device(file)
+        lines = file.read_text(encoding="utf-8-sig").strip().split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: byte {error.start} is not UTF-8; convert the file.") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}).") from error
+    for number, line in enumerate(lines[:limit], start=1):
         try:
             record = json.loads(line)
             questions.append(str(record["question"]))

@@ -194,7 +194,7 @@ def _telling_of_a_full_disk(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         # The system names no file that was open already.
         file = error.filename or f"a file of {target}"

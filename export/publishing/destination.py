@@ -34,6 +34,9 @@ def refuse_destination(target: Path) -> None:
     """
     if not target.name:
         raise BundleError(f"{target} is the root of a file system: name a folder for the bundle.")
+    if target.is_symlink():
+        # Links that lead somewhere were followed before.
+        raise BundleError(f"{target} is a link that leads in a circle: {_ELSEWHERE}")
     if not target.exists():
         return
     if not target.is_dir():

@@ -58,7 +58,7 @@ def slim(
             f"The bundle holds no variant {', '.join(map(shown, unknown))}; it holds {', '.join(held)}: "
             "choose some of these, or export the checkpoint again."
         )
-    if Path(out).resolve() == source.folder.resolve():
+    if os.path.realpath(out) == os.path.realpath(source.folder):
         raise InputError(f"out is the bundle itself, {source.folder}: the variants left out would be lost.")
     manifest = replace(source.manifest, variants={name: held[name] for name in held if name in variants})
     with write_bundle(out) as draft:
@@ -70,7 +70,8 @@ def slim(
             place.write_bytes(source.read(path)[path])
         former = _text_of(source.folder / _CARD)
         not_run = [file for file in uncovered_in(former) if file in kept_files]
-        (draft.folder / _CARD).write_text(model_card(manifest, former, not_run), encoding="utf-8")
+        card = model_card(manifest, former, not_run)
+        (draft.folder / _CARD).write_text(card, encoding="utf-8", errors="replace")
         if (scores := source.folder / EVALUATIONS).is_file():
             # Those of variants that are left out count no more: a record names the files it is of.
             (draft.folder / EVALUATIONS).write_bytes(scores.read_bytes())

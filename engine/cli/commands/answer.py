@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastspan.bundle.whole_files import refuse_device
 from fastspan.cli.argument_types import path, positive
 from fastspan.cli.arguments import (
     FILES,
@@ -22,7 +23,7 @@ from fastspan.cli.arguments import (
 from fastspan.cli.commands import UsageError
 from fastspan.cli.outputs import ready_file, write_page
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, one_line, write, write_json
+from fastspan.cli.terminal import Style, megabytes, one_line, write, write_json
 from fastspan.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ EXAMPLES = (
     'fastspan answer "Who led the Norse raiders?" normans.txt --top-k 3 --html normans.html',
     'curl -s https://example.org/page.txt | fastspan answer "When was it built?" --json --top-k 3',
 )
+
+# Bytes of a text; tokenizing takes many times as much memory.
+_LARGEST_TEXT = 100_000_000
 
 # Characters of a sentence that are shown on either side of an answer.
 _WIDEST = 160
@@ -124,13 +128,20 @@ def _read(file: str) -> str:
     if file == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("there is no text: name a FILE, or pipe the text to standard input")
-        data, place = sys.stdin.buffer.read(), "standard input"
+        data, place = sys.stdin.buffer.read(_LARGEST_TEXT + 1), "standard input"
     else:
         place = file
         try:
-            data = Path(file).read_bytes()
+            refuse_device(Path(file))
+            with Path(file).open("rb") as text_file:
+                data = text_file.read(_LARGEST_TEXT + 1)
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
+    if len(data) > _LARGEST_TEXT:
+        raise InputError(
+            f"{place} is larger than {megabytes(_LARGEST_TEXT)}: ask about a part of it, which the split "
+            "program cuts off, for example."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.squad_files import Question, load_questions, read_squad
 from fastspan.errors import DataError, InputError, MissingDependency
 from support.packages import hide, put_in_place_of
@@ -353,3 +356,14 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(monkeypatch):
     for source in ("absent.json", "absent.JSONL", Path("absent")):
         with pytest.raises(DataError, match="no such file"):
             load_questions(source)
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    rows = [{"id": str(n), "question": "who?", "context": "Rollo.", "answers": ["Rollo"]} for n in range(3)]
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(rows),))
+    writer.start()
+    data = open_data(pipe, 2)
+    writer.join()
+    assert [question.id for question in data.questions] == ["0", "1"]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -495,6 +496,71 @@ class TestOutput:
         assert all(len(part) <= 60 for part in wrapped)
         assert wrapped[1].startswith(" " * 14 + "word")
         assert wrapped[2] == " " * 14 + "\ufffd[2Jmore"
+
+
+class TestInputsAndOutputs:
+    """What no command reads or writes, whoever names it."""
+
+    def test_a_device_is_no_text_and_no_file_of_questions(self, tiny_bundle, capsys):
+        assert main(["answer", "who?", "/dev/zero", "--bundle", str(tiny_bundle)]) == 1
+        assert "it is a device, not a file" in capsys.readouterr().err
+        assert main(["eval", str(tiny_bundle), "--data", "/dev/zero"]) == 1
+        assert "it is a device, not a file" in capsys.readouterr().err
+
+    def test_a_text_of_any_size_is_not_read(self, tiny_bundle, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("fastspan.cli.commands.answer._LARGEST_TEXT", 10)
+        (tmp_path / "text").write_bytes(b"0123456789.")
+        assert main(["answer", "who?", str(tmp_path / "text"), "--bundle", str(tiny_bundle)]) == 1
+        assert "text is larger than" in capsys.readouterr().err
+        pipe_text(monkeypatch, b"0123456789.")
+        assert main(["answer", "who?", "--bundle", str(tiny_bundle)]) == 1
+        assert "standard input is larger than" in capsys.readouterr().err
+
+    def test_a_device_is_not_replaced_by_a_file_of_results(self, tiny_bundle, tmp_path, capsys):
+        os.mkfifo(tmp_path / "pipe")
+        for place in ("/dev/null", str(tmp_path / "pipe")):
+            assert main(["eval", str(tiny_bundle), "--limit", "1", "--predictions", place]) == 1
+            assert "it is a device or a pipe" in capsys.readouterr().err
+        assert not Path("/dev/null").is_file()
+
+    def test_links_in_a_circle_are_told(self, tiny_bundle, tmp_path, capsys):
+        circle = tmp_path / "circle"
+        circle.symlink_to(circle)
+        for words in (["info", str(circle)], ["slim", str(tiny_bundle), str(circle), "--variants", "fp32"]):
+            assert main(words) == 1
+            assert "Traceback" not in capsys.readouterr().err
+
+    def test_a_bundle_may_lie_in_a_folder_of_any_name(self, tiny_bundle, context, tmp_path, capsys):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff\n\x1b[31m"))
+        try:
+            shutil.copytree(tiny_bundle, folder)
+        except OSError:
+            pytest.skip("this file system takes UTF-8 alone")
+        for words in (
+            ["info", str(folder)],
+            ["info", str(folder), "--json"],
+            ["answer", "who?", context, "--bundle", str(folder), "--variant", "fp32"],
+            ["slim", str(folder), f"{folder}-small", "--variants", "fp32"],
+        ):
+            assert main(words) == 0
+            assert "\x1b" not in capsys.readouterr().out
+        assert main(["export", "x", "--out", f"{folder}-new"]) == 1
+        assert "no UTF-8" in capsys.readouterr().err
+
+    def test_an_error_that_nobody_reads_is_an_error_still(self, tmp_path):
+        reads, writes = os.pipe()
+        os.close(reads)
+        words = [sys.executable, "-m", "fastspan", "info", str(tmp_path / "nothing")]
+        with os.fdopen(writes, "wb") as closed:
+            assert subprocess.run(words, stderr=closed).returncode == 1
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_told(self, tiny_bundle):
+        words = [sys.executable, "-m", "fastspan", "info", str(tiny_bundle), "--json"]
+        with open("/dev/full", "wb") as full:
+            run = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert run.returncode == 1
+        assert run.stderr.startswith("fastspan: error: standard output cannot be written")
 
 
 class TestProgress:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,3 +135,99 @@ def test_between_pieces_the_caller_may_end_the_work():
     with pytest.raises(DeadlineExceeded, match="too late"):
         encoder.encode(["Who?"], [context], AnswerOptions(), between=between)
     assert 0 < sum(map(len, tokenizer.texts)) < len(context) / 2
+
+
+class HeldUp:
+    """A tokenizer that takes until it is let go."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.begun, self.go_on, self.finished = threading.Event(), threading.Event(), threading.Event()
+
+    def encode_batch(self, texts: Sequence[str], **options: bool) -> list[Any]:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        found = self._tokenizer.encode_batch(texts, **options)
+        self.finished.set()
+        return list(found)
+
+
+def held_up_pieces() -> tuple[PieceTokenizer, HeldUp]:
+    made = PieceTokenizer(wordpiece())
+    made._tokenizer = held_up = HeldUp(wordpiece())
+    return made, held_up
+
+
+UNCUTTABLE = "ab." * (3 * PIECE)
+
+
+def test_a_deadline_does_not_wait_for_a_text_that_cannot_be_cut():
+    made, held_up = held_up_pieces()
+
+    def between() -> None:
+        if held_up.begun.is_set():
+            raise DeadlineExceeded
+
+    with pytest.raises(DeadlineExceeded):
+        made.encode(UNCUTTABLE, between)
+    assert not held_up.finished.is_set()
+    held_up.go_on.set()
+    assert held_up.finished.wait(60)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_a_thread_a_text_that_cannot_be_cut_has_the_same_tokens(name):
+    tokenizer = FAMILIES[name]()
+    looks = []
+    (whole,) = tokenizer.encode_batch([UNCUTTABLE], add_special_tokens=False)
+    found = PieceTokenizer(tokenizer).encode(UNCUTTABLE, lambda: looks.append(None))
+    assert found.ids == whole.ids
+    assert found.offsets == whole.offsets
+
+
+def test_what_the_thread_raises_reaches_the_caller():
+    with pytest.raises(TypeError):
+        PieceTokenizer(wordpiece()).encode(UNCUTTABLE + "\ud800", lambda: None)
+
+
+def test_threads_that_were_left_behind_are_few():
+    left = []
+    for _ in range(pieces._MOST_THREADS):
+        made, held_up = held_up_pieces()
+
+        def between(held_up: HeldUp = held_up) -> None:
+            if held_up.begun.is_set():
+                raise DeadlineExceeded
+
+        with pytest.raises(DeadlineExceeded):
+            made.encode(UNCUTTABLE, between)
+        left.append(held_up)
+    made, held_up = held_up_pieces()
+    looks = iter(range(4))
+
+    def until_late() -> None:
+        if next(looks, None) is None:
+            raise DeadlineExceeded
+
+    with pytest.raises(DeadlineExceeded):
+        made.encode(UNCUTTABLE, until_late)
+    assert not held_up.begun.is_set()
+    for one in left:
+        one.go_on.set()
+        assert one.finished.wait(60)
+    held_up.go_on.set()
+    assert len(made.encode(UNCUTTABLE, lambda: None))
+
+
+@pytest.mark.parametrize("searched", [2, 3, 7, 50, 1 << 18])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_where_a_text_is_cut_does_not_depend_on_how_it_is_searched(name, searched, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 40)
+    text = " ".join([*CORPUS, "ab." * 60, *CORPUS, "1 a", "..", "x"])
+    pattern = PieceTokenizer(FAMILIES[name]())._pattern
+    expected, begin = [0], 0
+    while len(text) - begin > 80 and (found := pattern.search(text, begin + 40)):
+        expected.append(begin := found.start())
+    monkeypatch.setattr(pieces, "_SEARCHED", searched)
+    assert list(pieces._begins(text, pattern, None)) == expected
+    assert len(expected) > 10

@@ -321,7 +321,7 @@ class TestRefusals:
         assert name_at(destination) == "old"
         assert names(destination.parent) == ["model"]
 
-    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
     @pytest.mark.parametrize("file", [None, "/models/x/onnx/model.onnx"])
     def test_a_disk_that_is_full_while_the_draft_is_written(self, destination, code, file):
         export(destination, "old")
