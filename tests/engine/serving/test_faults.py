@@ -171,7 +171,8 @@ def test_long_requests_do_not_outlive_the_grace_period(tiny_bundle: Path) -> Non
     more = ("--grace", "0.3", "--max-windows", "100000", "--max-wait-ms", "60000")
     with command(*arguments, *more) as (process, port), ThreadPoolExecutor(2) as clients:
         body = {"question": "who?", "context": "the river was blue " * 80_000, "max_length": 64, "overlap": 8}
-        asked = [clients.submit(raw, port, "POST", "/answer", body) for _ in range(2)]
+        patient = {"X_Request_Timeout_Ms": "900000"}
+        asked = [clients.submit(raw, port, "POST", "/answer", body, **patient) for _ in range(2)]
         while b"fastspan_batch_windows_count" not in raw(port, "GET", "/metrics")[2]:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
