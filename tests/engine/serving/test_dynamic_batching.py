@@ -226,12 +226,15 @@ def test_failures_in_a_row_are_counted_anew_after_a_success(rig: Rig) -> None:
 
 
 def test_a_run_that_its_deadline_ends_is_no_failure(rig: Rig) -> None:
-    late = job("late", 10)
-    rig.begin(late)
+    late, patient = job("late", 10, seconds=0.05), job("patient", 10)
     rig.gate.fault = DeadlineExceeded("too late")
-    rig.gate.may_end.release()
-    with pytest.raises(DeadlineExceeded):
-        late.future.result(WAIT)
+    for one, error in ((late, DeadlineExceeded), (patient, Closed)):
+        rig.begin(one)
+        until(lambda: time.monotonic() > late.deadline)
+        rig.gate.may_end.release()
+        # Who has time left is told that the service stops, which is what ended the run.
+        with pytest.raises(error):
+            one.future.result(WAIT)
     assert rig.failures == []
 
 
