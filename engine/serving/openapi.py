@@ -105,6 +105,24 @@ _BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         ),
         _either(_PREDICTION, {"type": "object", "properties": {"predictions": _array(_PREDICTION)}}),
     ),
+    "reading": (
+        "A question and many passages, read as a set, with the options of read.",
+        _object(
+            {
+                "question": _TEXT,
+                "passages": _array(_either(_TEXT, _object({"text": _TEXT}, {"id": _either(_TEXT, _WHOLE)}))),
+            },
+            {"retriever_scores": _array(_NUMBER), **_options()},
+        ),
+        {
+            "type": "object",
+            "properties": {
+                "answer": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+                "answers": _array({"type": "object"}),
+                "confidence": {"anyOf": [_NUMBER, {"type": "null"}]},
+            },
+        },
+    ),
     "hugging_face": (
         "Hugging Face's question-answering protocol.",
         _object({"inputs": _either(_PAIR, _array(_PAIR))}, {"parameters": _PARAMETERS}),
