@@ -266,12 +266,14 @@ def test_answers_are_the_same_alone_and_in_company(tiny_bundle: Path, variant: s
     bodies = [{"question": f"{QUESTION} {number % 3}", "context": c} for number, c in enumerate(contexts)]
     with scripted(tiny_bundle, first, variant=variant) as qa:
         alone = [qa.answer(**body).to_dict() for body in bodies]
+        options = qa.stages.options(None, {})
+        encoded = qa.stages.encode([(body["question"], body["context"]) for body in bodies], options, 0)
+        tokens = sum(len(window.input_ids) for pair in encoded for window in pair.windows)
         service = Service(qa, Limits(wait_ms=60_000))
         with serving(service) as port, ThreadPoolExecutor(len(bodies)) as clients:
             asked = [clients.submit(ask, port, "POST", "/answer", body) for body in bodies]
             hosted = service.bundles.get(None)
-            # Two runs hold some of them already.
-            until(lambda: hosted.waiting().requests >= len(bodies) - 2 * 8)
+            until(lambda: hosted.waiting().in_all == tokens)
             together.set()
             found = [future.result(WAIT) for future in asked]
     for (status, answer), expected in zip(found, alone, strict=True):
