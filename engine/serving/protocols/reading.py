@@ -19,14 +19,14 @@ from fastspan.serving.protocols.request_body import check_keys, check_range, jso
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.passages import PassageSet, passage_set
 
-__all__ = ["ask_to_read"]
+__all__ = ["READ_OPTIONS", "ask_to_read"]
 
-# The pipeline's scores cannot be compared between passages.
-_OPTIONS = tuple(
+READ_OPTIONS = tuple(
     field.name
     for field in fields(AnswerOptions)
     if field.name not in {"decoding", "align_to_words", "handle_impossible_answer"}
 )
+"""Options of a reading: the pipeline's scores cannot be compared between passages."""
 
 
 def ask_to_read(incoming: Incoming, info: Info) -> Asked:
@@ -40,9 +40,9 @@ def ask_to_read(incoming: Incoming, info: Info) -> Asked:
     """
     request = json_object(parse_body(incoming.body), "the body")
     check_keys(
-        request, "the body", required=("question", "passages"), optional=("retriever_scores", *_OPTIONS)
+        request, "the body", required=("question", "passages"), optional=("retriever_scores", *READ_OPTIONS)
     )
-    options = {name: value for name, value in request.items() if name in _OPTIONS}
+    options = {name: value for name, value in request.items() if name in READ_OPTIONS}
     check_range(options)
     given = request["passages"]
     if not isinstance(given, list):
