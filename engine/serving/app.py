@@ -40,6 +40,7 @@ from fastspan.serving.protocols.asked import Incoming, Protocol
 from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
 from fastspan.serving.protocols.native import ask_natively
 from fastspan.serving.protocols.open_inference import ask_as_open_inference, model_metadata, server_metadata
+from fastspan.serving.protocols.reading import ask_to_read
 from fastspan.serving.protocols.request_body import check_keys, json_object, parse_body
 from fastspan.serving.protocols.sagemaker import ask_as_sagemaker
 from fastspan.serving.protocols.txtai import ask_as_txtai
@@ -56,6 +57,7 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "native": ask_natively,
+    "reading": ask_to_read,
     "hugging_face": ask_as_hugging_face,
     "open_inference": ask_as_open_inference,
     "sagemaker": ask_as_sagemaker,
@@ -67,8 +69,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 _ROUTES = {
     "/": "hugging_face",
     "/answer": "native",
+    "/read": "reading",
     "/bundles/{bundle}": "hugging_face",
     "/bundles/{bundle}/answer": "native",
+    "/bundles/{bundle}/read": "reading",
     "/v2/models/{bundle}/infer": "open_inference",
     "/v2/models/{bundle}/versions/{version}/infer": "open_inference",
     "/invocations": "sagemaker",

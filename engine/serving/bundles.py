@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastspan.errors import Closed, InputError
-from fastspan.results import Prediction
 from fastspan.serving.hosted import Answerer, Hosted
 from fastspan.serving.jobs import Job
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import Metrics
-from fastspan.serving.protocols.asked import Incoming, Protocol
+from fastspan.serving.protocols.asked import Incoming, Protocol, Result
 from fastspan.serving.responses import UnknownBundleError
 from fastspan.serving.shadow import Shadow
 
@@ -157,10 +156,10 @@ class Bundles:
             answered=self._compare if self._shadow is not None and name == self._first else _ignore,
         )
 
-    def _compare(self, job: Job, predictions: Sequence[Prediction]) -> None:
+    def _compare(self, job: Job, predictions: Sequence[Result]) -> None:
         if self._shadow is not None:
             self._shadow.compare(job, predictions)
 
 
-def _ignore(job: Job, predictions: Sequence[Prediction]) -> None:
+def _ignore(job: Job, predictions: Sequence[Result]) -> None:
     """Nobody compares."""

@@ -238,7 +238,7 @@ class Batcher:
             self._deliver(batch, start, end, began, ended)
         else:
             for job in jobs:
-                job.fail(error if isinstance(error, FastSpanError) else _wrapped(error))
+                job.fail(_told(error, job, ended))
             if not isinstance(error, DeadlineExceeded):
                 self._failed(failures)
         with self._changed:
@@ -263,7 +263,13 @@ class Batcher:
                 self._finished(job)
 
 
-def _wrapped(error: BaseException) -> InferenceError:
-    wrapped = InferenceError(f"A run failed: {error}")
-    wrapped.__cause__ = error
-    return wrapped
+def _told(error: BaseException, job: Job, ended: float) -> FastSpanError:
+    """What one who waited for a run that failed is told."""
+    if isinstance(error, DeadlineExceeded) and ended < job.deadline:
+        # The run ended not for its requests' deadlines, but for the service's.
+        return Closed(STOPPED)
+    if isinstance(error, FastSpanError):
+        return error
+    told = InferenceError(f"A run failed: {error}")
+    told.__cause__ = error
+    return told

@@ -10,20 +10,20 @@ from dataclasses import replace
 from typing import Protocol as Shape
 
 from fastspan.errors import Closed, DeadlineExceeded, InputError, Overloaded, TooManyWindows
-from fastspan.results import Info, Prediction
+from fastspan.results import Info
 from fastspan.runtime.deadline import TOO_LATE
 from fastspan.serving.admission import Waiting
 from fastspan.serving.dynamic_batching import STOPPED, Batcher
 from fastspan.serving.jobs import Job
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import Metrics
-from fastspan.serving.protocols.asked import Asked, Incoming, Protocol
+from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.stages import Stages
 from fastspan.text.encoder import EncodedPair
 
 __all__ = ["Answerer", "Hosted", "TooManyPairsError"]
 
-Answered = Callable[[Job, Sequence[Prediction]], None]
+Answered = Callable[[Job, Sequence[Result]], None]
 """Told of every request that was answered, in the thread that decoded it."""
 
 
@@ -65,7 +65,7 @@ class Hosted:
         metrics: Metrics,
         *,
         failed: Callable[[int], None] = lambda times: None,
-        answered: Answered = lambda job, predictions: None,
+        answered: Answered = lambda job, found: None,
     ) -> None:
         self.name = name
         self.answerer = answerer
@@ -158,6 +158,10 @@ class Hosted:
                 raise type(error)(asked.rename(str(error)), index=error.index) from error
             job.encoded(pairs)
             job.times.encode = time.monotonic() - job.arrived
+            if not pairs:
+                # Of no passages there is a reading all the same.
+                self._decode(job)
+                return
             self._batcher.submit(job)
             self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
@@ -173,13 +177,16 @@ class Hosted:
         stages = self.answerer.stages
         found: list[EncodedPair] = []
         left = self._limits.windows
+        together_own = asked.options.max_windows if asked.decode is not None else None
+        if together_own is not None:
+            left = min(left, together_own)
         alone = len(asked.pairs) == 1
         together = f"All pairs of a request together may make {self._limits.windows}."
         for position, texts in enumerate(asked.pairs):
             if left < 1:
                 raise TooManyWindows(f"There are no windows left for pair {position}. {together}")
             options = stages.options(asked.options, {})
-            own = options.max_windows
+            own = None if asked.decode is not None else options.max_windows
             options = replace(options, max_windows=left if own is None else min(own, left))
             try:
                 found += stages.encode(
@@ -230,10 +237,16 @@ class Hosted:
             asked = job.asked
             assert asked is not None
             stages = self.answerer.stages
-            predictions = stages.decode(job.pairs, *job.logits(), stages.options(asked.options, {}))
+            options = stages.options(asked.options, {})
+            starts, ends = job.logits()
+            found: Sequence[Result]
+            if asked.decode is None:
+                found = stages.decode(job.pairs, starts, ends, options)
+            else:
+                found = asked.decode(job.pairs, starts, ends, options, stages.loaded.bundle.manifest)
             job.times.decode = time.monotonic() - began
-            job.succeed(asked.form(predictions, job.times))
-            self._metrics.observe_answers(self.name, predictions)
-            self._answered(job, predictions)
+            job.succeed(asked.form(found, job.times))
+            self._metrics.observe_answers(self.name, found)
+            self._answered(job, found)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)

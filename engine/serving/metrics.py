@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from fastspan.results import Prediction
-from fastspan.serving.protocols.asked import Times
+from fastspan.serving.protocols.asked import Result, Times
 
 __all__ = ["FOLDER_VARIABLE", "Metrics"]
 
@@ -148,15 +148,17 @@ class Metrics:
         for stage, histogram in self._stages.items():
             histogram.labels(protocol, bundle).observe(max(0.0, getattr(times, stage)))
 
-    def observe_answers(self, bundle: str, predictions: Sequence[Prediction]) -> None:
-        """Take down what was predicted."""
+    def observe_answers(self, bundle: str, found: Sequence[Result]) -> None:
+        """Take down what was predicted, or read."""
         margins = self._margins.setdefault(bundle, _Margins())
-        for prediction in predictions:
-            self._answers.labels(bundle, "yes" if prediction.answer is not None else "no").inc()
-            self._null_score.labels(bundle).observe(prediction.null_score)
-            if prediction.confidence is not None:
-                self._confidence.labels(bundle).observe(prediction.confidence)
-            margins.add(prediction.margin)
+        for result in found:
+            self._answers.labels(bundle, "yes" if result.answer is not None else "no").inc()
+            if result.confidence is not None:
+                self._confidence.labels(bundle).observe(result.confidence)
+            # The best of many passages has other margins than one; they are not compared.
+            if isinstance(result, Prediction):
+                self._null_score.labels(bundle).observe(result.null_score)
+                margins.add(result.margin)
         if (drift := margins.drift()) is not None:
             self._drift.labels(bundle).set(drift)
 

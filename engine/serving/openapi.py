@@ -8,6 +8,7 @@ from typing import Any
 
 from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES
 from fastspan.options import AnswerOptions
+from fastspan.serving.protocols.reading import READ_OPTIONS
 
 __all__ = ["document", "page"]
 
@@ -104,6 +105,27 @@ _BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             {**_options(), "timings": _FLAG},
         ),
         _either(_PREDICTION, {"type": "object", "properties": {"predictions": _array(_PREDICTION)}}),
+    ),
+    "reading": (
+        "A question and many passages, read as a set, with the options of read.",
+        _object(
+            {
+                "question": _TEXT,
+                "passages": _array(_either(_TEXT, _object({"text": _TEXT}, {"id": _either(_TEXT, _WHOLE)}))),
+            },
+            {
+                "retriever_scores": _array(_NUMBER),
+                **{name: schema for name, schema in _options().items() if name in READ_OPTIONS},
+            },
+        ),
+        {
+            "type": "object",
+            "properties": {
+                "answer": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+                "answers": _array({"type": "object"}),
+                "confidence": {"anyOf": [_NUMBER, {"type": "null"}]},
+            },
+        },
     ),
     "hugging_face": (
         "Hugging Face's question-answering protocol.",
@@ -218,7 +240,7 @@ def page(found: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width"><title>FastSpan</title>'
         "<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}"
         "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.4rem .6rem;"
-        "text-align:left;vertical-align:top}code{white-space:nowrap}</style>"
+        "text-align:left;vertical-align:top}code{overflow-wrap:anywhere}td:first-child{min-width:12rem}</style>"
         f"<h1>FastSpan {html.escape(found['info']['version'])}</h1>"
         '<p>What every route takes and gives stands in <a href="openapi.json">openapi.json</a>.</p>'
         "<table><tr><th>Route</th><th>What it is</th><th>Keys of the body</th></tr>"

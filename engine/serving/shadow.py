@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastspan.errors import FastSpanError
-from fastspan.results import Info, Prediction
+from fastspan.results import Info, PassageAnswer
 from fastspan.serving.hosted import Hosted
 from fastspan.serving.jobs import Job
 from fastspan.serving.metrics import Metrics
-from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times
+from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Result, Times
 
 __all__ = ["Shadow"]
 
@@ -44,7 +45,7 @@ class Shadow:
         """Let a bundle answer in the background from now on."""
         self._hosted = hosted
 
-    def compare(self, job: Job, predictions: Sequence[Prediction]) -> None:
+    def compare(self, job: Job, predictions: Sequence[Result]) -> None:
         """Let the shadow answer what ``job`` asked, and count whether its answers are the same."""
         hosted, asked = self._hosted, job.asked
         assert asked is not None
@@ -58,13 +59,13 @@ class Shadow:
         other = Job(deadline=time.monotonic() + _SECONDS)
         other.future.add_done_callback(lambda _: self._release())
 
-        def form(found: Sequence[Prediction], _: Times) -> Reply:
+        def form(found: Sequence[Result], _: Times) -> Reply:
             for ours, theirs in zip(predictions, found, strict=True):
                 self._count(_same(ours, theirs))
             return Reply(body=b"")
 
         def again(_: Incoming, __: Info) -> Asked:
-            return Asked(pairs=asked.pairs, options=asked.options, form=form)
+            return replace(asked, form=form)
 
         try:
             hosted.start(other, again, Incoming(body=b""))
@@ -93,10 +94,13 @@ class Shadow:
             self._waiting -= 1
 
 
-def _same(ours: Prediction, theirs: Prediction) -> bool:
-    """Whether two predictions say the same: the same span, or both that there is no answer."""
+def _same(ours: Result, theirs: Result) -> bool:
+    """Whether two results say the same: the same span, or both that there is no answer."""
 
-    def said(prediction: Prediction) -> tuple[int, int] | None:
-        return None if prediction.answer is None else (prediction.answer.start, prediction.answer.end)
+    def said(result: Result) -> tuple[int, int, int] | None:
+        best = result.answer
+        if best is None:
+            return None
+        return (best.passage if isinstance(best, PassageAnswer) else 0, best.start, best.end)
 
     return said(ours) == said(theirs)

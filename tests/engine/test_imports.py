@@ -12,7 +12,8 @@ from support.paths import ROOT
 
 HEAVY = {
     *("torch", "transformers", "onnx", "huggingface_hub", "safetensors", "optimum", "onnxruntime"),
-    *("matplotlib", "rich", "starlette", "uvicorn", "requests", "httpx"),
+    *("matplotlib", "rich", "requests", "httpx"),
+    *("starlette", "uvicorn", "prometheus_client", "opentelemetry"),
 }
 # The distributions that the engine is made of; whatever else is not Python's own would be a new dependency.
 ALLOWED = {"fastspan", "numpy", "tokenizers"}

@@ -12,10 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastspan.bundle.manifest import Manifest
 from fastspan.options import AnswerOptions
-from fastspan.results import Info, Prediction
+from fastspan.results import Info, Prediction, Reading
+from fastspan.runtime.session import Logits
+from fastspan.text.encoder import EncodedPair
 
-__all__ = ["Asked", "Incoming", "Protocol", "Reply", "Times", "json_reply"]
+__all__ = ["Asked", "Incoming", "Protocol", "Reply", "Result", "Times", "json_reply"]
+
+Result = Prediction | Reading
+"""What is found: for a pair, or for a question and all its passages."""
 
 
 @dataclass(slots=True)
@@ -69,6 +75,13 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Decode = Callable[
+    [Sequence[EncodedPair], Sequence[Sequence[Logits]], Sequence[Sequence[Logits]], AnswerOptions, Manifest],
+    Sequence[Reading],
+]
+"""From pairs, their windows' start and end logits, options and the bundle's manifest to readings."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a request asks.
@@ -76,14 +89,17 @@ class Asked:
     Attributes:
         pairs: Questions and contexts; what is no pair of strings is refused when it is encoded.
         options: How to answer them all.
-        form: From one prediction a pair, and where the time went, to the reply.
+        form: From one prediction a pair, or what ``decode`` returned, and where the time went, to the reply.
         rename: From a message of the engine to one in the names that the protocol has for the options.
+        decode: From logits to a reading of all pairs together, whose windows ``options.max_windows`` counts
+            together too; None: each pair has a prediction of its own.
     """
 
     pairs: Sequence[tuple[Any, Any]]
     options: AnswerOptions
-    form: Callable[[Sequence[Prediction], Times], Reply]
+    form: Callable[[Sequence[Any], Times], Reply]
     rename: Callable[[str], str] = str
+    decode: Decode | None = None
 
 
 Protocol = Callable[[Incoming, Info], Asked]

@@ -150,8 +150,8 @@ def test_without_the_extra_the_command_says_how_to_get_it(missing: str) -> None:
 
 def test_the_documentation_names_every_route_option_and_error(port: int) -> None:
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    [parser] = (action for action in build_parser()._actions if isinstance(action.choices, dict))
-    flags = [flag for action in parser.choices["serve"]._actions for flag in action.option_strings]
+    arguments = build_parser().commands["serve"].arguments
+    flags = [flag for argument in arguments for flag in argument.option_strings]
     for flag in set(flags) - {"-h", "--help", "--debug"}:
         assert f"`{flag}" in text
     for _, status, kind in STATUS:

@@ -172,6 +172,7 @@ def test_every_protocol_is_counted_apart(port: int) -> None:
     for protocol in ALL:
         protocol(port)
     ask(port, "POST", "/extract", {"queue": [{"question": "who?"}], "texts": [CONTEXT]})
+    ask(port, "POST", "/read", {"question": QUESTION, "passages": [CONTEXT]})
     text = raw(port, "GET", "/metrics")[2].decode()
     for name in PROTOCOLS:
         assert f'fastspan_run_seconds_count{{bundle="{NAME}",protocol="{name}"}}' in text

@@ -226,12 +226,15 @@ def test_failures_in_a_row_are_counted_anew_after_a_success(rig: Rig) -> None:
 
 
 def test_a_run_that_its_deadline_ends_is_no_failure(rig: Rig) -> None:
-    late = job("late", 10)
-    rig.begin(late)
+    late, patient = job("late", 10, seconds=0.05), job("patient", 10)
     rig.gate.fault = DeadlineExceeded("too late")
-    rig.gate.may_end.release()
-    with pytest.raises(DeadlineExceeded):
-        late.future.result(WAIT)
+    for one, error in ((late, DeadlineExceeded), (patient, Closed)):
+        rig.begin(one)
+        until(lambda: time.monotonic() > late.deadline)
+        rig.gate.may_end.release()
+        # Who has time left is told that the service stops, which is what ended the run.
+        with pytest.raises(error):
+            one.future.result(WAIT)
     assert rig.failures == []
 
 
@@ -263,12 +266,14 @@ def test_answers_are_the_same_alone_and_in_company(tiny_bundle: Path, variant: s
     bodies = [{"question": f"{QUESTION} {number % 3}", "context": c} for number, c in enumerate(contexts)]
     with scripted(tiny_bundle, first, variant=variant) as qa:
         alone = [qa.answer(**body).to_dict() for body in bodies]
+        options = qa.stages.options(None, {})
+        encoded = qa.stages.encode([(body["question"], body["context"]) for body in bodies], options, 0)
+        tokens = sum(len(window.input_ids) for pair in encoded for window in pair.windows)
         service = Service(qa, Limits(wait_ms=60_000))
         with serving(service) as port, ThreadPoolExecutor(len(bodies)) as clients:
             asked = [clients.submit(ask, port, "POST", "/answer", body) for body in bodies]
             hosted = service.bundles.get(None)
-            # Two runs hold some of them already.
-            until(lambda: hosted.waiting().requests >= len(bodies) - 2 * 8)
+            until(lambda: hosted.waiting().in_all == tokens)
             together.set()
             found = [future.result(WAIT) for future in asked]
     for (status, answer), expected in zip(found, alone, strict=True):

@@ -18,7 +18,18 @@ from typing import Any
 import pytest
 
 from fastspan import InferenceError
-from support.http_service import LONG_CONTEXT, PAIR, WAIT, ask, command, raw, refused, scripted, serving
+from support.http_service import (
+    CONTEXT,
+    LONG_CONTEXT,
+    PAIR,
+    WAIT,
+    ask,
+    command,
+    raw,
+    refused,
+    scripted,
+    serving,
+)
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
@@ -124,15 +135,19 @@ def test_the_grace_period_ends_what_waits_and_bodies_that_arrive(tiny_bundle: Pa
         service = Service(qa, Limits(grace_seconds=0.2, wait_ms=60_000))
         with socket.socket() as slow:
             with serving(service) as port:
-                asked = [clients.submit(ask, port, "POST", "/answer", PAIR) for _ in range(3)]
+                # Of different lengths, so that no two share a run.
+                bodies = [{**PAIR, "context": CONTEXT[: 40 + 20 * number]} for number in range(3)]
+                asked = [clients.submit(ask, port, "POST", "/answer", body) for body in bodies]
                 assert hold.begun.wait(WAIT)
                 slow.connect(("127.0.0.1", port))
                 slow.settimeout(WAIT)
                 slow.sendall(b"POST /answer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-                while raw(port, "GET", "/health")[0] != 200:
-                    pass
-                while service.bundles.get(None).waiting().requests < 1:
+                deadline = time.monotonic() + WAIT
+                while service.bundles.get(None).waiting().requests < 2:
+                    assert time.monotonic() < deadline
                     time.sleep(0.005)
+                # An answer of the loop shows that it has seen the connection before.
+                assert raw(port, "GET", "/health")[0] == 200
                 # Leaving the block stops the server, while a run is still under way.
             assert slow.recv(100).startswith(b"HTTP/1.1 503 ")
         found = [future.result(WAIT) for future in asked]
@@ -171,8 +186,11 @@ def test_long_requests_do_not_outlive_the_grace_period(tiny_bundle: Path) -> Non
     more = ("--grace", "0.3", "--max-windows", "100000", "--max-wait-ms", "60000")
     with command(*arguments, *more) as (process, port), ThreadPoolExecutor(2) as clients:
         body = {"question": "who?", "context": "the river was blue " * 80_000, "max_length": 64, "overlap": 8}
-        asked = [clients.submit(raw, port, "POST", "/answer", body) for _ in range(2)]
+        patient = {"X_Request_Timeout_Ms": "900000"}
+        asked = [clients.submit(raw, port, "POST", "/answer", body, **patient) for _ in range(2)]
+        deadline = time.monotonic() + WAIT
         while b"fastspan_batch_windows_count" not in raw(port, "GET", "/metrics")[2]:
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         found = [future.result(WAIT)[0] for future in asked]
