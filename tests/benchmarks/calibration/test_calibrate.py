@@ -17,7 +17,7 @@ from fastspan.benchmarks.calibration.confidence_fit import (
     expected_calibration_error,
     split_halves,
 )
-from fastspan.benchmarks.calibration.table import left_out
+from fastspan.benchmarks.calibration.table import notes
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import NoAnswer
@@ -220,7 +220,7 @@ def test_curves_that_are_worse_than_the_scores_are_not_stored(bundle: Path):
     manifest = Bundle.open(bundle).manifest
     assert manifest.confidence is None
     assert manifest.no_answer.threshold == found.threshold
-    assert "The fitted confidence is not stored" in left_out(found)
+    assert "The fitted confidence is not stored" in notes(found)[0]
 
 
 def test_nothing_is_stored_where_all_of_it_is_worse_than_what_the_bundle_has():
@@ -241,7 +241,7 @@ def test_nothing_is_stored_where_all_of_it_is_worse_than_what_the_bundle_has():
     assert found.before.ece == pytest.approx(present.after.ece)
     assert found.after.evaluation.overall.f1.estimate < found.before.evaluation.overall.f1.estimate
     assert not found.helps
-    assert "threshold and confidence are not stored" in left_out(found)
+    assert "threshold and confidence are not stored" in notes(found)[0]
 
 
 def test_a_fit_is_never_worse_than_before_in_what_is_kept():
