@@ -1,15 +1,14 @@
-"""Answerers as an ASGI application: its routes, and one request's way from the body to the response.
+"""Answerers as an ASGI application: its routes, its probes, and what it tells of itself.
 
-The event loop only moves bytes. Parsing, encoding, runs and decoding happen in threads (``hosted.py``). Who
-is let in is for ``admission.py``, what shares a run for ``dynamic_batching.py``, what a body says for
-``protocols/``.
+The event loop only moves bytes: ``answering.py`` is a request's way. Parsing, encoding, runs and decoding
+happen in threads (``hosted.py``). Who is let in is for ``admission.py``, what shares a run for
+``dynamic_batching.py``, what a body says for ``protocols/``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,54 +16,31 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fastspan
-from fastspan.errors import DeadlineExceeded, FastSpanError, InputError, Overloaded
-from fastspan.runtime.deadline import TOO_LATE
+from fastspan.errors import FastSpanError, InputError
 from fastspan.serving.access_log import AccessLog
-from fastspan.serving.access_log import note as note_in_log
-from fastspan.serving.admission import MemoryLimit, Slots
+from fastspan.serving.answering import TIMEOUT_HEADER, Answering, error_of
 from fastspan.serving.bodies import Bodies
 from fastspan.serving.bundles import Bundles
-from fastspan.serving.hosted import Answerer, Hosted
-from fastspan.serving.jobs import Job
+from fastspan.serving.hosted import Answerer
 from fastspan.serving.keys import check_key
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import CONTENT_TYPE, Metrics
 from fastspan.serving.openapi import document, page
-from fastspan.serving.protocols.asked import Incoming, Protocol
-from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
-from fastspan.serving.protocols.native import ask_natively
-from fastspan.serving.protocols.open_inference import ask_as_open_inference, model_metadata, server_metadata
-from fastspan.serving.protocols.reading import ask_to_read
+from fastspan.serving.protocols.open_inference import model_metadata, server_metadata
 from fastspan.serving.protocols.request_body import check_keys, json_object, parse_body
-from fastspan.serving.protocols.sagemaker import ask_as_sagemaker
-from fastspan.serving.protocols.txtai import ask_as_txtai
-from fastspan.serving.protocols.vertex import ask_as_vertex
 from fastspan.serving.responses import error_response, json_response, of_error
 from fastspan.serving.settings import Settings
-from fastspan.serving.tracing import Note, open_tracer
+from fastspan.serving.tracing import open_tracer
 
-__all__ = ["PROTOCOLS", "TIMEOUT_HEADER", "Service"]
+__all__ = ["Service"]
 
 _log = logging.getLogger("fastspan.serving")
-
-TIMEOUT_HEADER = "x-request-timeout-ms"
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    "native": ask_natively,
-    "reading": ask_to_read,
-    "hugging_face": ask_as_hugging_face,
-    "open_inference": ask_as_open_inference,
-    "sagemaker": ask_as_sagemaker,
-    "vertex": ask_as_vertex,
-    "txtai": ask_as_txtai,
-}
-"""Each protocol by the name that metrics and logs have for it."""
 
 _ROUTES = {
     "/": "hugging_face",
@@ -116,8 +92,6 @@ class Service:
         self.settings = settings or Settings()
         self.metrics = Metrics()
         self.on_failure: Callable[[], None] = lambda: None
-        self._slots = Slots(self.limits.concurrent_requests, self.metrics.in_flight.set)
-        self._memory = MemoryLimit(self.limits.memory_bytes)
         self._bodies = Bodies(self.limits)
         self._draining = False
         self._failed = False
@@ -125,7 +99,14 @@ class Service:
         self.bundles = Bundles(
             named, self.limits, self.metrics, load=load, shadow=shadow, failed=self._run_failed
         )
-        self._tracer = open_tracer() if self.settings.tracing else None
+        answering = Answering(
+            self.limits,
+            self.settings,
+            self.metrics,
+            self.bundles,
+            self._bodies,
+            open_tracer() if self.settings.tracing else None,
+        )
         routes = self._routes = dict(_ROUTES)
         if self.settings.predict_route:
             routes[self.settings.predict_route] = "vertex"
@@ -135,7 +116,7 @@ class Service:
         inner = Starlette(
             routes=[
                 *(
-                    Route(path, self._answering(protocol), methods=["POST"])
+                    Route(path, answering.route(protocol), methods=["POST"])
                     for path, protocol in routes.items()
                 ),
                 *(Route(path, self._ready, methods=["GET"]) for path in dict.fromkeys(probes)),
@@ -151,7 +132,7 @@ class Service:
                 Route("/v2/models/{bundle}/ready", self._v2_model_ready, methods=["GET"]),
             ],
             exception_handlers={
-                FastSpanError: self._own_error,
+                FastSpanError: error_of,
                 HTTPException: self._http_error,
                 Exception: self._unexpected_error,
             },
@@ -271,121 +252,7 @@ class Service:
         reloaded = await asyncio.to_thread(self.bundles.reload, name)
         return json_response({"reloaded": reloaded, "bundles": self.bundles.describe()})
 
-    # Answers
-
-    def _answering(self, protocol: str) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            if self.settings.api_keys:
-                check_key(request, self.settings.api_keys, "a key")
-            hosted = self.bundles.get(request.path_params.get("bundle"))
-            began = time.monotonic()
-            response: Response | None = None
-            note_in_log(request.scope, protocol=protocol, bundle=hosted.name)
-            try:
-                if self._tracer is None:
-                    response = await self._answer(request, protocol, hosted)
-                else:
-                    with self._tracer.request(f"POST {request.url.path}", request.headers) as note:
-                        note(protocol=protocol, bundle=hosted.name)
-                        response = await self._answer(request, protocol, hosted, note)
-            except FastSpanError as error:
-                self._count_refusal(error)
-                response = await self._own_error(request, error)
-            finally:
-                self._observe(protocol, hosted.name, response, time.monotonic() - began)
-            return response
-
-        return answer
-
-    async def _answer(
-        self, request: Request, protocol: str, hosted: Hosted, note: Note | None = None
-    ) -> Response:
-        deadline = time.monotonic() + self._timeout(request)
-        try:
-            body = await self._bodies.receive(request)
-        except ClientDisconnect:
-            return self._nobody_left()
-        self._memory.check()
-        job = Job(deadline=deadline)
-        incoming = Incoming(body=body, headers=request.headers, query=request.query_params.multi_items())
-        name = request.path_params.get("bundle")
-        with self._slots.one(hosted.retry_after()):
-            self.bundles.start(name, job, PROTOCOLS[protocol], incoming)
-            if not await self._outcome(request, job):
-                return self._nobody_left()
-        reply = job.future.result()
-        self.metrics.observe_times(protocol, hosted.name, job.times)
-        self._note(request, job, note)
-        response = Response(reply.body, media_type=reply.media_type, headers=dict(reply.headers))
-        response.headers["server-timing"] = ", ".join(
-            f"{name};dur={milliseconds}" for name, milliseconds in job.times.milliseconds().items()
-        )
-        return response
-
-    def _note(self, request: Request, job: Job, note: Note | None) -> None:
-        """Put what a request cost into its line of the log and its span."""
-        tokens, windows = job.all_tokens, len(job.windows)
-        if note is not None:
-            note(job.times, tokens=tokens, windows=windows)
-        note_in_log(request.scope, tokens=tokens, windows=windows, **job.times.milliseconds())
-        if self.settings.log_texts and job.asked is not None:
-            note_in_log(request.scope, texts=list(job.asked.pairs))
-
-    async def _outcome(self, request: Request, job: Job) -> bool:
-        """Wait until a request is through; False: its client went away.
-
-        Raises:
-            DeadlineExceeded: Its time was over first.
-        """
-        through = asyncio.wrap_future(job.future)
-        gone = asyncio.ensure_future(_gone(request))
-        try:
-            left = max(0.0, job.deadline - time.monotonic())
-            await asyncio.wait((through, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if through.done() and not through.cancelled():
-                through.result()
-                return True
-            if gone.done():
-                return False
-            raise DeadlineExceeded(TOO_LATE)
-        finally:
-            gone.cancel()
-            # Nobody waits any more: what has not run never does. Nothing happens where it is through.
-            job.cancel()
-
-    def _timeout(self, request: Request) -> float:
-        """How long a request may take, in seconds."""
-        text = request.headers.get(TIMEOUT_HEADER)
-        if text is None:
-            return self.limits.timeout_ms / 1000
-        milliseconds = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-        if milliseconds < 1:
-            raise InputError("X-Request-Timeout-Ms must be a whole number of milliseconds, at least 1.")
-        return milliseconds / 1000
-
-    def _nobody_left(self) -> Response:
-        """Nobody is left to read this; ASGI wants a response all the same."""
-        self.metrics.disconnected.inc()
-        return error_response(499, "disconnected", "The client went away before its answer.")
-
-    def _count_refusal(self, error: FastSpanError) -> None:
-        if isinstance(error, Overloaded):
-            self.metrics.rejected.labels(error.reason).inc()
-        elif isinstance(error, DeadlineExceeded):
-            self.metrics.rejected.labels("deadline").inc()
-
-    def _observe(self, protocol: str, bundle: str, response: Response | None, seconds: float) -> None:
-        status = "500" if response is None else str(response.status_code)
-        self.metrics.requests.labels(protocol, bundle, status).inc()
-        self.metrics.duration.labels(protocol, bundle).observe(seconds)
-
     # Errors
-
-    async def _own_error(self, request: Request, error: Exception) -> Response:
-        response = of_error(error)
-        if response.status_code == 500:
-            _log.error("%s %s failed: %s", request.method, request.url.path, error, exc_info=error)
-        return response
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         """Answer what the router refuses: an unknown path, or a method that a path does not have."""
@@ -403,12 +270,6 @@ class Service:
     async def _unexpected_error(self, request: Request, error: Exception) -> Response:
         # The server logs the traceback; what it says may not be for everyone's eyes.
         return of_error(error)
-
-
-async def _gone(request: Request) -> None:
-    """Return once the client has gone away."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 class _ClosingWhileDraining:

@@ -245,8 +245,10 @@ class Hosted:
             else:
                 found = asked.decode(job.pairs, starts, ends, options, stages.loaded.bundle.manifest)
             job.times.decode = time.monotonic() - began
-            job.succeed(asked.form(found, job.times))
+            reply = asked.form(found, job.times)
+            # Whoever has an answer finds it counted.
             self._metrics.observe_answers(self.name, found)
+            job.succeed(reply)
             self._answered(job, found)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)

@@ -28,7 +28,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Service
-from fastspan.serving.app import PROTOCOLS
+from fastspan.serving.answering import PROTOCOLS
 from fastspan.serving.protocols.asked import Incoming, Times
 
 
