@@ -6,9 +6,10 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from fastspan.cli.arguments import json_option, number
+from fastspan.cli.argument_types import number
+from fastspan.cli.arguments import json_option
 from fastspan.cli.parsing import CommandParser
-from fastspan.cli.terminal import Style, labelled, table, write, write_json
+from fastspan.cli.terminal import Style, labelled, say, table, write, write_json
 
 if TYPE_CHECKING:
     from fastspan.benchmarks.serving.record import Target
@@ -68,7 +69,7 @@ def run(arguments: Namespace) -> int:
         clients=arguments.clients,
         limit_ms=arguments.p99_ms,
     )
-    target = measure(arguments.url, arguments.url, bodies(arguments.data), plan, _say)
+    target = measure(arguments.url, arguments.url, bodies(arguments.data), plan, say)
     if arguments.json:
         from dataclasses import asdict
 
@@ -77,7 +78,7 @@ def run(arguments: Namespace) -> int:
         _show(target, plan.limit_ms)
     differing = [point.books for point in target.points if point.books]
     for books in differing:
-        _say(f"The service's metrics differ: {books}.")
+        say(f"The service's metrics differ: {books}.")
     return int(bool(differing))
 
 
@@ -101,11 +102,6 @@ def _show(target: Target, limit_ms: float) -> None:
     )
     write(labelled("capacity", [f"{target.capacity:.1f} answers/s"]))
     write(labelled("goodput", [goodput]))
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def _address(text: str) -> str:
