@@ -1,4 +1,4 @@
-"""Measures the service against itself without batching and a plain handler, and writes the report."""
+"""Measures the service, itself without batching, and its engine in two other servers; writes the report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastspan.benchmarks.reporting.machine import describe_machine
 from fastspan.benchmarks.serving.measure import SHARES, Plan, bodies, measure
 from fastspan.benchmarks.serving.record import ServingRecord, Target
 from fastspan.benchmarks.serving.report import write_serving_report
-from fastspan.benchmarks.serving.targets import TARGETS, missing, started
-from fastspan.errors import FastSpanError
+from fastspan.benchmarks.serving.targets import TARGETS, started
+from fastspan.errors import FastSpanError, InputError, MissingDependency
 
 __all__ = ["main"]
 
@@ -46,14 +46,18 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
     requests = bodies(options.data)
     found: list[Target] = []
     for name in TARGETS:
-        if needed := missing(name):
-            _say(f"{name}: left out, {needed} is not installed")
+        if options.services not in name:
             continue
         # All services are offered the same loads: shares of what the first one does.
         if found:
             plan = replace(plan, loads=tuple(point.offered for point in found[0].points))
-        with started(name, options.bundle, options.threads) as address:
-            found.append(measure(name, address, requests, plan, _say))
+        try:
+            with started(name, options.bundle, options.threads) as address:
+                found.append(measure(name, address, requests, plan, _say))
+        except MissingDependency as error:
+            _say(f"{name}: left out. {error}")
+    if not found:
+        raise InputError(f"No service was measured: no name holds {options.services!r}, or none could be.")
     machine = describe_machine(_PACKAGES)
     ServingRecord(
         machine=machine, limit_ms=options.p99_ms, questions=len(requests), targets=tuple(found)
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.serving.suite", description=__doc__)
     add = parser.add_argument
     add("bundle", help="the bundle's folder")
-    add("--seconds", type=float, default=6.0, help="how long each load is offered (default: %(default)s)")
+    add("--seconds", type=float, default=5.0, help="how long each load is offered (default: %(default)s)")
     add("--p99-ms", type=float, default=250.0, help="the limit of latency (default: %(default)s)")
     add("--clients", type=int, default=16, help="clients that the capacity is measured with (default: 16)")
     add(
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="loads as shares of the capacity, with commas (default: 0.25 to 2)",
     )
+    add("--services", default="", metavar="TEXT", help="only those whose name holds TEXT")
     add("--threads", type=int, help="threads of every service (default: the usable cores)")
     add("--data", help="questions to ask (default: the project's own)")
     add("--report-only", action="store_true", help="write the report on what was measured before")

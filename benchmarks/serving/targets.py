@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO
 
+from fastspan.benchmarks.peers.environments import PROJECT, interpreter
 from fastspan.benchmarks.serving.load import ServiceError
+from fastspan.errors import MissingDependency
 
-__all__ = ["TARGETS", "missing", "started"]
+__all__ = ["TARGETS", "Started", "started"]
 
-TARGETS: Mapping[str, tuple[str, ...]] = {
-    "FastSpan": ("fastspan", "serve", "--port", "0"),
-    "FastSpan, batching off": ("fastspan.benchmarks.serving.unshared",),
-    "FastAPI around the same engine": ("fastspan.benchmarks.serving.naive_fastapi",),
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """How a service is started.
+
+    Attributes:
+        module: What Python runs; the bundle follows its arguments.
+        arguments: Of the module.
+        environment: As ``environments.interpreter`` has it.
+        needs: A package of this environment that it cannot do without.
+    """
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    environment: str = PROJECT
+    needs: str = ""
+
+
+TARGETS: Mapping[str, Started] = {
+    "FastSpan": Started("fastspan", ("serve", "--port", "0")),
+    "FastSpan, batching off": Started("fastspan.benchmarks.serving.unshared"),
+    "FastAPI around the same engine": Started("fastspan.benchmarks.serving.naive_fastapi", needs="fastapi"),
+    "MLServer around the same engine": Started(
+        "fastspan.benchmarks.serving.mlserver_runtime", environment="mlserver"
+    ),
 }
-"""Names of the services, and the module and arguments that start each; the bundle follows."""
+"""The services by name."""
 
-_NEEDS = {"FastAPI around the same engine": "fastapi"}
+_FOLDER = Path(__file__).parent
 _START_S = 120
 _STOP_S = 30
-_ADDRESS = re.compile(r"at (http://127\.0\.0\.1:\d+);")
-
-
-def missing(name: str) -> str:
-    """Return the package that a service needs and that is not installed; empty: none."""
-    needed = _NEEDS.get(name, "")
-    return needed if needed and find_spec(needed) is None else ""
+_ADDRESS = re.compile(r"at (http://127\.0\.0\.1:(\d+));")
 
 
 @contextmanager
@@ -40,10 +59,14 @@ def started(name: str, bundle: str, threads: int | None) -> Iterator[str]:
     """Start a service; yields its address, and ends it afterwards.
 
     Raises:
+        MissingDependency: What it needs is not installed, and cannot be.
         ServiceError: It ends before it answers; the message has its last words.
     """
-    module, *rest = TARGETS[name]
-    command = [sys.executable, "-m", module, *rest, bundle]
+    target = TARGETS[name]
+    if target.needs and find_spec(target.needs) is None:
+        raise MissingDependency(f"{target.needs} is not installed: run pip install {target.needs}.")
+    python = interpreter(target.environment, folder=_FOLDER)
+    command = [python, "-m", target.module, *target.arguments, bundle]
     if threads is not None:
         command += ["--threads", str(threads)]
     # To a file, which never fills up as a pipe that nobody reads does.
@@ -65,9 +88,16 @@ def _address(process: subprocess.Popen[bytes], said: IO[str], name: str) -> str:
     while time.monotonic() < end:
         said.seek(0)
         text = said.read()
-        if found := _ADDRESS.search(text):
+        if (found := _ADDRESS.search(text)) and _listens(int(found[2])):
             return found[1]
         if process.poll() is not None:
             raise ServiceError(f"{name} ended before it answered: {text.strip()[-500:] or 'it said nothing'}")
         time.sleep(0.05)
     raise ServiceError(f"{name} did not begin to answer within {_START_S} seconds.")
+
+
+def _listens(port: int) -> bool:
+    """Whether a port takes connections."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0

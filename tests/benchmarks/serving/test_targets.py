@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from support.http_service import CONTEXT, LONG_CONTEXT, QUESTION
 pytest.importorskip("aiohttp")
 pytest.importorskip("uvicorn")
 
+from fastspan.benchmarks.peers.environments import PROJECT
 from fastspan.benchmarks.serving.load import ServiceError, fetch
 from fastspan.benchmarks.serving.suite import main
-from fastspan.benchmarks.serving.targets import TARGETS, missing, started
+from fastspan.benchmarks.serving.targets import TARGETS, started
 from fastspan.cli.main import main as command_line
 
 
@@ -31,8 +33,8 @@ def answers(address: str) -> list[Any]:
 
 def test_they_all_answer_the_same(tiny_bundle: Path) -> None:
     found = {}
-    for name in TARGETS:
-        if missing(name):
+    for name, target in TARGETS.items():
+        if target.environment != PROJECT or (target.needs and find_spec(target.needs) is None):
             continue
         with started(name, str(tiny_bundle), 1) as address:
             found[name] = answers(address)
@@ -59,6 +61,8 @@ def test_the_suite_measures_them_and_writes_the_report(
         str(tiny_bundle),
         "--seconds",
         "0.2",
+        "--services",
+        "FastSpan",
         "--shares",
         "1",
         "--threads",
@@ -73,6 +77,8 @@ def test_the_suite_measures_them_and_writes_the_report(
     loads = [[point["offered"] for point in target["points"]] for target in record["targets"]]
     assert all(one == loads[0] for one in loads)
     assert main([*arguments, "--report-only"]) == 0
+    assert main([*arguments, "--services", "nothing of that name"]) == 1
+    assert "No service was measured" in capsys.readouterr().err
 
 
 def test_the_command_measures_a_running_service(
