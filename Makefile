@@ -26,7 +26,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test fuzz test-reference test-integrations soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu figures serve clean
+.PHONY: help setup dev export demo test fuzz fuzz-serve test-reference test-integrations soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu bench-serve figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,11 @@ test-integrations: .venv/.dev $(BUNDLED)/fastspan.json build/typed $(ONLY:%=.ven
 soak: .venv/.dev $(BUNDLED)/fastspan.json  ## Overload and attack the service for SOAK seconds a test, on an idle machine.
 	FASTSPAN_SOAK_SECONDS=$(SOAK) $(BIN)/python -m pytest -s tests/engine/serving/test_soak.py $(ARGS)
 
+CASES ?= 50000
+fuzz-serve: .venv/.dev $(BUNDLED)/fastspan.json build/typed .venv-integrations/schemathesis/.ready  ## Send CASES (50000) requests made of the service's OpenAPI description.
+	PYTHONPATH="$(CURDIR)/build/typed" .venv-integrations/schemathesis/bin/python -m pytest -s \
+		tests/integrations/schemathesis --fuzz-cases=$(CASES) $(ARGS)
+
 golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
 	$(BIN)/python -m pytest --reference=record
 
@@ -159,6 +164,10 @@ bench: .venv/.reference $(BUNDLED)/fastspan.json  ## Measure speed against peers
 
 bench-full: .venv/.reference $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	$(BIN)/python -m fastspan.benchmarks.suite
+
+# For longer, or at another limit: make bench-serve BENCH='--seconds 10 --p99-ms 100'
+bench-serve: .venv/.dev $(BUNDLED)/fastspan.json  ## Offer the service loads up to twice its capacity, and write the report.
+	$(BIN)/python -m fastspan.benchmarks.serving.suite $(BUNDLED) $(BENCH)
 
 figures: .venv/.dev  ## Put the latest parity and speed figures into the README.
 	$(BIN)/python -m fastspan.benchmarks.readme_tables

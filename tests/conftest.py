@@ -63,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run only the tests that search for inputs which break a promise, at random, for N seconds",
     )
     group.addoption(
+        "--fuzz-cases",
+        type=int,
+        default=400,
+        metavar="N",
+        help="how many requests are made of the service's OpenAPI description",
+    )
+    group.addoption(
         "--reference",
         choices=("kept", "live", "record"),
         default="kept",

@@ -19,6 +19,7 @@ pytest.importorskip("setuptools", minversion="77")
 
 FOLDERS = {"engine": "fastspan", "export": "fastspan/export", "benchmarks": "fastspan/benchmarks"}
 # Haystack loads its components from there alone.
+PAGE = "engine/serving/page/static"
 HAYSTACK = "haystack_integrations/components/readers/fastspan"
 
 
@@ -86,6 +87,9 @@ def test_every_module_and_all_data_are_in_it(wheel: Path) -> None:
     expected = {name.replace("fastspan/adapters/haystack/", f"{HAYSTACK}/") for name in expected}
     assert {"fastspan/py.typed", "fastspan/export/data/calibration.jsonl"} <= expected
     assert "fastspan/export/data/evaluation/fastspan-eval.json" in expected
+    page = {f"fastspan/serving/page/static/{path.name}" for path in (ROOT / PAGE).iterdir()}
+    assert "fastspan/serving/page/static/page.html" in page
+    expected |= page
     assert expected <= names(wheel), sorted(expected - names(wheel))
 
 

@@ -32,6 +32,7 @@ from fastspan.serving.keys import check_key
 from fastspan.serving.limits import Limits
 from fastspan.serving.metrics import CONTENT_TYPE, Metrics
 from fastspan.serving.openapi import document, page
+from fastspan.serving.page.files import page_response, page_routes, wants_html
 from fastspan.serving.protocols.open_inference import model_metadata, server_metadata
 from fastspan.serving.protocols.request_body import check_keys, json_object, parse_body
 from fastspan.serving.responses import error_response, json_response, of_error
@@ -120,6 +121,7 @@ class Service:
                     for path, protocol in routes.items()
                 ),
                 *(Route(path, self._ready, methods=["GET"]) for path in dict.fromkeys(probes)),
+                *self._page_routes(),
                 Route("/health", self._health, methods=["GET"]),
                 Route("/v2/health/live", self._health, methods=["GET"]),
                 Route("/info", self._info, methods=["GET"]),
@@ -219,6 +221,19 @@ class Service:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self.metrics.exposition(), media_type=CONTENT_TYPE)
+
+    def _page_routes(self) -> list[Route]:
+        if not self.settings.page:
+            return []
+        return [Route("/", self._root, methods=["GET"]), *page_routes()]
+
+    async def _root(self, request: Request) -> Response:
+        if wants_html(request.headers.get("accept", "")):
+            return page_response(request)
+        known = {"fastspan": fastspan.__version__, "openapi": "openapi.json", "docs": "docs"}
+        response = json_response(known)
+        response.headers["vary"] = "accept"
+        return response
 
     async def _v2(self, _: Request) -> Response:
         return json_response(server_metadata(fastspan.__version__))

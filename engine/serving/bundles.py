@@ -97,7 +97,14 @@ class Bundles:
         found = []
         for name, hosted in list(self._hosted.items()):
             info = hosted.info()
-            found.append({"name": name, "model": info.name, "variant": info.variant})
+            found.append(
+                {
+                    "name": name,
+                    "model": info.name,
+                    "variant": info.variant,
+                    "no_answer_threshold": info.no_answer_threshold,
+                }
+            )
         if self._shadow is not None:
             found.append(self._shadow.describe())
         return found

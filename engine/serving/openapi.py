@@ -164,6 +164,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 _PROBES = {
+    "/": "A page to ask from, for browsers; JSON for programs.",
     "/health": "200 while the process serves.",
     "/ready": "200 while requests are welcome, else 503.",
     "/info": "Variants, providers, limits and versions.",
@@ -184,7 +185,10 @@ def document(routes: dict[str, str], version: str, *, keyed: bool) -> dict[str, 
         path: _answering(protocol, path, keyed=keyed) for path, protocol in routes.items()
     }
     for path, summary in _PROBES.items():
-        paths[path] = {"get": {"summary": summary, "responses": {"200": {"description": "Well."}}}}
+        paths.setdefault(path, {})["get"] = {
+            "summary": summary,
+            "responses": {"200": {"description": "Well."}},
+        }
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "FastSpan", "version": version},

@@ -24,6 +24,7 @@ class Settings:
         predict_route: A further route for Vertex's protocol.
         health_route: A further route that says whether the service is ready.
         tracing: Report each request as a span to OpenTelemetry.
+        page: Show the page at ``/``.
     """
 
     api_keys: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Settings:
     predict_route: str = ""
     health_route: str = ""
     tracing: bool = False
+    page: bool = True
 
     def __post_init__(self) -> None:
         for name in ("api_keys", "admin_keys"):

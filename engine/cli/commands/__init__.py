@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "calibrate",
     "tune",
+    "bench_serve",
     "info",
     "slim",
     "push",

@@ -118,6 +118,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="this bundle answers in the background too, and /info says how often it agrees with the first",
     )
+    running.add_argument("--no-page", action="store_true", help="show browsers no page at /")
     running.add_argument(
         "--tracing", action="store_true", help="report each request as a span to OpenTelemetry"
     )
@@ -240,6 +241,7 @@ def _settings(arguments: Namespace) -> Settings:
         access_log=arguments.access_log,
         log_texts=arguments.log_texts,
         tracing=arguments.tracing,
+        page=not arguments.no_page,
         predict_route=os.environ.get(_VERTEX_PREDICT, ""),
         health_route=os.environ.get(_VERTEX_HEALTH, ""),
     )

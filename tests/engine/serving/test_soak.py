@@ -155,6 +155,32 @@ def test_fuzzed_http_gets_no_server_error(served: tuple[object, int]) -> None:
     assert "Traceback" not in log
 
 
+def test_memory_stays_where_it_is(served: tuple[object, int]) -> None:
+    """Requests of random length, after a warm-up that holds the longest: at most 5 % more, books balanced."""
+    psutil = pytest.importorskip("psutil")
+    process, port = served
+    chosen = random.Random(2)
+    sizes = [40, *(chosen.randrange(1, 40) for _ in range(255))]
+    mixed = [
+        post("/answer", json.dumps({"question": QUESTION, "context": " ".join([CONTEXT] * size)}).encode())
+        for size in sizes
+    ]
+    resident = psutil.Process(process.pid).memory_info  # type: ignore[attr-defined]
+    rate = capacity(port) / 2
+    open_loop(port, mixed, rate=rate, seconds=min(SECONDS, 60.0))
+    before, had = resident().rss, counted(port)
+    outcome = open_loop(port, mixed, rate=rate, seconds=SECONDS)
+    told("memory", outcome)
+    after, has = resident().rss, counted(port)
+    print(f"memory: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after {outcome.count()} requests")
+    assert set(outcome.seconds) <= {200, 429}
+    assert {status: has.get(str(status), 0) - had.get(str(status), 0) for status in outcome.seconds} == {
+        status: outcome.count(status) for status in outcome.seconds
+    }
+    if LONG:
+        assert after <= 1.05 * before
+
+
 def test_a_signal_under_load(served: tuple[object, int]) -> None:
     """What was accepted is answered, nothing fails, and the process ends with 0."""
     process, port = served

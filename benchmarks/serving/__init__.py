@@ -1,0 +1,1 @@
+"""The service under load: offered in an open loop from this process, answered by another."""
