@@ -427,7 +427,9 @@ class TestOutput:
         assert harmless(told) == told
         assert len(told.splitlines()[-1]) < 2000
 
-    def test_names_in_a_bundle_are_shown_escaped_and_never_long(self, tiny_bundle, tmp_path, capsys):
+    def test_names_in_a_bundle_are_shown_escaped_and_never_long(
+        self, tiny_bundle, tmp_path, capsys, little_verification
+    ):
         hostile = "\x1b[2J\r\nfastspan: error\u202e" + "x" * 5000
         manifest = Bundle.open(tiny_bundle).manifest
         variants = {

@@ -99,10 +99,18 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
     """Loading takes no time; nothing is fetched; what is written lies in a folder of its own."""
 
     class Kept:
+        """The bundle that is loaded already, and stays so when a command closes it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loaded, name)
+
         def __enter__(self) -> QuestionAnswerer:
             return loaded
 
         def __exit__(self, *_: object) -> None:
+            pass
+
+        def close(self) -> None:
             pass
 
     def load(*_: object, **__: object) -> Kept:
@@ -116,7 +124,8 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
     monkeypatch.setattr(QuestionAnswerer, "load", load)
     # One would serve for good, the other looks for CUDA each time.
     monkeypatch.setattr("fastspan.serving.listen", listen)
-    monkeypatch.setattr("fastspan.serving.run_server", lambda *_: None)
+    monkeypatch.setattr("fastspan.serving.run_server", lambda service, *_: service.close())
+    monkeypatch.setattr("fastspan.serving.supervise", lambda *_: None)
     here = diagnosis.diagnose()
     monkeypatch.setattr(diagnosis, "diagnose", lambda *_: here)
     for package in ("huggingface_hub", "datasets"):

@@ -18,7 +18,7 @@ from fastspan.export.graphs.builder import WeightFile
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.graph import DotProductLowering, Int8Lowering
 from fastspan.export.int8.recipe import Int8Recipe, quantize_encoder
-from fastspan.export.verification import checks
+from fastspan.export.verification import bench, checks
 from fastspan.machine.cpu import CpuFeatures
 from support.graph_runs import calibrated, run, segments_for, session, tokens
 from support.random_models import config_and_weights
@@ -94,7 +94,7 @@ def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("twin") / "tiny-qa"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Int8Recipe, "quantize", quantize)
-        patch.setattr(checks, "cpu_features", lambda: VNNI)
+        patch.setattr(bench, "cpu_features", lambda: VNNI)
         chosen = options.ExportOptions(
             variants=("fp32", "int8"), allow_parity_loss=True, int8=Int8Recipe(windows=4)
         )
@@ -125,6 +125,6 @@ def test_it_runs_where_the_cpu_has_the_instruction(
 def test_it_is_verified_only_where_it_would_run(
     bundle: Path, cpu: CpuFeatures, left: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "cpu_features", lambda: cpu)
-    monkeypatch.setattr(checks, "why_no_kernels", lambda: None)
+    monkeypatch.setattr(bench, "cpu_features", lambda: cpu)
+    monkeypatch.setattr(bench, "why_no_kernels", lambda: None)
     assert checks.not_run_here(Bundle.open(bundle).manifest) == left
