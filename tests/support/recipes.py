@@ -50,4 +50,5 @@ class Recipe:
         """Run the programs of the page, those that are not files, one after the other."""
         names: dict[str, object] = {"__name__": "__main__"}
         for program in self.programs:
-            exec(program, names)
+            # A reader's program has none of this module's imports from __future__.
+            exec(compile(program, "<recipe>", "exec", dont_inherit=True), names)
