@@ -1,4 +1,4 @@
-"""Say whether every place that states the version states this one: ``python .github/released_version.py 1.2.3``."""
+"""Say which places state another version: ``python .github/released_version.py 1.2.3``."""
 
 from __future__ import annotations
 

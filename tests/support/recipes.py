@@ -1,4 +1,4 @@
-"""The pages of docs/recipes as a reader uses them: their files written to a folder, their programs run there."""
+"""The pages of docs/recipes as a reader uses them: their files lie in a folder, their programs run there."""
 
 from __future__ import annotations
 
