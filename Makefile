@@ -20,13 +20,13 @@ OUT ?= $(if $(STANDARD),$(BUNDLED))
 # Asked for only where it is needed, and once everything is installed.
 FOLDER = $(or $(OUT),$$($(BIN)/python -m fastspan.export.destination '$(MODEL)' '$(VARIANTS)' '$(REVISION)'))
 
-EXPORT_SOURCES := $(shell find export engine/bundle/folder.py engine/bundle/manifest.py engine/bundle/variants.py -type f -not -name '*.pyc')
+EXPORT_SOURCES := $(shell find export engine/bundle/folder.py engine/bundle/manifest.py engine/bundle/variants.py engine/version.py -type f -not -name '*.pyc')
 SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name '*.py' -print)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test fuzz fuzz-serve test-reference test-integrations soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu bench-serve figures serve clean
+.PHONY: help setup dev export demo test fuzz fuzz-serve test-reference test-integrations test-packaging soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu bench-serve figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ test-integrations: .venv/.dev $(BUNDLED)/fastspan.json build/typed $(ONLY:%=.ven
 	@failed=; for name in $(ONLY); do echo "== $$name"; \
 		PYTHONPATH="$(CURDIR)/build/typed" .venv-integrations/$$name/bin/python -m pytest tests/integrations/$$name $(ARGS) || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+test-packaging:  ## Build both distributions, resolve the extras on every Python, and go the README's way to an answer.
+	PYTHON='$(PYTHON)' .ci/packaging
 
 soak: .venv/.dev $(BUNDLED)/fastspan.json  ## Overload and attack the service for SOAK seconds a test, on an idle machine.
 	FASTSPAN_SOAK_SECONDS=$(SOAK) $(BIN)/python -m pytest -s tests/engine/serving/test_soak.py $(ARGS)
