@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "CommandModule", "UsageError", "modules"]
 
 COMMANDS = (
     "answer",
+    "bulk",
     "serve",
     "export",
     "verify",
