@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastspan.cli.argument_types import new_path, path, positive
 from fastspan.cli.arguments import (
     FILES,
     bundle_of,
@@ -16,9 +17,7 @@ from fastspan.cli.arguments import (
     decoding_options,
     json_option,
     load_options,
-    new_path,
-    path,
-    positive,
+    revision_option,
 )
 from fastspan.cli.commands import UsageError
 from fastspan.cli.outputs import ready_file
@@ -43,7 +42,7 @@ _STREAM = "-"
 
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan bulk`` shares with other commands."""
-    return [bundle_option(), json_option(), decoding_options(), *load_options()]
+    return [bundle_option(), revision_option(), json_option(), decoding_options(), *load_options()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -194,7 +193,11 @@ def _work(arguments: Namespace) -> tuple[Work, str]:
         "max_answer_length": arguments.max_answer_length,
         "no_answer_threshold": arguments.no_answer_threshold,
     }
-    load = {"variant": arguments.variant, "provider": arguments.provider}
+    load = {
+        "variant": arguments.variant,
+        "provider": arguments.provider,
+        "revision": arguments.revision,
+    }
     if arguments.engine == "ray":
         graph = f"{arguments.variant} on {arguments.provider}"
     else:
@@ -204,7 +207,7 @@ def _work(arguments: Namespace) -> tuple[Work, str]:
         load["variant"] = info.variant
         graph = info.graph
         _share_cores(arguments, on_cpu=info.providers[0].startswith("CPU"))
-    digest = sha256(open_bundle(named, None).manifest.to_json()).hexdigest()[:16]
+    digest = sha256(open_bundle(named, arguments.revision).manifest.to_json()).hexdigest()[:16]
     threads = arguments.threads
     return Work(bundle=named, load={**load, "threads": threads}, answer=answer), f"{graph} of {digest}"
 
