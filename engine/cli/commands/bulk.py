@@ -17,7 +17,6 @@ from fastspan.cli.arguments import (
     decoding_options,
     json_option,
     load_options,
-    revision_option,
 )
 from fastspan.cli.commands import UsageError
 from fastspan.cli.outputs import ready_file
@@ -42,7 +41,7 @@ _STREAM = "-"
 
 def parents() -> list[CommandParser]:
     """Return the parsers of the arguments that ``fastspan bulk`` shares with other commands."""
-    return [bundle_option(), revision_option(), json_option(), decoding_options(), *load_options()]
+    return [bundle_option(), json_option(), decoding_options(), *load_options()]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
