@@ -24,6 +24,7 @@ COMMANDS = (
     "calibrate",
     "tune",
     "bench_serve",
+    "plan",
     "info",
     "slim",
     "push",
