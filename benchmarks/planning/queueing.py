@@ -3,8 +3,7 @@
 The model is M/G/1: questions come at random moments (a Poisson process) at rate λ, wait in one line, and
 each is served in a time S that is drawn from those that were measured. For the θ > 0 with
 λ (E[e^{θS}] - 1) = θ, the time in line W obeys P(W > t) <= e^{-θt} (Kingman, "Inequalities in the theory of
-queues", 1970). S is
-independent of W, so the response R = W + S obeys
+queues", 1970). S is independent of W, so the response R = W + S obeys
 
     P(R > t) <= E[e^{θS}] e^{-θt}.
 

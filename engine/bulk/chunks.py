@@ -10,7 +10,7 @@ from fastspan.bulk.columns import Columns
 
 __all__ = ["CHUNK_ROWS", "Chunk", "Place", "Source", "full"]
 
-CHUNK_ROWS = 256
+CHUNK_ROWS = 128
 """Rows that are read, answered and written together: what a worker gets at a time."""
 
 # A chunk ends early once its texts hold so many characters, so that memory stays bounded.
