@@ -1,6 +1,6 @@
 """What a second worker of ``fastspan bulk`` adds: the rate of one and of two, each with one thread.
 
-``python -m fastspan.benchmarks.studies.bulk_workers`` answers the same questions by one answerer of one thread
+``python -m fastspan.benchmarks.studies.bulk_workers`` answers the same questions by one answerer of a thread
 in this process, and by as many worker processes of one thread as there are cores, in turns, and writes
 ``bulk_workers.md`` into the results of this kind of CPU. What is compared is the rate while every worker has
 work: a run of many hours feels neither how long they take to load nor how its end is shared out. Writing and

@@ -324,7 +324,7 @@ def _page(
         Heading(1, "Kin of BERT through the traced route"),
         Paragraph(
             f"Random weights, published models' geometry; one window of {length} tokens, {threads} "
-            "threads, medians of runs in turns. A difference is the largest one of a logit from PyTorch's, in "
+            "threads, medians of runs in turns. A difference is the largest of a logit from PyTorch's, in "
             f"standard deviations of PyTorch's logits.{cut} Written by "
             "`python -m fastspan.benchmarks.studies.kin`."
         ),

@@ -34,7 +34,7 @@ HELP = "answer a file of questions with many workers, and go on where a run was 
 EXAMPLES = (
     "fastspan bulk questions.jsonl answers.jsonl",
     'fastspan bulk passages.parquet answers.parquet --context text --ask "Who wrote it?" --workers 8',
-    "zcat questions.jsonl.gz | fastspan bulk - - --rejects rejects.jsonl | gzip > answers.jsonl.gz",
+    "zcat questions.jsonl.gz | fastspan bulk - - --rejects rejects.jsonl > answers.jsonl",
 )
 _STREAM = "-"
 

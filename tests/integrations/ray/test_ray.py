@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 
 import pytest
@@ -22,7 +23,7 @@ from fastspan.bulk.columns import Columns
 from fastspan.bulk.engines import Work
 from fastspan.bulk.ray_engine import RayActors
 from fastspan.bulk.run import FileJob, answer_file
-from support.paths import EXPORTED_MINILM
+from support.paths import EXPORTED_MINILM, ROOT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Ray's own
@@ -98,6 +99,16 @@ def test_a_file_is_answered_once_and_in_order_though_a_node_dies(cluster, tmp_pa
     assert (counts.answered, counts.rejected) == (ROWS - ROWS // 100, ROWS // 100)
     found = [json.loads(line)["number"] for line in out.read_text(encoding="utf-8").splitlines()]
     assert found == [n for n in range(ROWS) if n % 100 != 99]
+
+
+def test_the_example_of_the_page_runs(cluster, capsys):
+    (example,) = re.findall(
+        r"^```python\n(import ray\n.*?)^```",
+        (ROOT / "docs" / "scale.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    exec(example.replace("models/exported/minilm-l6-squad2", str(EXPORTED_MINILM)), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "Rollo"
 
 
 def test_what_cannot_be_used_is_told_before_anything_runs():
