@@ -14,6 +14,7 @@ log E[e^{θS}] - θT <= log p, as λ = θ / (E[e^{θS}] - 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def largest_rate(services: Sequence[float], limit: float, late: float = 0.01) ->
         return top + float(np.log(np.exp(theta * times - top).mean()))
 
     def excess(theta: float) -> float:
-        return log_moment(theta) - theta * limit - np.log(late)
+        return log_moment(theta) - theta * limit - math.log(late)
 
     # The excess is convex and begins at -log(late) > 0; below zero it may lie between two roots.
     step = 1e-3 / limit

@@ -166,7 +166,7 @@ def measure(family: Family, *, layers: int | None, length: int, seconds: float, 
         runs: dict[str, Callable[[], Any]] = {
             "PyTorch fp32": partial(model_logits, model, _taken(model, windows[0]))
         }
-        differences = {}
+        differences: dict[str, float] = {}
         for variant in variants:
             run = _session(folder, variant, threads)
             differences[variant.name] = max(
@@ -239,7 +239,7 @@ def _in_turns(runs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, f
 def table(found: Sequence[Measured]) -> Table:
     """Lay results out, a row a family."""
     lacks = {family.name: family.lacks for family in KIN}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for each in found:
         if each.fault:
             rows.append((each.name, NONE, NONE, NONE, NONE, NONE, NONE, each.fault))
