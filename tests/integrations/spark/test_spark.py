@@ -28,7 +28,7 @@ def test_the_example_of_the_page_runs(capsys, monkeypatch):
         for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
         if "pyspark" in block
     ]
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     exec(example.replace("models/exported/minilm-l6-squad2", str(EXPORTED_MINILM)), names)
     try:
         assert capsys.readouterr().out.splitlines()[-1] == "[Row(answer='Rollo'), Row(answer=None)]"
