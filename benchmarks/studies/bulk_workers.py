@@ -38,7 +38,7 @@ from fastspan.tuning.sample_texts import questions_of
 __all__ = ["RateAfterStart", "main", "rate"]
 
 _SEED = 3
-_LENGTHS = (64, 128, 192, 256, 320)
+_LENGTHS = (32, 64, 96, 128)
 
 
 class RateAfterStart:
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--bundle", type=Path, help="the bundle (default: the bundled model's)")
     add("--variant", default="auto", help="the precision (default: %(default)s)")
-    add("--rows", type=int, default=6000, help="questions for each run (default: %(default)s)")
+    add("--rows", type=int, default=4096, help="questions for each run (default: %(default)s)")
     add("--rounds", type=int, default=3, help="runs of each kind, in turns (default: %(default)s)")
     add("--workers", type=int, default=usable_cores(), help="worker processes (default: %(default)s)")
     add(

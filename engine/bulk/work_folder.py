@@ -82,7 +82,8 @@ class WorkFolder:
     _lock: FileLock
     _answers: IO[bytes] = field(init=False)
     _rejects: IO[bytes] = field(init=False)
-    _committed: float = field(init=False, default=0.0)
+    # So that the first chunk is committed at once.
+    _committed: float = field(init=False, default=-COMMIT_SECONDS)
 
     @classmethod
     def open(cls, out: Path, rejects_out: Path, job: Mapping[str, str], *, restart: bool) -> WorkFolder:
@@ -133,7 +134,6 @@ class WorkFolder:
                 finished=state.finished,
                 _lock=lock,
             )
-            opened._committed = time.monotonic()
             if not state.finished:
                 opened._answers = _cut(folder / _ANSWERS, state.answers_bytes)
                 opened._rejects = _cut(folder / _REJECTS, state.rejects_bytes)

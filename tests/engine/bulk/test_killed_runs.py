@@ -100,7 +100,7 @@ def test_killed_before_any_change_of_the_file_system_the_next_run_makes_the_same
 
 
 def test_the_command_goes_on_where_it_was_killed_and_its_workers_end_with_it(tiny_bundle, tmp_path):
-    rows = [{"question": "who built it?", "context": f"rollo built tower {n} " * 15} for n in range(3000)]
+    rows = [{"question": "who built it?", "context": f"rollo built tower {n} " * 15} for n in range(2000)]
     source, out, whole = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     command = [sys.executable, "-m", "fastspan", "bulk", source]
     options = ["--bundle", tiny_bundle, "--variant", "fp32", "--workers", "2", "--threads", "1"]
