@@ -164,8 +164,9 @@ def _page(
     return [
         Heading(1, "Workers of a bulk run"),
         Paragraph(
-            f"Rows a second while every worker has work, medians of {len(alone)} runs in turns. The share is that "
-            f"of {workers} times one worker. Written by `python -m fastspan.benchmarks.studies.bulk_workers`."
+            f"Rows a second while every worker has work, medians of {len(alone)} runs in turns. The share is "
+            f"that of {workers} times one worker. Written by "
+            "`python -m fastspan.benchmarks.studies.bulk_workers`."
         ),
         Table(
             ("", "rows a second", "share"),
