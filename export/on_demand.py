@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from fastspan.bundle.file_lock import FileLock
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import BundleError, ParityError
 from fastspan.export.exporter import export
 from fastspan.export.options import ExportOptions
-from fastspan.export.publishing.file_lock import FileLock
 
 __all__ = ["export_once"]
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastspan.bundle.evaluations import EVALUATIONS
+from fastspan.bundle.file_lock import FileLock
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.folder_shape import files_within
 from fastspan.bundle.hub_cache import in_hub_cache
@@ -27,7 +28,6 @@ from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError
 from fastspan.export.publishing.carried_calibration import carry_over
 from fastspan.export.publishing.destination import refuse_destination
-from fastspan.export.publishing.file_lock import FileLock
 from fastspan.export.publishing.placing import Move, move_into_place
 from fastspan.export.publishing.termination import ended_by_sigterm
 

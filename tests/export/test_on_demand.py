@@ -13,10 +13,10 @@ import pytest
 import fastspan
 from fastspan import BundleError, CheckpointError, MissingDependency, ParityError, QuestionAnswerer
 from fastspan.bundle import checkpoints
+from fastspan.bundle.file_lock import FileLock
 from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions
-from fastspan.export.publishing.file_lock import FileLock
 from fastspan.export.verification.checks import Effort
 from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
 

@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "CommandModule", "UsageError", "modules"]
 
 COMMANDS = (
     "answer",
+    "bulk",
     "serve",
     "export",
     "verify",
@@ -23,6 +24,7 @@ COMMANDS = (
     "calibrate",
     "tune",
     "bench_serve",
+    "plan",
     "info",
     "slim",
     "push",

@@ -19,12 +19,12 @@ from types import SimpleNamespace
 import pytest
 
 from fastspan.bundle.calibrations import Calibration, SetConfidence, SetCurve, SetCurves
+from fastspan.bundle.file_lock import FileLock
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Confidence, FileRecord, FittedOn, NoAnswer, Source
 from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export.publishing import placing
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
-from fastspan.export.publishing.file_lock import FileLock
 from fastspan.export.publishing.placing import exchange, move_into_place
 from support.paths import SUPPORT
 from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
