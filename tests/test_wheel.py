@@ -21,6 +21,8 @@ FOLDERS = {"engine": "fastspan", "export": "fastspan/export", "benchmarks": "fas
 # Haystack loads its components from there alone.
 PAGE = "engine/serving/page/static"
 HAYSTACK = "haystack_integrations/components/readers/fastspan"
+# Where the CPU has an instruction for 8-bit dot products, its twin runs.
+PLAIN_INT8 = {"onnx/model_int8.onnx", "onnx/model_int8_dot_product.onnx"}
 
 
 def pip(*arguments: str | Path, cwd: Path) -> None:
@@ -178,7 +180,7 @@ def test_it_answers_with_the_sources_out_of_sight(wheel: Path, tiny_bundle: Path
 def test_without_a_compiler_int8_runs_its_plain_graph(
     wheel: Path, bundled_bundle: Path, tmp_path: Path
 ) -> None:
-    assert graph_that_answers(wheel, bundled_bundle, "int8", tmp_path) == "onnx/model_int8.onnx"
+    assert graph_that_answers(wheel, bundled_bundle, "int8", tmp_path) in PLAIN_INT8
 
 
 def test_with_a_compiler_the_wheel_is_for_its_platform_and_any_python(wheel_with_kernels: Path) -> None:

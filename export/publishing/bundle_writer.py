@@ -111,7 +111,9 @@ def write_bundle(
     """
     target = _own_place(destination)
     with _reporting(target):
-        refuse_destination(target)
+        if not target.name or not target.is_dir():
+            refuse_destination(target)
+        # What lies in a folder is read under the lock alone: another writer may be replacing it.
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock_beside(target, lock_wait):
             _clear_stale(target)
