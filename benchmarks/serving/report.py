@@ -53,7 +53,9 @@ def _blocks(record: ServingRecord, kind: str) -> Iterator[Block]:
     yield Paragraph(
         f"Goodput is answers a second that came within {limit} of when their request was due. The figure of "
         f"a service is its highest goodput at a load whose 99th percentile is within {limit}. Requests are "
-        "sent in an open loop from a second process on the same machine, which takes its share of the cores."
+        "sent in an open loop from a second process on the same machine, which takes its share of the cores. "
+        "FastSpan's service is started with `--max-wait-ms` at half the limit: what would wait longer is "
+        "refused."
     )
     yield Table(
         [

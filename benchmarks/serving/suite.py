@@ -44,6 +44,8 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
         shares=options.shares, seconds=options.seconds, clients=options.clients, limit_ms=options.p99_ms
     )
     requests = bodies(options.data)
+    # Who promises answers within a limit lets no request wait for most of it.
+    wait_ms = max(1, round(options.p99_ms / 2))
     found: list[Target] = []
     for name in TARGETS:
         if options.services not in name:
@@ -52,7 +54,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
         if found:
             plan = replace(plan, loads=tuple(point.offered for point in found[0].points))
         try:
-            with started(name, options.bundle, options.threads) as address:
+            with started(name, options.bundle, options.threads, wait_ms) as address:
                 found.append(measure(name, address, requests, plan, _say))
         except MissingDependency as error:
             _say(f"{name}: left out. {error}")

@@ -30,17 +30,19 @@ class Started:
         arguments: Of the module.
         environment: As ``environments.interpreter`` has it.
         needs: A package of this environment that it cannot do without.
+        sheds: Whether it takes ``--max-wait-ms``.
     """
 
     module: str
     arguments: tuple[str, ...] = ()
     environment: str = PROJECT
     needs: str = ""
+    sheds: bool = False
 
 
 TARGETS: Mapping[str, Started] = {
-    "FastSpan": Started("fastspan", ("serve", "--port", "0")),
-    "FastSpan, batching off": Started("fastspan.benchmarks.serving.unshared"),
+    "FastSpan": Started("fastspan", ("serve", "--port", "0"), sheds=True),
+    "FastSpan, batching off": Started("fastspan.benchmarks.serving.unshared", sheds=True),
     "FastAPI around the same engine": Started("fastspan.benchmarks.serving.naive_fastapi", needs="fastapi"),
     "MLServer around the same engine": Started(
         "fastspan.benchmarks.serving.mlserver_runtime", environment="mlserver"
@@ -55,8 +57,15 @@ _ADDRESS = re.compile(r"at (http://127\.0\.0\.1:(\d+));")
 
 
 @contextmanager
-def started(name: str, bundle: str, threads: int | None) -> Iterator[str]:
+def started(name: str, bundle: str, threads: int | None, wait_ms: int | None = None) -> Iterator[str]:
     """Start a service; yields its address, and ends it afterwards.
+
+    Args:
+        name: One of ``TARGETS``.
+        bundle: The bundle's folder.
+        threads: Threads that it computes with; None: it chooses.
+        wait_ms: The longest that a request may wait for its run, where the service has such a limit; None:
+            its own.
 
     Raises:
         MissingDependency: What it needs is not installed, and cannot be.
@@ -69,6 +78,8 @@ def started(name: str, bundle: str, threads: int | None) -> Iterator[str]:
     command = [python, "-m", target.module, *target.arguments, bundle]
     if threads is not None:
         command += ["--threads", str(threads)]
+    if wait_ms is not None and target.sheds:
+        command += ["--max-wait-ms", str(wait_ms)]
     # To a file, which never fills up as a pipe that nobody reads does.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastspan import QuestionAnswerer
 from fastspan.results import Info
-from fastspan.serving import Service, listen, run_server
+from fastspan.serving import Limits, Service, listen, run_server
 from fastspan.stages import Stages
 
 __all__ = ["main"]
@@ -47,11 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="FastSpan's service with batching off")
     parser.add_argument("bundle")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--max-wait-ms", type=int, default=Limits().wait_ms)
     options = parser.parse_args(arguments)
     with QuestionAnswerer.load(
         options.bundle, threads=options.threads, optimize_for="throughput"
     ) as answerer:
-        service = Service(_Unshared(answerer))
+        service = Service(_Unshared(answerer), Limits(wait_ms=options.max_wait_ms))
         service.bundles.warm_up()
         with listen("127.0.0.1", 0) as listening:
             print(f"at http://127.0.0.1:{listening.getsockname()[1]};", file=sys.stderr, flush=True)

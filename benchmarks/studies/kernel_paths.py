@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import NONE, Block, Heading, Paragraph, Table, markdown
@@ -28,7 +27,7 @@ from fastspan.benchmarks.studies.kernel_stages import STAGES, CountingKernels, c
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import Graph
 from fastspan.errors import FastSpanError, MissingDependency
-from fastspan.kernels import paths, register, unavailable_reason
+from fastspan.kernels import paths, unavailable_reason
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import AnswerOptions
 from fastspan.runtime.graph_inputs import join
@@ -41,15 +40,6 @@ __all__ = ["in_turns", "main", "path_table", "stage_table"]
 
 _LENGTHS = (32, 128, 384)
 _PLAIN, _FP32 = "plain int8 graph", "fp32 graph"
-
-
-class _PathSession(KernelSession):
-    """A session of the kernels on the path that its class was made for."""
-
-    path = ""
-
-    def _prepare(self, options: Any) -> None:
-        register(options, threads=self.settings.threads, path=self.path)
 
 
 def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int, runs: int = 3) -> dict[str, float]:
@@ -108,8 +98,7 @@ def _sessions(folder: Path, threads: int) -> dict[str, OnnxSession]:
     kernels_graph = _kernels_graph(folder)
     made: dict[str, OnnxSession] = {}
     for name in paths()[:-1] or paths():  # the portable path, which is last, is there to be compared with
-        kind = type(f"_{name}", (_PathSession,), {"path": name})
-        made[name] = kind(folder, kernels_graph, settings)
+        made[name] = KernelSession(folder, kernels_graph, settings, path=name)
     made[_PLAIN] = OnnxSession(folder, variants["int8"].graph_for("cpu"), settings)
     made[_FP32] = OnnxSession(folder, variants["fp32"].graph_for("cpu"), settings)
     return made

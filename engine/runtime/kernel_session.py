@@ -60,7 +60,8 @@ def _ended_by_the_operator(deadline: float) -> Iterator[Any]:
 class KernelSession(OnnxSession):
     """A loaded graph of the kernels' operator. Safe for many threads at once, and in a forked child.
 
-    The arguments are those of ``OnnxSession``.
+    The arguments are those of ``OnnxSession``, and ``path``: one of ``fastspan.kernels.paths()``, for studies
+    and tests; empty: the fastest.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class KernelSession(OnnxSession):
         read: Read | None = None,
         *,
         prepare: Prepare | None = None,
+        path: str = "",
     ) -> None:
         def with_kernels(options: Any) -> None:
             """Let the session find the operator."""
-            register(options, threads=settings.threads)
+            register(options, threads=settings.threads, path=path)
             if prepare is not None:
                 prepare(options)
 

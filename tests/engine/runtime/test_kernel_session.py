@@ -172,3 +172,21 @@ def test_a_forked_child_answers_alike(bundled_bundle):
         if child == 0:
             os._exit(0 if qa.answer(QUESTION, CONTEXT).to_dict() == expected else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@needs_kernels
+def test_a_session_runs_on_the_path_that_was_asked_for(bundled_bundle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "fastspan.runtime.kernel_session.register",
+        lambda options, *, threads, path: (
+            asked.append(path),
+            kernels.register(options, threads=threads, path=path),
+        ),
+    )
+    graph = Bundle.open(bundled_bundle).manifest.variants["int8"].graph_for("cpu", kernels=True)
+    settings = SessionSettings(provider="CPUExecutionProvider", threads=1, spinning=False)
+    KernelSession(bundled_bundle, graph, settings, path=kernels.paths()[-1])
+    assert asked == [kernels.paths()[-1]]
+    with pytest.raises(RuntimeError, match="no path 'none'"):
+        KernelSession(bundled_bundle, graph, settings, path="none")
