@@ -113,10 +113,10 @@ test-packaging:  ## Build both distributions, resolve the extras on every Python
 soak: .venv/.dev $(BUNDLED)/fastspan.json  ## Overload and attack the service for SOAK seconds a test, on an idle machine.
 	FASTSPAN_SOAK_SECONDS=$(SOAK) $(BIN)/python -m pytest -s tests/engine/serving/test_soak.py $(ARGS)
 
-CASES ?= 50000
-fuzz-serve: .venv/.dev $(BUNDLED)/fastspan.json build/typed .venv-integrations/schemathesis/.ready  ## Send CASES (50000) requests made of the service's OpenAPI description.
+REQUESTS ?= 50000
+fuzz-serve: .venv/.dev $(BUNDLED)/fastspan.json build/typed .venv-integrations/schemathesis/.ready  ## Send REQUESTS (50000) requests made of the service's OpenAPI description.
 	PYTHONPATH="$(CURDIR)/build/typed" .venv-integrations/schemathesis/bin/python -m pytest -s \
-		tests/integrations/schemathesis --fuzz-cases=$(CASES) $(ARGS)
+		tests/integrations/schemathesis --fuzz-cases=$(REQUESTS) $(ARGS)
 
 golden: .venv/.reference $(BUNDLED)/fastspan.json  ## Record again what PyTorch and transformers give.
 	$(BIN)/python -m pytest --reference=record

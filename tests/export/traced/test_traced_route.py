@@ -495,7 +495,6 @@ from pathlib import Path
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.traced.route import lower_with_optimum
 from fastspan.export.third_party import undisturbed
-from support.packages import hide
 import onnxruntime
 
 assert not {"torch", "transformers", "optimum"} & set(sys.modules)

@@ -1,6 +1,6 @@
 """Requests that the OpenAPI description allows, and some that it forbids: no server error that nobody meant.
 
-``make fuzz-serve CASES=50000`` sends that many.
+``make fuzz-serve REQUESTS=50000`` sends that many.
 """
 
 from __future__ import annotations
