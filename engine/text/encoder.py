@@ -202,6 +202,12 @@ class Encoder:
             if mended == distinct:
                 raise
             encodings = self._encode_texts(mended, between)
+        except Exception as error:
+            # The tokenizers package raises bare Exception for a word that it has no token for; what ``between``
+            # raises has a class of its own.
+            if type(error) is not Exception:
+                raise
+            raise BundleError(f"The bundle's tokenizer cannot tokenize this text: {error}.") from error
         return dict(zip(distinct, encodings, strict=True))
 
     def _encode_texts(self, texts: list[str], between: Callable[[], None] | None) -> list[Any]:

@@ -92,4 +92,11 @@ def read_tokenizer(files: CheckpointFolder, config: Mapping[str, Any]) -> Checkp
             f"The tokenizer of {files.path} loses track of the text, {error}: answers would be cut "
             "wrongly; mend pre_tokenizer and post_processor in tokenizer.json."
         ) from error
+    except Exception as error:
+        # The tokenizers package raises bare Exception for a word that it has no token for.
+        raise CheckpointError(
+            f"The tokenizer of {files.path} cannot tokenize ordinary texts ({named(str(error))}): mend the "
+            "vocabulary in tokenizer.json, its unknown token above all, or copy or download the checkpoint "
+            "again."
+        ) from error
     return CheckpointTokenizer(text, notes if corrected is None else (*notes, corrected))

@@ -436,3 +436,12 @@ def test_a_tokenizer_that_reads_a_pair_otherwise_than_its_parts_is_refused():
 
     with pytest.raises(BundleError, match="question, then context"):
         read_pair_template(Merging())
+
+
+def test_a_tokenizer_that_has_no_token_for_a_word_is_told():
+    lacking = Tokenizer.from_str(
+        re.sub(r'"unk_token": ?"\[UNK\]"', '"unk_token":"[GONE]"', wordpiece().to_str())
+    )
+    encoder = Encoder(lacking, segment_ids=True, max_positions=512)
+    with pytest.raises(BundleError, match="The bundle's tokenizer cannot tokenize this text: WordPiece"):
+        encoder.encode(["Who?"], ["\u2603\u2603"], AnswerOptions())

@@ -125,3 +125,13 @@ def test_a_fault_without_a_remedy_names_the_tokenizers_files(tmp_path, monkeypat
     assert "the token 'a' points at 'b'" in message
     assert "mend pre_tokenizer and post_processor in tokenizer.json" in message
     assert "\n" not in message
+
+
+def test_a_vocabulary_without_its_unknown_token_is_refused(tmp_path):
+    tokenizer = FAMILIES["wordpiece"]()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = (tmp_path / "tokenizer.json").read_text().replace('"unk_token":"[UNK]"', '"unk_token":"[GONE]"')
+    text = text.replace('"unk_token": "[UNK]"', '"unk_token": "[GONE]"')
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"cannot tokenize ordinary texts .*unknown token"):
+        read_tokenizer(CheckpointFolder.open(tmp_path), {"model_type": "bert"})
