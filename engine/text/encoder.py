@@ -203,8 +203,8 @@ class Encoder:
                 raise
             encodings = self._encode_texts(mended, between)
         except Exception as error:
-            # The tokenizers package raises bare Exception for a word that it has no token for; what ``between``
-            # raises has a class of its own.
+            # The tokenizers package raises bare Exception for a word that it has no token for; what
+            # ``between`` raises has a class of its own.
             if type(error) is not Exception:
                 raise
             raise BundleError(f"The bundle's tokenizer cannot tokenize this text: {error}.") from error
