@@ -185,15 +185,9 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        stages = self.stages
-        chosen = stages.options(options, overrides, "answer_many")
-        if not isinstance(pairs, Iterable):
-            raise InputError(
-                "pairs must be tuples of question and context, in a list or generator, "
-                f"not {type(pairs).__name__}."
-            )
+        chosen = self.stages.options(options, overrides, "answer_many")
         _check_on_error(on_error)
-        return self._stream(iter(pairs), chosen, lambda runs: self._finish(runs, chosen), on_error)
+        return self._stream_pairs(pairs, chosen, lambda runs: self._finish(runs, chosen), on_error)
 
     def decode_many(
         self, pairs: Iterable[tuple[str, str]], decode: Decode[T], *, options: AnswerOptions | None = None
@@ -213,14 +207,14 @@ class QuestionAnswerer:
             InferenceError: ONNX Runtime failed.
             Closed: ``close`` was called before.
         """
-        chosen = self.stages.options(options, {}, "answer_many")
+        chosen = self.stages.options(options, {}, "decode_many")
 
         def finish(runs: Runs) -> Sequence[T]:
             starts, ends = runs.logits()
             return decode(runs.pairs, starts, ends)
 
         # With "raise" no error stands in the place of a result.
-        return cast(Iterator[T], self._stream(iter(pairs), chosen, finish, "raise"))
+        return cast(Iterator[T], self._stream_pairs(pairs, chosen, finish, "raise"))
 
     def read(
         self,
@@ -326,7 +320,6 @@ class QuestionAnswerer:
                 f"not {type(sets).__name__}."
             )
         _check_on_error(on_error)
-        on_gpu = self.stages.loaded.session.graph.target == "cuda"
         return stream(
             iter(sets),
             ChunkStages(
@@ -337,8 +330,8 @@ class QuestionAnswerer:
                 ),
                 finish=lambda runs: finish_sets(runs, chosen, self._manifest),
             ),
-            chunk=max(1, (GPU_CHUNK if on_gpu else CHUNK) // PASSAGES),
-            ahead=1 if self._workers is not None else 0,
+            chunk=self._chunk // PASSAGES,
+            ahead=self._ahead,
             on_error=on_error,
         )
 
@@ -387,27 +380,39 @@ class QuestionAnswerer:
             raise Closed("This answerer was closed; load the bundle again.")
         return stages
 
-    def _stream(
+    def _stream_pairs(
         self,
-        pairs: Iterator[tuple[str, str]],
+        pairs: Iterable[tuple[str, str]],
         options: AnswerOptions,
         finish: Callable[[Runs], Sequence[T]],
         on_error: OnError,
     ) -> Iterator[T | InputError]:
-        on_gpu = self.stages.loaded.session.graph.target == "cuda"
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                "pairs must be tuples of question and context, in a list or generator, "
+                f"not {type(pairs).__name__}."
+            )
         # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
         return stream(
-            pairs,
+            iter(pairs),
             ChunkStages(
                 encode=lambda texts, position, last: self.stages.encode(texts, options, position, last),
                 start=self._start,
                 finish=finish,
             ),
-            chunk=GPU_CHUNK if on_gpu else CHUNK,
-            # With workers, the next chunk is encoded and queued while the one before it still runs.
-            ahead=1 if self._workers is not None else 0,
+            chunk=self._chunk,
+            ahead=self._ahead,
             on_error=on_error,
         )
+
+    @property
+    def _chunk(self) -> int:
+        return GPU_CHUNK if self.stages.loaded.session.graph.target == "cuda" else CHUNK
+
+    @property
+    def _ahead(self) -> int:
+        # With workers, the next chunk is encoded and queued while the one before it still runs.
+        return 1 if self._workers is not None else 0
 
     def _start(self, pairs: Sequence[EncodedPair]) -> Runs:
         """Start the runs of a chunk; those that no thread takes are over when this returns."""

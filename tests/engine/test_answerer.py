@@ -587,3 +587,8 @@ def test_a_closed_answerer_decodes_nothing(tiny_bundle: Path) -> None:
     qa.close()
     with pytest.raises(Closed):
         qa.decode_many([(QUESTION, CONTEXT)], lambda pairs, starts, ends: pairs)
+
+
+def test_decode_many_refuses_what_holds_no_pairs(qa):
+    with pytest.raises(InputError, match="pairs must be tuples"):
+        qa.decode_many(None, lambda pairs, starts, ends: pairs)
