@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.variants import VariantName
 from fastspan.bundle.whole_files import sha256_of
@@ -66,7 +67,11 @@ def _exported(checkpoint: Path, name: str, key: str, variant: str) -> Path:
         variants = ("fp32", "fp16") if variant == "fp16" else ("fp32", "int8")
     made_of = hashlib.sha256("\0".join((key, __version__, *variants)).encode()).hexdigest()[:16]
     out = _cache() / f"{name}-{made_of}"
-    if (out / MANIFEST).exists():
+    try:
+        Bundle.open(out)
+    except BundleError:
+        pass  # there is none yet, or a damaged one, which is made anew
+    else:
         return out
     with _extra(str(checkpoint)):
         from fastspan.export.on_demand import export_once

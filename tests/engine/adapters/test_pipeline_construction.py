@@ -256,6 +256,10 @@ def test_a_checkpoint_is_exported_once_with_one_line(tiny_checkpoint, tmp_path, 
     with pipeline(TASK, model=str(checkpoint), device=-1) as made:
         assert made(ONE) == nlp(ONE)
     assert capsys.readouterr().err == ""
+    # A damaged bundle is made anew.
+    (folder / "tokenizer.json").unlink()
+    with pipeline(TASK, model=checkpoint, device=-1) as made:
+        assert made(ONE) == nlp(ONE)
     # Other content is another checkpoint.
     config = checkpoint / "config.json"
     config.write_text(config.read_text().replace("{", '{"note": "changed", ', 1))
