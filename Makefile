@@ -78,8 +78,11 @@ endif
 demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer questions from real text.
 	@$(BIN)/python -m fastspan.benchmarks.demo $(BUNDLED)
 
+# A process a core, and no more than pays: each makes the bundles that its tests share.
+SIDE_BY_SIDE ?= --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
 test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests; what PyTorch gives is kept in tests/golden.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 SECONDS ?= 600
 fuzz: .venv/.dev $(BUNDLED)/fastspan.json  ## Search for inputs that break a promise, for SECONDS (600).

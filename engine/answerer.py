@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
-from fastspan.bundle.hub_cache import hub_snapshot
+from fastspan.bundle.hub.cache import hub_snapshot
 from fastspan.errors import Closed, InputError
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, AnswerOverrides, LoadOptions, LoadOverrides, shown

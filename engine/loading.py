@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fastspan.bundle.beside.machine_profile import RunSettings, find_profile
 from fastspan.bundle.choose_variant import Choice, choose_variant
 from fastspan.bundle.folder import Bundle, GraphBytes
-from fastspan.bundle.machine_profile import RunSettings, find_profile
 from fastspan.bundle.manifest_file import state_of
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.strict_json import parse_object

@@ -1,6 +1,6 @@
 """An export that nobody asked for by name: a checkpoint was given where a bundle is loaded.
 
-``fastspan.bundle.checkpoints`` and ``fastspan.adapters.checkpoints`` call this, and say where the bundle
+``fastspan.bundle.hub.checkpoints`` and ``fastspan.adapters.checkpoints`` call this, and say where the bundle
 goes.
 """
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.file_lock import FileLock
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import BundleError, ParityError

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _ASKED = "fastspan/asked-cpu"
 _log = pytest.StashKey[Path]()
+_fixtures = pytest.StashKey[dict[str, list[str]]]()
 _searching = pytest.StashKey[int]()
 
 
@@ -85,12 +87,33 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.fuzz_seconds is not None:
         give_time(config.option.fuzz_seconds)
     if config.option.cpu_features != "native":
-        handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
-        os.close(handle)
-        config.stash[_log] = Path(name)
+        config.stash[_log] = _log_of_all(config)
         force_cpu(config.option.cpu_features, config.stash[_log])
     if config.option.cores is not None:
         force_cores(config.option.cores)
+
+
+def _log_of_all(config: pytest.Config) -> Path:
+    """The file that takes down who asks for the CPU: one, however many processes run the tests."""
+    if (given := getattr(config, "workerinput", None)) is not None:
+        return Path(given["asked_cpu"])
+    handle, name = tempfile.mkstemp(prefix="fastspan-asked-cpu-")
+    os.close(handle)
+    return Path(name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist where that file is."""
+    node.workerinput["asked_cpu"] = str(node.config.stash.get(_log, ""))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take from a process of pytest-xdist which test uses which fixtures."""
+    node.config.stash[_fixtures] = getattr(node, "workeroutput", {}).get("fixtures") or node.config.stash.get(
+        _fixtures, {}
+    )
 
 
 def _only_integrations(config: pytest.Config) -> bool:
@@ -101,14 +124,20 @@ def _only_integrations(config: pytest.Config) -> bool:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    log, cache = session.config.stash.get(_log, None), getattr(session.config, "cache", None)
-    if log and cache and not session.config.option.asked_cpu:
-        cache.set(_ASKED, asked(session.items, log))
+    config = session.config
+    fixtures = {item.nodeid: getattr(item, "fixturenames", []) for item in session.items}
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["fixtures"] = fixtures
+        return
+    log, cache = config.stash.get(_log, None), getattr(config, "cache", None)
+    if log and cache and not config.option.asked_cpu:
+        cache.set(_ASKED, asked(config.stash.get(_fixtures, fixtures), log))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     stop_forcing()
-    if log := config.stash.get(_log, None):
+    log = config.stash.get(_log, None)
+    if log and not hasattr(config, "workerinput"):
         log.unlink(missing_ok=True)
 
 

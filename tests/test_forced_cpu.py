@@ -7,12 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from fastspan import LoadOptions
-from fastspan.bundle.machine_profile import this_machine
+from fastspan.bundle.beside.machine_profile import this_machine
 from fastspan.loading import default_settings
 from support.forced_cpu import CPUS, asked, asker, forced_cores, sitecustomize
 from support.paths import ROOT
@@ -68,16 +67,12 @@ def test_cores_are_forced_wherever_they_are_asked_for():
 
 
 def test_who_asked(tmp_path):
-    items = [
-        SimpleNamespace(nodeid="t.py::one", fixturenames=["tmp_path"]),
-        SimpleNamespace(nodeid="t.py::two", fixturenames=["bundle"]),
-        SimpleNamespace(nodeid="t.py::three", fixturenames=[]),
-    ]
+    fixtures = {"t.py::one": ["tmp_path"], "t.py::two": ["bundle"], "t.py::three": []}
     log = tmp_path / "log"
     log.write_text("t.py::one\nfixture bundle\nt.py::one\n")
-    assert asked(items, log) == ["t.py::one", "t.py::two"]
+    assert asked(fixtures, log) == ["t.py::one", "t.py::two"]
     log.write_text(f"{sitecustomize.OUTSIDE}\n")
-    assert len(asked(items, log)) == 3
+    assert len(asked(fixtures, log)) == 3
 
 
 def test_the_gate_shows_every_cpu_and_asks_pytorch():

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastspan.benchmarks.accuracy.thresholds import PrecisionCoverage, parallel_arrays, precision_coverage
-from fastspan.bundle.calibrations import Guarantee
+from fastspan.bundle.beside.calibrations import Guarantee
 from fastspan.errors import DataError, InputError
 
 __all__ = ["answers_needed", "chance_of_as_many", "guaranteed_threshold"]

@@ -29,7 +29,7 @@ from fastspan.benchmarks.calibration.confidence_fit import (
     split_halves,
 )
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
-from fastspan.bundle.calibrations import Calibration, Confidence, FittedOn, Guarantee, NoAnswer
+from fastspan.bundle.beside.calibrations import Calibration, Confidence, FittedOn, Guarantee, NoAnswer
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
 from fastspan.errors import DataError

@@ -25,7 +25,7 @@ from fastspan.benchmarks.calibration.confidence_fit import (
 )
 from fastspan.benchmarks.calibration.set_outcomes import SetOutcomes
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
-from fastspan.bundle.calibrations import Calibration, FittedOn, SetConfidence, SetCurve, SetCurves
+from fastspan.bundle.beside.calibrations import Calibration, FittedOn, SetConfidence, SetCurve, SetCurves
 from fastspan.bundle.folder import Bundle
 from fastspan.decoding.confidence import decision_confidence
 from fastspan.decoding.set_confidence import SetFeatures, set_confidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastspan.benchmarks.accuracy.evaluation import GroupScores
 from fastspan.benchmarks.calibration.calibrate import Calibrated, Held
 from fastspan.benchmarks.calibration.calibrate_sets import CalibratedSets, HeldSets
-from fastspan.bundle.calibrations import Guarantee
+from fastspan.bundle.beside.calibrations import Guarantee
 
 __all__ = ["BEFORE_AND_AFTER", "notes", "opening", "rows", "set_notes", "set_opening", "set_rows"]
 

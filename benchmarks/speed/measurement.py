@@ -15,7 +15,7 @@ from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.benchmarks.questions.workloads import Workload, save_workload
 from fastspan.benchmarks.speed.answers import Answered
 from fastspan.benchmarks.speed.interleaving import Schedule, Turn, interleave
-from fastspan.benchmarks.speed.models import SpeedModel
+from fastspan.benchmarks.speed.models.measured import SpeedModel
 from fastspan.benchmarks.speed.peer_process import PeerError, PeerProcess
 from fastspan.benchmarks.speed.record import Accuracy, MeasuredPeer
 from fastspan.bundle.folder import Bundle

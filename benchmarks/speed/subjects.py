@@ -13,8 +13,8 @@ from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_p
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.benchmarks.questions.workloads import Workload, make_workloads, spread, throughput_workload
-from fastspan.benchmarks.speed.environment import results_folder
-from fastspan.benchmarks.speed.models import BUNDLED, RANDOM, SpeedModel, bundled_model, random_model
+from fastspan.benchmarks.speed.machine.environment import results_folder
+from fastspan.benchmarks.speed.models.measured import BUNDLED, RANDOM, SpeedModel, bundled_model, random_model
 from fastspan.benchmarks.speed.suite_options import SuiteOptions
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import VariantName
@@ -99,7 +99,7 @@ class Subjects:
             subprocess.SubprocessError: They could not be measured.
         """
         done = subprocess.run(
-            [sys.executable, "-m", "fastspan.benchmarks.speed.matrix_peaks", str(threads)],
+            [sys.executable, "-m", "fastspan.benchmarks.speed.machine.matrix_peaks", str(threads)],
             capture_output=True,
             text=True,
             timeout=_PEAKS_TIMEOUT_S,

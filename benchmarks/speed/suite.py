@@ -17,16 +17,16 @@ from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.reporting.files import make_folder, write_text
 from fastspan.benchmarks.speed.answers import answers_file
 from fastspan.benchmarks.speed.engine_parts import measure_parts
-from fastspan.benchmarks.speed.environment import (
+from fastspan.benchmarks.speed.interleaving import Turn
+from fastspan.benchmarks.speed.machine.environment import (
     capture,
     default_command,
     default_variants,
     describe_cpu,
     gpu_name,
 )
-from fastspan.benchmarks.speed.interleaving import Turn
 from fastspan.benchmarks.speed.measurement import Measurement
-from fastspan.benchmarks.speed.models import SpeedModel
+from fastspan.benchmarks.speed.models.measured import SpeedModel
 from fastspan.benchmarks.speed.record import DefaultVariant, MeasuredWorkload, Part, SpeedRecord
 from fastspan.benchmarks.speed.samples import sample_line, samples_file
 from fastspan.benchmarks.speed.subjects import Subjects, asked_peers, named_peers, named_workloads

@@ -23,8 +23,8 @@ from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.reporting.machine import describe_machine
-from fastspan.benchmarks.speed.environment import results_folder
-from fastspan.benchmarks.speed.models import bundled_model
+from fastspan.benchmarks.speed.machine.environment import results_folder
+from fastspan.benchmarks.speed.models.measured import bundled_model
 from fastspan.bulk.chunks import CHUNK_ROWS, Place
 from fastspan.bulk.columns import Columns
 from fastspan.bulk.engines import Engine, InProcess, Processes, Work

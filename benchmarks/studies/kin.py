@@ -29,7 +29,7 @@ from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.document import NONE, Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.reporting.machine import describe_machine
-from fastspan.benchmarks.speed.environment import results_folder
+from fastspan.benchmarks.speed.machine.environment import results_folder
 from fastspan.bundle.variants import Graph, Variant
 from fastspan.errors import FastSpanError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint

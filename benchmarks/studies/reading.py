@@ -36,7 +36,7 @@ from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.passage_sets import AskedSet, passage_sets
 from fastspan.benchmarks.reporting.document import NONE, Block, Heading, Paragraph, Table, markdown
 from fastspan.benchmarks.reporting.files import write_text
-from fastspan.bundle.calibrations import Calibration
+from fastspan.bundle.beside.calibrations import Calibration
 from fastspan.errors import DataError, FastSpanError
 from fastspan.machine.cpu import usable_cores
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from fastspan.bulk.chunks import Place
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.file_lock import FileLock
 from fastspan.bundle.strict_json import decode, parse_object
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError, InputError

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
-from fastspan.bundle.calibrations import (
+from fastspan.bundle.beside.calibrations import (
     Calibration,
     Confidence,
     FittedOn,

@@ -1,6 +1,6 @@
 """Where a bundle comes from: a folder, or a repository on the hub.
 
-A repository that holds a checkpoint instead is exported once; see ``fastspan.bundle.checkpoints``.
+A repository that holds a checkpoint instead is exported once; see ``fastspan.bundle.hub.checkpoints``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.checkpoints import exported_before, exported_bundle
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.hub import HubRepository, is_offline
-from fastspan.bundle.hub_cache import COMMIT, hub_snapshot
+from fastspan.bundle.hub.cache import COMMIT, hub_snapshot
+from fastspan.bundle.hub.checkpoints import exported_before, exported_bundle
+from fastspan.bundle.hub.repository import HubRepository, is_offline
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError, IncompatibleBundle, InputError

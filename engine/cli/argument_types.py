@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from fastspan.bundle.calibrations import DOMAIN
+from fastspan.bundle.beside.calibrations import DOMAIN
 
 __all__ = ["domain", "inner_share", "new_path", "number", "path", "positive", "share"]
 

@@ -10,9 +10,9 @@ import secrets
 import shutil
 from pathlib import Path
 
-from fastspan.bundle.evaluations import EVALUATIONS
+from fastspan.bundle.beside.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.hub_cache import hub_snapshot, in_hub_cache
+from fastspan.bundle.hub.cache import hub_snapshot, in_hub_cache
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.source import open_bundle
 from fastspan.cli.commands import UsageError

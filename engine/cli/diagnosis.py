@@ -10,9 +10,9 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
+from fastspan.bundle.beside.machine_profile import find_profile
 from fastspan.bundle.choose_variant import preferred_variants
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.machine_profile import find_profile
 from fastspan.errors import FastSpanError, MissingDependency
 from fastspan.kernels import best_path, paths, unavailable_reason
 from fastspan.machine.cpu import cpu_features, cpu_name, usable_cores

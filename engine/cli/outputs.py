@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from fastspan.bundle.hub_cache import in_hub_cache
+from fastspan.bundle.hub.cache import in_hub_cache
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import InputError
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.bundle.calibrations import Calibration
+from fastspan.bundle.beside.calibrations import Calibration
 from fastspan.decoding.set_confidence import SetFeatures, normalized, set_confidence
 from fastspan.decoding.squad import decode_squad
 from fastspan.options import AnswerOptions

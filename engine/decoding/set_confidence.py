@@ -14,7 +14,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastspan.bundle.calibrations import SetConfidence
+from fastspan.bundle.beside.calibrations import SetConfidence
 from fastspan.results import Reading
 
 __all__ = ["SetFeatures", "normalized", "retriever_place", "set_confidence"]

@@ -11,7 +11,7 @@ import typing
 from importlib import import_module
 
 from fastspan.errors import MissingDependency
-from fastspan.serving.limits import Limits
+from fastspan.serving.scheduling.limits import Limits
 from fastspan.serving.settings import Settings
 
 if typing.TYPE_CHECKING:

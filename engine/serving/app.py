@@ -23,21 +23,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fastspan
 from fastspan.errors import FastSpanError, InputError
-from fastspan.serving.access_log import AccessLog
-from fastspan.serving.answering import TIMEOUT_HEADER, Answering, error_of
-from fastspan.serving.bodies import Bodies
-from fastspan.serving.bundles import Bundles
-from fastspan.serving.hosted import Answerer
-from fastspan.serving.keys import check_key
-from fastspan.serving.limits import Limits
-from fastspan.serving.metrics import CONTENT_TYPE, Metrics
-from fastspan.serving.openapi import document, page
+from fastspan.serving.hosted_bundles.bundles import Bundles
+from fastspan.serving.hosted_bundles.hosted import Answerer
+from fastspan.serving.http.bodies import Bodies
+from fastspan.serving.http.keys import check_key
+from fastspan.serving.http.openapi import document, page
+from fastspan.serving.http.responses import error_response, json_response, of_error
+from fastspan.serving.observing.access_log import AccessLog
+from fastspan.serving.observing.metrics import CONTENT_TYPE, Metrics
+from fastspan.serving.observing.tracing import open_tracer
 from fastspan.serving.page.files import page_response, page_routes, wants_html
 from fastspan.serving.protocols.open_inference import model_metadata, server_metadata
 from fastspan.serving.protocols.request_body import check_keys, json_object, parse_body
-from fastspan.serving.responses import error_response, json_response, of_error
+from fastspan.serving.scheduling.answering import TIMEOUT_HEADER, Answering, error_of
+from fastspan.serving.scheduling.limits import Limits
 from fastspan.serving.settings import Settings
-from fastspan.serving.tracing import open_tracer
 
 __all__ = ["Service"]
 

@@ -22,7 +22,7 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from fastspan.errors import FastSpanError, InferenceError, InputError
-from fastspan.serving.metrics import FOLDER_VARIABLE
+from fastspan.serving.observing.metrics import FOLDER_VARIABLE
 
 __all__ = ["SOCKET_VARIABLE", "inherited_socket", "supervise"]
 

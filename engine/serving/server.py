@@ -19,8 +19,8 @@ import uvicorn
 
 from fastspan.errors import FastSpanError, InferenceError, InputError
 from fastspan.serving.app import Service
-from fastspan.serving.connections import connection_class
-from fastspan.serving.repeated_lines import counted_repeats
+from fastspan.serving.http.connections import connection_class
+from fastspan.serving.observing.repeated_lines import counted_repeats
 
 __all__ = ["Tls", "listen", "run_server"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fastspan.bundle.machine_profile import RunSettings
+from fastspan.bundle.beside.machine_profile import RunSettings
 
 __all__ = ["Changes", "batch_changes", "latency_changes", "throughput_changes"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.answerer import QuestionAnswerer
-from fastspan.bundle.machine_profile import (
+from fastspan.bundle.beside.machine_profile import (
     Cost,
     Profile,
     RunSettings,

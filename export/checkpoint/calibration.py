@@ -12,7 +12,7 @@ import reprlib
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
-from fastspan.bundle.calibrations import (
+from fastspan.bundle.beside.calibrations import (
     Calibration,
     Confidence,
     FittedOn,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from fastspan.bundle.hub import HubRepository
-from fastspan.bundle.hub_cache import hub_snapshot
+from fastspan.bundle.hub.cache import hub_snapshot
+from fastspan.bundle.hub.repository import HubRepository
 from fastspan.bundle.strict_json import named
 from fastspan.errors import CheckpointError, InputError
 from fastspan.export.checkpoint.calibration import CALIBRATION

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 import fastspan
-from fastspan.bundle.evaluations import Evaluation, read_evaluations
+from fastspan.bundle.beside.evaluations import Evaluation, read_evaluations
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Manifest
 from fastspan.errors import BundleError

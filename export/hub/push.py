@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fastspan
-from fastspan.bundle.evaluations import EVALUATIONS
+from fastspan.bundle.beside.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.bundle.source import open_bundle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fastspan.bundle.hub_failures import first_line, response_of, root_of, unreachable
+from fastspan.bundle.hub.failures import first_line, response_of, root_of, unreachable
 from fastspan.bundle.strict_json import named
 
 __all__ = ["refused"]

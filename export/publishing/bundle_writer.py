@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastspan.bundle.evaluations import EVALUATIONS
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.evaluations import EVALUATIONS
+from fastspan.bundle.beside.file_lock import FileLock
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.folder_shape import files_within
-from fastspan.bundle.hub_cache import in_hub_cache
+from fastspan.bundle.hub.cache import in_hub_cache
 from fastspan.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 from fastspan.bundle.whole_files import write_whole
 from fastspan.errors import BundleError

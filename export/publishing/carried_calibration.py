@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.calibrations import Calibration
+from fastspan.bundle.beside.calibrations import Calibration
 from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.bundle.manifest_file import read_manifest
 from fastspan.errors import BundleError

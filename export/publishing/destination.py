@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastspan.bundle.evaluations import EVALUATIONS
+from fastspan.bundle.beside.evaluations import EVALUATIONS
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.bundle.manifest_file import manifest_bytes
 from fastspan.errors import BundleError

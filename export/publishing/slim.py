@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fastspan.bundle.evaluations import EVALUATIONS
+from fastspan.bundle.beside.evaluations import EVALUATIONS
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.source import open_bundle
 from fastspan.bundle.variants import VariantName

@@ -21,10 +21,10 @@ pytest.importorskip("starlette")
 import yaml
 from prometheus_client import CollectorRegistry
 
-from fastspan.cli.commands import serve
+from fastspan.cli.commands.answering import serve
 from fastspan.cli.main import build_parser
-from fastspan.serving.limits import variable_of
-from fastspan.serving.metrics import Metrics
+from fastspan.serving.observing.metrics import Metrics
+from fastspan.serving.scheduling.limits import variable_of
 
 DEPLOY = ROOT / "docs" / "deploy"
 ALERTS = yaml.safe_load((DEPLOY / "prometheus-alerts.yaml").read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def test_the_manifests_fit_together() -> None:
 
 
 def test_every_platform_waits_longer_than_the_service_takes_to_stop() -> None:
-    from fastspan.serving.limits import Limits
+    from fastspan.serving.scheduling.limits import Limits
 
     grace = Limits().grace_seconds
     pod = MANIFESTS[0]["spec"]["template"]["spec"]

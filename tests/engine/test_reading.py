@@ -22,7 +22,7 @@ from fastspan import (
     QuestionAnswerer,
     TooManyWindows,
 )
-from fastspan.bundle.calibrations import (
+from fastspan.bundle.beside.calibrations import (
     Calibration,
     Confidence,
     NoAnswer,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastspan.cli.commands import export as command
+from fastspan.cli.commands.bundles import export as command
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.source import resolve_source
 

@@ -12,8 +12,8 @@ import pytest
 
 import fastspan
 from fastspan import BundleError, CheckpointError, MissingDependency, ParityError, QuestionAnswerer
-from fastspan.bundle import checkpoints
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.file_lock import FileLock
+from fastspan.bundle.hub import checkpoints
 from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastspan.bundle.calibrations import FittedOn, SetConfidence, SetCurve, SetCurves
+from fastspan.bundle.beside.calibrations import FittedOn, SetConfidence, SetCurve, SetCurves
 
 __all__ = ["FITTED", "SETS"]
 

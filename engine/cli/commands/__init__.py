@@ -1,4 +1,4 @@
-"""The commands of ``fastspan``: a word each in ``COMMANDS``, a module each beside this file.
+"""The commands of ``fastspan``: a word each in ``COMMANDS``, a module each in the folders beside this file.
 
 A command's module holds what ``CommandModule`` lists. All of them are imported to build the parser, so they
 import what they work with inside ``run``: no exporter and no benchmark is loaded to answer a question.
@@ -15,20 +15,20 @@ from fastspan.cli.parsing import CommandParser
 __all__ = ["COMMANDS", "CommandModule", "UsageError", "modules"]
 
 COMMANDS = (
-    "answer",
-    "bulk",
-    "serve",
-    "export",
-    "verify",
-    "evaluate",
-    "calibrate",
-    "tune",
-    "bench_serve",
-    "plan",
-    "info",
-    "slim",
-    "push",
-    "package",
+    "answering.answer",
+    "answering.bulk",
+    "answering.serve",
+    "bundles.export",
+    "judging.verify",
+    "judging.evaluate",
+    "judging.calibrate",
+    "bundles.tune",
+    "judging.bench_serve",
+    "judging.plan",
+    "bundles.info",
+    "bundles.slim",
+    "bundles.push",
+    "bundles.package",
     "doctor",
     "completion",
 )

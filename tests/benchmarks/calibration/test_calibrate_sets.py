@@ -24,7 +24,7 @@ from fastspan.benchmarks.calibration.set_outcomes import SetOutcomes, read_all
 from fastspan.benchmarks.calibration.table import set_notes
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.benchmarks.questions.passage_sets import AskedSet, passage_sets
-from fastspan.bundle.calibrations import Calibration
+from fastspan.bundle.beside.calibrations import Calibration
 from fastspan.bundle.folder import Bundle
 from fastspan.cli.main import main
 from fastspan.export.checkpoint.calibration import read_calibration

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastspan.benchmarks.speed import environment
-from fastspan.benchmarks.speed.environment import default_variants, describe_cpu, results_folder
+from fastspan.benchmarks.speed.machine import environment
+from fastspan.benchmarks.speed.machine.environment import default_variants, describe_cpu, results_folder
 from fastspan.machine.cpu import CpuFeatures
 
 

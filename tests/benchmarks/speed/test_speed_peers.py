@@ -31,8 +31,8 @@ from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.speed import measurement as measuring
 from fastspan.benchmarks.speed.interleaving import Schedule
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
-from fastspan.benchmarks.speed.models import SpeedModel
-from fastspan.benchmarks.speed.random_model import Geometry, random_checkpoint
+from fastspan.benchmarks.speed.models.measured import SpeedModel
+from fastspan.benchmarks.speed.models.random_checkpoint import Geometry, random_checkpoint
 from fastspan.benchmarks.speed.subjects import asked_peers
 from fastspan.errors import InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint

@@ -16,7 +16,7 @@ from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec
 from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.reporting.cpu_kind import this_cpu_kind
 from fastspan.benchmarks.speed.measurement import Measurement
-from fastspan.benchmarks.speed.models import BUNDLED, SpeedModel
+from fastspan.benchmarks.speed.models.measured import BUNDLED, SpeedModel
 from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed.subjects import Asked, Subjects
 from fastspan.benchmarks.speed.suite_options import SuiteOptions

@@ -14,7 +14,7 @@ from support.recorded_speed import MODEL, write_recorded
 pytest.importorskip("matplotlib")
 
 from fastspan.benchmarks.peers.catalogue import gpu_peers
-from fastspan.benchmarks.speed.models import SpeedModel
+from fastspan.benchmarks.speed.models.measured import SpeedModel
 from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.gpu import half_peak
 from fastspan.benchmarks.speed_report.report import write_hardware_report

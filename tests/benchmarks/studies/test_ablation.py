@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastspan.benchmarks.studies.ablation import compared, session_of
-from fastspan.benchmarks.studies.ablation_graphs import fp32_choices, int8_choices
+from fastspan.benchmarks.studies.graphs.ablation import compared, session_of
+from fastspan.benchmarks.studies.graphs.ablation_graphs import fp32_choices, int8_choices
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.recipe import quantize_encoder

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fastspan.benchmarks.studies import kernel_stages
-from fastspan.benchmarks.studies.kernel_paths import in_turns, path_table, stage_table
-from fastspan.benchmarks.studies.kernel_stages import STAGES, counting_kernels
+from fastspan.benchmarks.studies.kernels import stages as kernel_stages
+from fastspan.benchmarks.studies.kernels.paths import in_turns, path_table, stage_table
+from fastspan.benchmarks.studies.kernels.stages import STAGES, counting_kernels
 from fastspan.errors import MissingDependency
 
 
 def test_each_call_has_as_many_turns_and_its_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("fastspan.benchmarks.studies.kernel_paths.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("fastspan.benchmarks.studies.kernels.paths.time.perf_counter", lambda: clock[0])
     calls = {"a": 0, "b": 0}
 
     def call(name: str, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastspan.benchmarks.studies.nncf_models import _groups, _linear_layers, _timed
+from fastspan.benchmarks.studies.graphs.nncf_models import _groups, _linear_layers, _timed
 from fastspan.bundle.folder import Bundle
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder

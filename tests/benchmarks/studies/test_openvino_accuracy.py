@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from fastspan.benchmarks.studies import openvino_accuracy
-from fastspan.benchmarks.studies.openvino_accuracy import accuracy_table, main
+from fastspan.benchmarks.studies.graphs import openvino_accuracy
+from fastspan.benchmarks.studies.graphs.openvino_accuracy import accuracy_table, main
 from fastspan.errors import MissingDependency
 
 

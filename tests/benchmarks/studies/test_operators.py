@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fastspan.benchmarks.studies import operators
-from fastspan.benchmarks.studies.operators import main, operator_seconds, operator_table, profiled
+from fastspan.benchmarks.studies.graphs import operators
+from fastspan.benchmarks.studies.graphs.operators import main, operator_seconds, operator_table, profiled
 from fastspan.errors import DataError, InputError
 
 
@@ -67,7 +67,7 @@ def test_the_page_names_the_bundle_and_how_to_make_it_again(tiny_bundle, tmp_pat
     assert main([str(tiny_bundle), "--runs", "1", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "operators.md").read_text(encoding="utf-8")
     assert f"## {name}, fp32" in text
-    assert "python -m fastspan.benchmarks.studies.operators" in text
+    assert "python -m fastspan.benchmarks.studies.graphs.operators" in text
     assert capsys.readouterr().out.strip() == str(tmp_path / "operators.md")
     assert main([str(tmp_path), "--out", str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from fastspan.benchmarks.paths import ROOT
-from fastspan.benchmarks.studies import rounding
+from fastspan.benchmarks.studies.kernels import rounding
 from fastspan.export.int8.kernel_layers import group_of
 from support.tiny_checkpoint import save_tiny_checkpoint
 

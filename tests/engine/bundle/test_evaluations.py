@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import BundleError
-from fastspan.bundle.evaluations import (
+from fastspan.bundle.beside.evaluations import (
     EVALUATIONS,
     Evaluation,
     read_evaluations,

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from fastspan.bundle import file_lock
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside import file_lock
+from fastspan.bundle.beside.file_lock import FileLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.file_lock import FileLock
 lock = FileLock.take(Path(sys.argv[1]))
 print("held" if lock else "refused", flush=True)
 time.sleep(600)
@@ -21,7 +21,7 @@ time.sleep(600)
 COUNT = """
 import sys
 from pathlib import Path
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.file_lock import FileLock
 lock, counter = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(50):
     with FileLock.take(lock, wait=300):

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastspan import AnswerOptions, BundleError, FastSpanError, QuestionAnswerer
-from fastspan.bundle.folder import Bundle
-from fastspan.bundle.machine_profile import (
+from fastspan.bundle.beside.machine_profile import (
     Profile,
     RunSettings,
     Tuned,
@@ -23,6 +22,7 @@ from fastspan.bundle.machine_profile import (
     profile_path,
     this_machine,
 )
+from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.text.encoder import Encoder
 from support.forged_bundles import forge

@@ -15,8 +15,7 @@ import onnxruntime
 import pytest
 
 from fastspan import BundleError, LoadOptions, QuestionAnswerer
-from fastspan.bundle.folder import Bundle, sha256_of
-from fastspan.bundle.machine_profile import (
+from fastspan.bundle.beside.machine_profile import (
     Machine,
     Profile,
     RunSettings,
@@ -26,6 +25,7 @@ from fastspan.bundle.machine_profile import (
     refuse_unwritable,
     this_machine,
 )
+from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.manifest import MANIFEST
 from fastspan.loading import load_bundle
 from support.forced_cpu import forced_cores

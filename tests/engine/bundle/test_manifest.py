@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastspan.bundle.calibrations import (
+from fastspan.bundle.beside.calibrations import (
     Calibration,
     Guarantee,
     SetConfidence,

@@ -510,7 +510,7 @@ class TestInputsAndOutputs:
         assert "it is a device, not a file" in capsys.readouterr().err
 
     def test_a_text_of_any_size_is_not_read(self, tiny_bundle, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("fastspan.cli.commands.answer._LARGEST_TEXT", 10)
+        monkeypatch.setattr("fastspan.cli.commands.answering.answer._LARGEST_TEXT", 10)
         (tmp_path / "text").write_bytes(b"0123456789.")
         assert main(["answer", "who?", str(tmp_path / "text"), "--bundle", str(tiny_bundle)]) == 1
         assert "text is larger than" in capsys.readouterr().err
@@ -599,7 +599,7 @@ class TestHubIds:
             assert (source, revision) == ("owner/tiny-qa", None)
             return Bundle.open(tiny_bundle)
 
-        for module in ("commands.info", "commands.verify", "copied_bundle"):
+        for module in ("commands.bundles.info", "commands.judging.verify", "copied_bundle"):
             monkeypatch.setattr(f"fastspan.cli.{module}.open_bundle", opened)
 
     @pytest.mark.parametrize("command", ["info", "verify"])

@@ -10,7 +10,7 @@ import pytest
 
 from fastspan import BundleError, QuestionAnswerer
 from fastspan.bundle.folder import Bundle
-from fastspan.bundle.hub_cache import in_hub_cache
+from fastspan.bundle.hub.cache import in_hub_cache
 from fastspan.cli.main import main
 from support.stand_in_hub import ID, MAIN
 
@@ -56,7 +56,12 @@ def test_every_command_that_takes_a_hub_id_takes_its_revision(words, data, tmp_p
     def load(source: str, *, revision: str | None = None, **_: object) -> QuestionAnswerer:
         raise BundleError(f"{source} was asked for at {revision}")
 
-    for module in ("cli.commands.info", "cli.commands.verify", "cli.copied_bundle", "export.publishing.slim"):
+    for module in (
+        "cli.commands.bundles.info",
+        "cli.commands.judging.verify",
+        "cli.copied_bundle",
+        "export.publishing.slim",
+    ):
         monkeypatch.setattr(f"fastspan.{module}.open_bundle", asked)
     monkeypatch.setattr(QuestionAnswerer, "load", load)
     monkeypatch.chdir(tmp_path)

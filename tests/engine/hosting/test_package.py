@@ -22,7 +22,7 @@ import pytest
 import fastspan
 from fastspan import BundleError, InputError
 from fastspan.bundle.folder import Bundle
-from fastspan.cli.commands import package as command
+from fastspan.cli.commands.bundles import package as command
 from fastspan.cli.main import build_parser, main
 from fastspan.hosting.own_folder import MARKER, files_of
 from fastspan.hosting.package import PLATFORMS, package

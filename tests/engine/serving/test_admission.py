@@ -21,9 +21,9 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service
-from fastspan.serving import admission as module
-from fastspan.serving.admission import MemoryLimit, Pace, Slots, Waiting
-from fastspan.serving.jobs import Job
+from fastspan.serving.scheduling import admission as module
+from fastspan.serving.scheduling.admission import MemoryLimit, Pace, Slots, Waiting
+from fastspan.serving.scheduling.jobs import Job
 
 
 def waiting(fresh: int = 0, begun: int = 0, running: int = 0, requests: int = 1) -> Waiting:

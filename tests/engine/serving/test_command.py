@@ -27,7 +27,7 @@ pytest.importorskip("prometheus_client")
 
 from fastspan.decoding.pipeline_parameters import PIPELINE_NAMES
 from fastspan.serving import Service
-from fastspan.serving.responses import STATUS
+from fastspan.serving.http.responses import STATUS
 from fastspan.serving.server import _Server
 
 

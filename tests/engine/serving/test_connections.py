@@ -21,8 +21,8 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service
-from fastspan.serving import repeated_lines as repeats_module
-from fastspan.serving.repeated_lines import counted_repeats
+from fastspan.serving.observing import repeated_lines as repeats_module
+from fastspan.serving.observing.repeated_lines import counted_repeats
 
 
 @pytest.fixture(scope="module")

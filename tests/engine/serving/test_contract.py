@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service, Settings
-from fastspan.serving.answering import PROTOCOLS
+from fastspan.serving.scheduling.answering import PROTOCOLS
 
 PAIRS = [(QUESTION, CONTEXT), ("when was it?", LONG_CONTEXT), ("what was blue?", "the river was blue.")]
 NAME = "tiny-qa"

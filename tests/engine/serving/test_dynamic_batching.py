@@ -23,8 +23,8 @@ pytest.importorskip("prometheus_client")
 
 from fastspan.errors import Closed
 from fastspan.serving import Limits, Service
-from fastspan.serving.dynamic_batching import Batcher
-from fastspan.serving.jobs import Job
+from fastspan.serving.scheduling.dynamic_batching import Batcher
+from fastspan.serving.scheduling.jobs import Job
 
 BUDGET = 100
 

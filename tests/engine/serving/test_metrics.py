@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service
-from fastspan.serving.metrics import Metrics
+from fastspan.serving.observing.metrics import Metrics
 
 
 @pytest.fixture(scope="module")

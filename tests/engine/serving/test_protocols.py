@@ -28,8 +28,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Service
-from fastspan.serving.answering import PROTOCOLS
 from fastspan.serving.protocols.asked import Incoming, Times
+from fastspan.serving.scheduling.answering import PROTOCOLS
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Service, Settings
 from fastspan.serving import app as app_module
-from fastspan.serving.tracing import Tracer
+from fastspan.serving.observing.tracing import Tracer
 
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
 

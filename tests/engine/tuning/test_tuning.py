@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fastspan import AnswerOptions, BundleError, InputError, QuestionAnswerer
-from fastspan.bundle.machine_profile import Cost, Profile, RunSettings, profile_path
-from fastspan.cli.commands import tune as tune_command
+from fastspan.bundle.beside.machine_profile import Cost, Profile, RunSettings, profile_path
+from fastspan.cli.commands.bundles import tune as tune_command
 from fastspan.cli.main import main
 from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning import paired_timing, search
@@ -50,7 +50,7 @@ def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
 
         monkeypatch.setattr(paired_timing, "_asking", asking)
         monkeypatch.setattr(paired_timing, "_turn", turn)
-        for place in ("fastspan.bundle.machine_profile", "fastspan.loading", "fastspan.tuning.search"):
+        for place in ("fastspan.bundle.beside.machine_profile", "fastspan.loading", "fastspan.tuning.search"):
             monkeypatch.setattr(f"{place}.usable_cores", lambda: 4)
         return tune(folder, variant=variant, seconds=600, **options)
 

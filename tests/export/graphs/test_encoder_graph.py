@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fastspan.benchmarks.studies.ablation_graphs import GatheredCopies
+from fastspan.benchmarks.studies.graphs.ablation_graphs import GatheredCopies
 from fastspan.export.graphs.builder import IR_VERSION, OPSET, GraphBuilder, WeightFile
 from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.families import describe

@@ -11,7 +11,7 @@ import pytest
 
 import fastspan
 from fastspan import BundleError
-from fastspan.bundle.evaluations import EVALUATIONS, Evaluation, record_evaluation
+from fastspan.bundle.beside.evaluations import EVALUATIONS, Evaluation, record_evaluation
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import Source
 from fastspan.export.hub.card import hub_card

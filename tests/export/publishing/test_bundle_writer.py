@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastspan.bundle.calibrations import Calibration, SetConfidence, SetCurve, SetCurves
-from fastspan.bundle.file_lock import FileLock
+from fastspan.bundle.beside.calibrations import Calibration, SetConfidence, SetCurve, SetCurves
+from fastspan.bundle.beside.file_lock import FileLock
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Confidence, FileRecord, FittedOn, NoAnswer, Source
 from fastspan.errors import BundleError, ChecksumMismatch

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from hypothesis import strategies as some  # noqa: E402
 
 from fastspan.serving import Limits, Service  # noqa: E402
-from fastspan.serving.answering import PROTOCOLS  # noqa: E402
+from fastspan.serving.scheduling.answering import PROTOCOLS  # noqa: E402
 
 # Deprecations between the packages of this environment are not the service's.
 pytestmark = pytest.mark.filterwarnings("ignore")

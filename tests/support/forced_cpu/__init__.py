@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from fastspan.kernels import library
 from fastspan.machine import cpu
 from fastspan.machine.cpu import CpuFeatures
@@ -111,14 +109,15 @@ def true_usable_cores(**elsewhere: Path) -> int:
     return getattr(cpu.usable_cores, "true", cpu.usable_cores)(**elsewhere)
 
 
-def asked(items: list[pytest.Item], log: Path) -> list[str]:
-    """The tests that asked which CPU this is, themselves, in a child or through a shared fixture."""
+def asked(fixtures: dict[str, list[str]], log: Path) -> list[str]:
+    """The tests that asked which CPU this is, themselves, in a child or through a shared fixture.
+
+    Args:
+        fixtures: Every test that ran → the names of its fixtures.
+        log: Who asked, a line each.
+    """
     lines = set(log.read_text(encoding="utf-8").splitlines())
     if injection.OUTSIDE in lines:  # While a module was imported: anything may depend on it.
-        return [item.nodeid for item in items]
+        return list(fixtures)
     shared = {line.removeprefix("fixture ") for line in lines if line.startswith("fixture ")}
-    return [
-        item.nodeid
-        for item in items
-        if item.nodeid in lines or shared & set(getattr(item, "fixturenames", ()))
-    ]
+    return [test for test, names in fixtures.items() if test in lines or shared & set(names)]

@@ -36,6 +36,8 @@ CPUS = {
 
 def inject(cpu: ModuleType) -> None:
     """Let ``cpu_features`` answer for the CPU that was named, wherever it was imported to already."""
+    if hasattr(cpu.cpu_features, "true"):
+        return
     name, _, log = os.environ[VARIABLE].partition(":")
     true = cpu.cpu_features
 
@@ -58,6 +60,8 @@ def inject(cpu: ModuleType) -> None:
 
 def inject_cores(cpu: ModuleType) -> None:
     """Let ``usable_cores`` answer what the environment says then, wherever it was imported to already."""
+    if hasattr(cpu.usable_cores, "true"):
+        return
     true = cpu.usable_cores
 
     def forced_cores(**elsewhere):

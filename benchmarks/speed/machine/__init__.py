@@ -1,0 +1,1 @@
+"""The machine that speed is measured on."""

@@ -1,0 +1,1 @@
+"""The models that speed is measured on."""

@@ -1,0 +1,1 @@
+"""Studies of the int8 kernels: paths, stages, rounding."""

@@ -1,0 +1,1 @@
+"""The commands that make, show and hand on bundles."""

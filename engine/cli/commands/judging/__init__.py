@@ -1,0 +1,1 @@
+"""The commands that measure: accuracy, confidence, load, and what follows from them."""

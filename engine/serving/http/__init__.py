@@ -1,0 +1,1 @@
+"""HTTP itself: bodies, responses, connections, keys, and the routes' description."""

@@ -1,0 +1,191 @@
+"""Who is let in: an estimate of the wait, from what runs now and how fast; slots; and the memory in use.
+
+A request that would come too late is refused at once, which costs nothing, instead of when its time is over,
+which costs its share of the model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastspan.errors import InputError, Overloaded
+from fastspan.serving.scheduling.jobs import Job
+
+__all__ = ["MemoryLimit", "Pace", "Slots", "Waiting"]
+
+# Each run's share in the moving average of the pace: the last thirty or so count.
+_SHARE = 1 / 16
+
+_STATM = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits before the model.
+
+    Attributes:
+        fresh: Tokens of requests none of whose windows has run.
+        begun: Tokens that wait of requests that are under way.
+        running: Tokens of the runs under way.
+        requests: Requests with windows that wait.
+        run_tokens: Tokens of one run.
+    """
+
+    fresh: int
+    begun: int
+    running: int
+    requests: int
+    run_tokens: int
+
+    @property
+    def before_next(self) -> int:
+        """Tokens that run before a request that comes now: the two lines take turns."""
+        return self.running + self.fresh + min(self.begun, self.fresh + self.run_tokens)
+
+    @property
+    def in_all(self) -> int:
+        """Tokens that are to run."""
+        return self.running + self.fresh + self.begun
+
+
+class Pace:
+    """How many tokens a second the model runs, as a moving average, and what follows for a request's wait.
+
+    Args:
+        side_by_side: How many runs there are at once.
+    """
+
+    def __init__(self, side_by_side: int) -> None:
+        self._side_by_side = side_by_side
+        self._per_run: float | None = None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of all runs together; None: nothing has run yet."""
+        return None if self._per_run is None else self._per_run * self._side_by_side
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Take a run into the average."""
+        rate = tokens / max(seconds, 1e-6)
+        self._per_run = rate if self._per_run is None else self._per_run + _SHARE * (rate - self._per_run)
+
+    def seconds(self, tokens: int) -> float:
+        """Estimate how long tokens take to run; 0 where nothing is known yet."""
+        pace = self.tokens_per_second
+        return 0.0 if pace is None else tokens / pace
+
+    def admit(self, waiting: Waiting, job: Job, longest_wait: float) -> None:
+        """Refuse a request that would come too late; where nothing waits, it is always tried.
+
+        Raises:
+            Overloaded: With an estimate of when it would be let in.
+        """
+        if not waiting.in_all:
+            return
+        own = job.all_tokens
+        wait = self.seconds(waiting.before_next)
+        short = own <= waiting.run_tokens
+        done = wait + self.seconds(own) if short else self.seconds(waiting.in_all + own)
+        left = job.deadline - time.monotonic()
+        # A run that has just begun is no wait worth refusing for: there are as many as threads.
+        if wait > longest_wait and waiting.requests:
+            raise Overloaded(
+                f"{waiting.requests} requests wait, about {wait:.2f} seconds of work, and the limit is "
+                f"{longest_wait:g}: ask again later.",
+                retry_after=wait - longest_wait,
+            )
+        if done > left:
+            raise Overloaded(
+                f"The answer would take about {done:.2f} seconds, and {max(left, 0.0):.2f} are left: ask "
+                "again later, or allow more time.",
+                retry_after=done - left,
+            )
+
+
+class Slots:
+    """Counts the requests whose body is in and whose answer is not out.
+
+    Args:
+        limit: The most at once.
+        observe: Told of the number whenever it changes.
+    """
+
+    def __init__(self, limit: int, observe: Callable[[int], None] = lambda taken: None) -> None:
+        self._limit = limit
+        self._observe = observe
+        self.taken = 0
+
+    @contextmanager
+    def one(self, retry_after: float) -> Iterator[None]:
+        """Take a slot.
+
+        Args:
+            retry_after: Seconds after which one who is refused may try again.
+
+        Raises:
+            Overloaded: All are taken.
+        """
+        if self.taken >= self._limit:
+            raise Overloaded(
+                f"{self.taken} requests are in flight, which is the limit: ask again in a moment, or "
+                "start the service with a higher --max-concurrent-requests.",
+                retry_after=retry_after,
+            )
+        self.taken += 1
+        self._observe(self.taken)
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            self._observe(self.taken)
+
+
+class MemoryLimit:
+    """Refuses requests while the process holds more memory than it should.
+
+    Args:
+        limit: Resident memory in bytes; 0: no limit.
+
+    Raises:
+        InputError: This system does not tell a process what memory it holds.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._read_at = -math.inf
+        self._resident = 0
+        self._lock = threading.Lock()
+        if limit and not _STATM.exists():
+            raise InputError(f"--max-memory needs {_STATM}, which only Linux has: leave it out.")
+
+    def check(self) -> None:
+        """Refuse a request where memory is short.
+
+        Raises:
+            Overloaded: The process holds more than the limit.
+        """
+        if not self._limit:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read_at > 0.05:
+                self._read_at, self._resident = now, resident_bytes()
+        if self._resident > self._limit:
+            raise Overloaded(
+                f"The service holds {self._resident:,} bytes of memory, and --max-memory is {self._limit:,}: "
+                "ask again later.",
+                retry_after=1.0,
+                reason="memory",
+            )
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds, in bytes; Linux alone tells."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,209 @@
+"""One request's way from its body to its response, and whatever may end it on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from fastspan.errors import DeadlineExceeded, FastSpanError, InputError, Overloaded
+from fastspan.runtime.deadline import TOO_LATE
+from fastspan.serving.hosted_bundles.bundles import Bundles
+from fastspan.serving.hosted_bundles.hosted import Hosted
+from fastspan.serving.http.bodies import Bodies
+from fastspan.serving.http.keys import check_key
+from fastspan.serving.http.responses import error_response, of_error
+from fastspan.serving.observing.access_log import note as note_in_log
+from fastspan.serving.observing.metrics import Metrics
+from fastspan.serving.observing.tracing import Note, Tracer
+from fastspan.serving.protocols.asked import Incoming, Protocol
+from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
+from fastspan.serving.protocols.native import ask_natively
+from fastspan.serving.protocols.open_inference import ask_as_open_inference
+from fastspan.serving.protocols.reading import ask_to_read
+from fastspan.serving.protocols.sagemaker import ask_as_sagemaker
+from fastspan.serving.protocols.txtai import ask_as_txtai
+from fastspan.serving.protocols.vertex import ask_as_vertex
+from fastspan.serving.scheduling.admission import MemoryLimit, Slots
+from fastspan.serving.scheduling.jobs import Job
+from fastspan.serving.scheduling.limits import Limits
+from fastspan.serving.settings import Settings
+
+__all__ = ["PROTOCOLS", "TIMEOUT_HEADER", "Answering", "error_of"]
+
+_log = logging.getLogger("fastspan.serving")
+
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "native": ask_natively,
+    "reading": ask_to_read,
+    "hugging_face": ask_as_hugging_face,
+    "open_inference": ask_as_open_inference,
+    "sagemaker": ask_as_sagemaker,
+    "vertex": ask_as_vertex,
+    "txtai": ask_as_txtai,
+}
+"""Each protocol by the name that metrics and logs have for it."""
+
+
+class Answering:
+    """Answers requests of every protocol.
+
+    Args:
+        limits: What is taken on.
+        settings: ``api_keys`` and ``log_texts`` are used.
+        metrics: Where requests are counted.
+        bundles: What answers.
+        bodies: What receives bodies.
+        tracer: What makes spans; None: nothing does.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        settings: Settings,
+        metrics: Metrics,
+        bundles: Bundles,
+        bodies: Bodies,
+        tracer: Tracer | None,
+    ) -> None:
+        self._limits = limits
+        self._settings = settings
+        self._metrics = metrics
+        self._bundles = bundles
+        self._bodies = bodies
+        self._tracer = tracer
+        self._slots = Slots(limits.concurrent_requests, metrics.in_flight.set)
+        self._memory = MemoryLimit(limits.memory_bytes)
+
+    def route(self, protocol: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers the requests of a route.
+
+        Args:
+            protocol: Which of ``PROTOCOLS`` they speak.
+        """
+
+        async def answer(request: Request) -> Response:
+            if self._settings.api_keys:
+                check_key(request, self._settings.api_keys, "a key")
+            hosted = self._bundles.get(request.path_params.get("bundle"))
+            began = time.monotonic()
+            response: Response | None = None
+            note_in_log(request.scope, protocol=protocol, bundle=hosted.name)
+            try:
+                if self._tracer is None:
+                    response = await self._answer(request, protocol, hosted)
+                else:
+                    with self._tracer.request(f"POST {request.url.path}", request.headers) as note:
+                        note(protocol=protocol, bundle=hosted.name)
+                        response = await self._answer(request, protocol, hosted, note)
+            except FastSpanError as error:
+                self._count_refusal(error)
+                response = await error_of(request, error)
+            finally:
+                self._observe(protocol, hosted.name, response, time.monotonic() - began)
+            return response
+
+        return answer
+
+    async def _answer(
+        self, request: Request, protocol: str, hosted: Hosted, note: Note | None = None
+    ) -> Response:
+        deadline = time.monotonic() + self._timeout(request)
+        try:
+            body = await self._bodies.receive(request)
+        except ClientDisconnect:
+            return self._nobody_left()
+        self._memory.check()
+        job = Job(deadline=deadline)
+        incoming = Incoming(body=body, headers=request.headers, query=request.query_params.multi_items())
+        name = request.path_params.get("bundle")
+        with self._slots.one(hosted.retry_after()):
+            self._bundles.start(name, job, PROTOCOLS[protocol], incoming)
+            if not await self._outcome(request, job):
+                return self._nobody_left()
+        reply = job.future.result()
+        self._metrics.observe_times(protocol, hosted.name, job.times)
+        self._note(request, job, note)
+        response = Response(reply.body, media_type=reply.media_type, headers=dict(reply.headers))
+        response.headers["server-timing"] = ", ".join(
+            f"{name};dur={milliseconds}" for name, milliseconds in job.times.milliseconds().items()
+        )
+        return response
+
+    def _note(self, request: Request, job: Job, note: Note | None) -> None:
+        """Put what a request cost into its line of the log and its span."""
+        tokens, windows = job.all_tokens, len(job.windows)
+        if note is not None:
+            note(job.times, tokens=tokens, windows=windows)
+        note_in_log(request.scope, tokens=tokens, windows=windows, **job.times.milliseconds())
+        if self._settings.log_texts and job.asked is not None:
+            note_in_log(request.scope, texts=list(job.asked.pairs))
+
+    async def _outcome(self, request: Request, job: Job) -> bool:
+        """Wait until a request is through; False: its client went away.
+
+        Raises:
+            DeadlineExceeded: Its time was over first.
+        """
+        through = asyncio.wrap_future(job.future)
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            left = max(0.0, job.deadline - time.monotonic())
+            await asyncio.wait((through, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if through.done() and not through.cancelled():
+                through.result()
+                return True
+            if gone.done():
+                return False
+            raise DeadlineExceeded(TOO_LATE)
+        finally:
+            gone.cancel()
+            # Nobody waits any more: what has not run never does. Nothing happens where it is through.
+            job.cancel()
+
+    def _timeout(self, request: Request) -> float:
+        """How long a request may take, in seconds."""
+        text = request.headers.get(TIMEOUT_HEADER)
+        if text is None:
+            return self._limits.timeout_ms / 1000
+        milliseconds = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+        if milliseconds < 1:
+            raise InputError("X-Request-Timeout-Ms must be a whole number of milliseconds, at least 1.")
+        return milliseconds / 1000
+
+    def _nobody_left(self) -> Response:
+        """Nobody is left to read this; ASGI wants a response all the same."""
+        self._metrics.disconnected.inc()
+        return error_response(499, "disconnected", "The client went away before its answer.")
+
+    def _count_refusal(self, error: FastSpanError) -> None:
+        if isinstance(error, Overloaded):
+            self._metrics.rejected.labels(error.reason).inc()
+        elif isinstance(error, DeadlineExceeded):
+            self._metrics.rejected.labels("deadline").inc()
+
+    def _observe(self, protocol: str, bundle: str, response: Response | None, seconds: float) -> None:
+        status = "500" if response is None else str(response.status_code)
+        self._metrics.requests.labels(protocol, bundle, status).inc()
+        self._metrics.duration.labels(protocol, bundle).observe(seconds)
+
+
+async def error_of(request: Request, error: Exception) -> Response:
+    """Return the response to an error of the tree; one of the model's is logged."""
+    response = of_error(error)
+    if response.status_code == 500:
+        _log.error("%s %s failed: %s", request.method, request.url.path, error, exc_info=error)
+    return response
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
