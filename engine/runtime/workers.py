@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import TIMEOUT_MAX
+from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastspan.errors import Closed, DeadlineExceeded
@@ -15,7 +15,7 @@ from fastspan.runtime.session import Logits, Session
 from fastspan.text.encoder import EncodedPair, Window
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -106,8 +106,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._closed = False
-        self._pool = self._make_pool()
-        self._process = os.getpid()
+        self._begin()
 
     def start(self, session: Session, batches: Iterable[Sequence[Window]], deadline: float | None) -> Queued:
         """Queue batches.
@@ -121,29 +120,33 @@ class Workers:
             The logits of each batch in turn, as ``Session.run`` returns or raises them.
 
         Raises:
-            Closed: ``close`` was called.
+            Closed: ``close`` was called, or Python ends.
         """
         if os.getpid() != self._process:
-            self._pool = self._make_pool()
-            self._process = os.getpid()
-        try:
-            futures = [self._pool.submit(session.run, batch, deadline=deadline) for batch in batches]
-        except RuntimeError as error:
+            self._begin()
+        with self._gate:
             # Another thread may have closed the answerer since this call began.
             if self._closed:
-                raise Closed("This answerer was closed; load the bundle again.") from error
-            raise
+                raise Closed("This answerer was closed; load the bundle again.")
+            try:
+                futures = [self._pool.submit(session.run, batch, deadline=deadline) for batch in batches]
+            except RuntimeError as error:
+                raise Closed("Python is ending, and starts no more work in threads.") from error
         return Queued(futures, deadline)
 
     def close(self) -> None:
         """Let what is queued finish and take no more."""
-        self._closed = True
+        with self._gate:
+            self._closed = True
         self._pool.shutdown(wait=True)
 
-    def _make_pool(self) -> ThreadPoolExecutor:
+    def _begin(self) -> None:
         from concurrent.futures import ThreadPoolExecutor  # slow to import, and needed for throughput alone
 
-        return ThreadPoolExecutor(self._count, thread_name_prefix="fastspan")
+        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="fastspan")
+        # All batches of a call are queued, or none; whoever closes waits for that.
+        self._gate = Lock()
+        self._process = os.getpid()
 
 
 def by_pair(pairs: Sequence[EncodedPair], of_windows: Iterable[T]) -> list[list[T]]:

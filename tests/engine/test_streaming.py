@@ -129,6 +129,30 @@ def test_closed_workers_take_no_more() -> None:
         workers.start(SimpleNamespace(run=None), [[]], None)  # type: ignore[arg-type]
 
 
+def test_workers_that_are_closed_while_a_call_queues_its_batches_run_all_of_them() -> None:
+    workers = Workers(1)
+    closing = threading.Thread(target=workers.close)
+
+    def batches() -> Iterator[Any]:
+        yield [0]
+        closing.start()
+        closing.join(0.05)
+        yield [1]
+
+    session: Any = SimpleNamespace(run=lambda batch, deadline: batch)
+    assert list(workers.start(session, batches(), None)) == [[0], [1]]
+    closing.join(60)
+    with pytest.raises(Closed):
+        workers.start(session, [[2]], None)
+
+
+def test_python_at_its_end_starts_no_more_work() -> None:
+    workers = Workers(1)
+    workers._pool.shutdown()  # as Python does
+    with pytest.raises(Closed, match="Python is ending"):
+        workers.start(SimpleNamespace(run=None), [[]], None)  # type: ignore[arg-type]
+
+
 def test_a_deadline_raised_by_a_run_is_passed_on_as_it_is() -> None:
     def late() -> Any:
         raise DeadlineExceeded("the run's own words")
