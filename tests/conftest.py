@@ -23,9 +23,9 @@ from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
 from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_forcing
 from support.fuzzing import give_time, run_for_its_share
-from support.golden import Golden
+from support.models.tiny_checkpoint import save_tiny_checkpoint
 from support.paths import EXPORTED_MINILM, MINILM
-from support.tiny_checkpoint import save_tiny_checkpoint
+from support.references.golden import Golden
 
 # Tests import onnxruntime by themselves too, and send no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -13,9 +13,9 @@ import pytest
 from fastspan import LoadOptions
 from fastspan.bundle.beside.machine_profile import this_machine
 from fastspan.loading import default_settings
+from support.bundles.tiny_manifest import tiny_graph
 from support.forced_cpu import CPUS, asked, asker, forced_cores, sitecustomize
 from support.paths import ROOT
-from support.tiny_manifest import tiny_graph
 
 GRAPH = tiny_graph()
 ASK = """

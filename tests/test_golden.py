@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.golden import FOLDER, Golden
+from support.references.golden import FOLDER, Golden
 
 
 def unasked():
@@ -16,7 +16,7 @@ def unasked():
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """A folder that keeps ``{"logits": [1.0, [2.5]], "ids": [3]}``."""
-    monkeypatch.setattr("support.golden.version", lambda name: "1.0+cpu")
+    monkeypatch.setattr("support.references.golden.version", lambda name: "1.0+cpu")
     recorder = Golden("kept", "record", tmp_path)
     assert recorder.value("logits", lambda: (1.0, (2.5,))) == [1.0, [2.5]]
     assert recorder.value("ids", lambda: [3]) == [3]

@@ -1,4 +1,4 @@
-"""Grapheme break classes, made by ``python tests/support/write_grapheme_table.py``."""
+"""Grapheme break classes, made by ``python tests/support/programs/write_grapheme_table.py``."""
 
 from __future__ import annotations
 

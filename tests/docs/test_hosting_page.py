@@ -12,7 +12,7 @@ from fastspan import QuestionAnswerer
 from fastspan.cli.main import build_parser, main
 from fastspan.hosting.package import PLATFORMS
 from support.paths import ROOT
-from support.stand_in_hub import ID, MAIN, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, Hub, serve, use_hub
 
 HOSTING = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
 HUB = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ from fastspan import (
 from fastspan.loading import load_bundle
 from fastspan.runtime.session import Session
 from fastspan.text.encoder import Window
-from support.tiny_checkpoint import WORDS
+from support.models.tiny_checkpoint import WORDS
 
 QUESTION = "who built the tower"
 CONTEXT = "the norse leader rollo built the stone tower by the river in the year of snow"

@@ -17,7 +17,7 @@ from fastspan import AnswerOptions, BundleError, LoadOptions, QuestionAnswerer
 from fastspan.bundle.manifest import MANIFEST, NoAnswer
 from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.runtime import graph_source
-from support.forged_bundles import forge
+from support.bundles.forged_bundles import forge
 
 QUESTION, CONTEXT = "who built the tower", "the norse leader built the stone tower by the river"
 FP32 = LoadOptions(variant="fp32", threads=1)

@@ -29,7 +29,7 @@ from fastspan.bundle.beside.calibrations import (
 )
 from fastspan.decoding.set_confidence import normalized
 from fastspan.loading import load_bundle
-from support.set_curves import FITTED, SETS
+from support.bundles.set_curves import FITTED, SETS
 
 QUESTION = "who built the tower"
 PASSAGES = [

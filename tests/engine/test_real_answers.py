@@ -10,9 +10,9 @@ import pytest
 from fastspan import QuestionAnswerer
 from fastspan.decoding.squad import decode_squad
 from fastspan.text.encoder import Encoder
-from support.golden import Golden
 from support.paths import MINILM
-from support.real_questions import WINDOWS, real_windows
+from support.questions.real_questions import WINDOWS, real_windows
+from support.references.golden import Golden
 
 
 @pytest.mark.parametrize("max_length", WINDOWS)

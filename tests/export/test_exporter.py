@@ -25,7 +25,7 @@ from fastspan.export.verification.comparison import Gate
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
 from fastspan.export.verification.questions import encode
 from fastspan.text.encoder import Encoder
-from support.checkpoint_files import flax_bytes, flax_tree
+from support.models.checkpoint_files import flax_bytes, flax_tree
 
 CONTEXT = "The stone bridge of the north was built by norse raiders. Rollo was the leader of the raiders."
 

@@ -18,7 +18,7 @@ from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions
 from fastspan.export.verification.checks import Effort
-from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SUPPORT = Path(__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+PROGRAMS = TESTS / "support" / "programs"
 MINILM = ROOT / "models" / "minilm-l6-squad2"
 EXPORTED_MINILM = ROOT / "models" / "exported" / "minilm-l6-squad2"
 DATA = ROOT / ".." / "shared" / "data"

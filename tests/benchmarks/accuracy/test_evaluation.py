@@ -17,7 +17,7 @@ from fastspan.benchmarks.questions.evaluation_set import OWN_SET, open_data
 from fastspan.benchmarks.questions.squad_files import load_questions
 from fastspan.cli.main import main
 from fastspan.errors import DataError
-from support.tiny_questions import each_question, prediction, question, squad_document, write_squad
+from support.questions.tiny_questions import each_question, prediction, question, squad_document, write_squad
 
 # Right, half right, wrong; then unanswerable and rightly left, wrongly answered; and one without a span.
 QUESTIONS = (

@@ -25,7 +25,7 @@ from fastspan.cli.main import main
 from fastspan.errors import DataError
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
-from support.tiny_questions import answered, each_question, question, squad_document, write_squad
+from support.questions.tiny_questions import answered, each_question, question, squad_document, write_squad
 
 
 def simulated(count: int = 3000, seed: int = 5) -> tuple[EvaluationSet, Outcomes]:

@@ -29,8 +29,8 @@ from fastspan.bundle.folder import Bundle
 from fastspan.cli.main import main
 from fastspan.export.checkpoint.calibration import read_calibration
 from fastspan.export.checkpoint.folder import CheckpointFolder
-from support.learnable_sets import learnable_sets
-from support.tiny_questions import question
+from support.questions.learnable_sets import learnable_sets
+from support.questions.tiny_questions import question
 
 PASSAGES = 6
 

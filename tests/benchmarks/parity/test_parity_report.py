@@ -28,7 +28,7 @@ from fastspan.export.verification.comparison import logits_of
 from fastspan.loading import load_bundle
 from fastspan.options import LoadOptions
 from fastspan.runtime.session import OnnxSession, SessionSettings
-from support.tiny_questions import answered, each_question, question, squad_document, write_squad
+from support.questions.tiny_questions import answered, each_question, question, squad_document, write_squad
 
 QUESTIONS = tuple(question(f"q{i}", *(["red"] if i % 2 else [])) for i in range(200))
 

@@ -9,7 +9,7 @@ import pytest
 from fastspan.benchmarks.questions.bm25 import Bm25
 from fastspan.benchmarks.questions.passage_sets import passage_sets
 from fastspan.errors import DataError
-from support.tiny_questions import question
+from support.questions.tiny_questions import question
 
 TEXTS = ["The red fox.", "A blue cat sat on a blue mat.", "Fox, fox and fox!", "Nothing of the kind"]
 

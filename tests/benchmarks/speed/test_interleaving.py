@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 
 import pytest
 
-from support.paths import SUPPORT
+from support.paths import TESTS
 
 pytest.importorskip("psutil")
 from fastspan.benchmarks.questions.workloads import Workload, save_workload
@@ -22,7 +22,7 @@ ONE = Workload(name="one", title="one question", group="single", pairs=(("Who?",
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Starts made-up peers with a workload prepared, and ends them."""
-    monkeypatch.setenv("PYTHONPATH", str(SUPPORT.parent))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
     workload = tmp_path / "workload.json"
     save_workload(ONE, workload)
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def start(tmp_path, monkeypatch):
                 module="fake",
                 job=job,
                 log=log,
-                worker="support.fake_worker",
+                worker="support.stand_ins.fake_worker",
                 **options,
             )
             stack.enter_context(peer)

@@ -10,7 +10,7 @@ from fastspan.benchmarks.studies.graphs.ablation_graphs import fp32_choices, int
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.recipe import quantize_encoder
-from support.tiny_checkpoint import save_tiny_checkpoint
+from support.models.tiny_checkpoint import save_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from fastspan.benchmarks.peers.haystack_reading import _record
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.passage_sets import passage_sets
 from fastspan.benchmarks.studies import calibration_by_variant, reading
-from support.learnable_sets import learnable_sets
+from support.questions.learnable_sets import learnable_sets
 
 
 def rows(page: Path) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.studies.kernels import rounding
 from fastspan.export.int8.kernel_layers import group_of
-from support.tiny_checkpoint import save_tiny_checkpoint
+from support.models.tiny_checkpoint import save_tiny_checkpoint
 
 LAYERS = {
     "layer.0.attention.projection": 384,

@@ -23,7 +23,7 @@ from fastspan.adapters import checkpoints
 from fastspan.adapters.devices import load_options_for
 from fastspan.adapters.transformers_pipeline import QuestionAnsweringPipeline, pipeline
 from support.paths import MINILM
-from support.stand_in_hub import ID, MAIN, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, Hub, serve, use_hub
 
 TASK = "question-answering"
 ONE = {"question": "who built the tower", "context": "the norse leader rollo built the stone tower"}

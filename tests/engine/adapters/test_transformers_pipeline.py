@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastspan.adapters.transformers_pipeline import pipeline
-from support.real_questions import long_pairs, real_pairs, reference_model, reference_tokenizer
+from support.questions.real_questions import long_pairs, real_pairs, reference_model, reference_tokenizer
 
 CONTEXT = (
     "The Normans descended from Norse raiders who, under their leader Rollo, swore fealty to King "

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from fastspan.cli.main import main
-from support.paths import SUPPORT
+from support.paths import PROGRAMS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed")
 
-RUNS = SUPPORT / "bulk_runs.py"
+RUNS = PROGRAMS / "bulk_runs.py"
 
 
 def rows_of(count: int) -> list[dict[str, object]]:

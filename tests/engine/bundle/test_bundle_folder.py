@@ -15,7 +15,7 @@ from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.bundle.whole_files import open_regular
 from fastspan.errors import BundleError, ChecksumMismatch, IncompatibleBundle
-from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+from support.bundles.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 FILES = {
     "config.json": b'{"model_type": "bert"}',

@@ -10,7 +10,7 @@ from fastspan.bundle.choose_variant import choose_variant, preferred_variants
 from fastspan.bundle.manifest import Parity
 from fastspan.errors import BundleError
 from fastspan.machine.cpu import CpuFeatures
-from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+from support.bundles.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx512_vnni"}))
 AVX_VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx_vnni"}))

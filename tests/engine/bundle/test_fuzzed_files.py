@@ -25,7 +25,7 @@ from fastspan.bundle.beside.machine_profile import (
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST, Manifest
 from fastspan.text.encoder import Encoder
-from support.forged_bundles import forge
+from support.bundles.forged_bundles import forge
 from support.fuzzing import check_message, fuzzed, watched
 from support.mutations import CHANGES, bytes_of, changed, files, mutated
 

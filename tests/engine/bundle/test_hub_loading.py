@@ -14,7 +14,7 @@ from fastspan import BundleError, ChecksumMismatch, MissingDependency, QuestionA
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST
 from support.packages import hide
-from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 pytest.importorskip("huggingface_hub")
 

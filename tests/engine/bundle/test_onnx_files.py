@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastspan import BundleError, QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.onnx_files import check_graph, check_graphs, read_onnx
-from support.forged_bundles import forge
+from support.bundles.forged_bundles import forge
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402

@@ -24,7 +24,7 @@ from fastspan.cli.commands import modules
 from fastspan.cli.main import build_parser, main
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import Style, harmless, labelled, one_line, table, write, write_json
-from support.forged_bundles import forge
+from support.bundles.forged_bundles import forge
 from support.packages import hide
 from support.paths import ROOT
 

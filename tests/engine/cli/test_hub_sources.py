@@ -12,7 +12,7 @@ from fastspan import BundleError, QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.hub.cache import in_hub_cache
 from fastspan.cli.main import main
-from support.stand_in_hub import ID, MAIN
+from support.stand_ins.hub import ID, MAIN
 
 QUESTIONS = {"id": "1", "question": "who built it?", "context": "Rollo built it.", "answers": ["Rollo"]}
 

@@ -19,9 +19,15 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InferenceError, InputError
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
-from support.offline_tokenizers import CORPUS, FAMILIES
+from support.models.offline_tokenizers import CORPUS, FAMILIES
 from support.paths import MINILM
-from support.real_questions import WINDOWS, real_windows, reference_model, reference_tokenizer, same_ids
+from support.questions.real_questions import (
+    WINDOWS,
+    real_windows,
+    reference_model,
+    reference_tokenizer,
+    same_ids,
+)
 
 QUESTION = "Who was the leader?"
 CLS = {"wordpiece": "[CLS]", "byte_level_bpe": "<s>", "unigram": "<s>"}

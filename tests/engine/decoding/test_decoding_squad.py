@@ -17,10 +17,10 @@ from fastspan.errors import InferenceError, InputError
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from fastspan.text.graphemes import widen_to_graphemes
-from support.library_windows import library_windows
-from support.offline_tokenizers import CORPUS, FAMILIES
+from support.models.offline_tokenizers import CORPUS, FAMILIES
 from support.paths import MINILM
-from support.real_questions import WINDOWS, real_windows, same_ids
+from support.questions.real_questions import WINDOWS, real_windows, same_ids
+from support.references.library_windows import library_windows
 
 QUESTION = "Who was the leader?"
 

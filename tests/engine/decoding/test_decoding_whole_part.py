@@ -15,7 +15,7 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from support.paths import MINILM, SQUAD_PART
-from support.real_questions import EVALUATION, paragraphs, reference_tokenizer
+from support.questions.real_questions import EVALUATION, paragraphs, reference_tokenizer
 
 OPTIONS = AnswerOptions(max_length=384, overlap=128)
 

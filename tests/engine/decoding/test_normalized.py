@@ -14,7 +14,7 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.errors import InferenceError
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
-from support.offline_tokenizers import CORPUS, FAMILIES
+from support.models.offline_tokenizers import CORPUS, FAMILIES
 
 QUESTION = "Who was the leader?"
 

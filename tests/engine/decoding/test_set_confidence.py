@@ -7,7 +7,7 @@ import math
 import pytest
 
 from fastspan.decoding.set_confidence import SetFeatures, normalized, retriever_place, set_confidence
-from support.set_curves import SETS
+from support.bundles.set_curves import SETS
 
 
 def test_the_curve_is_a_logistic_regression_over_what_was_seen() -> None:

@@ -16,7 +16,7 @@ from fastspan.decoding.squad import decode_squad
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from fastspan.text.graphemes import is_border
-from support.offline_tokenizers import FAMILIES
+from support.models.offline_tokenizers import FAMILIES
 
 DECODERS = {"squad": partial(decode_squad, threshold=0.0), "pipeline": predict_pipeline}
 

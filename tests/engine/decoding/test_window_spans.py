@@ -12,7 +12,7 @@ from fastspan.errors import InferenceError
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer
 from fastspan.text.encoder import Encoder
-from support.offline_tokenizers import CORPUS, wordpiece
+from support.models.offline_tokenizers import CORPUS, wordpiece
 
 
 def encoded(*contexts, max_length=40, overlap=8):

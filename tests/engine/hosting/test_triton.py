@@ -14,7 +14,7 @@ import pytest
 from fastspan import BundleError, QuestionAnswerer
 from fastspan.hosting.package import package
 from fastspan.hosting.triton import LENGTH_STEP, MOST_WINDOWS
-from support.stand_in_triton import Ensemble, TritonError, backend_utils
+from support.stand_ins.triton import Ensemble, TritonError, backend_utils
 
 PAIRS = [
     ("who built the tower", "the norse leader built the stone tower"),

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastspan import kernels
-from support.random_encoder import RandomEncoder
+from support.models.random_encoder import RandomEncoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -11,8 +11,8 @@ import pytest
 from fastspan import InferenceError, ProviderError, QuestionAnswerer
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.session import OnnxSession, SessionSettings
-from support.fake_runtime import CPU, CUDA, FakeRuntime
 from support.packages import put_in_place_of
+from support.stand_ins.fake_runtime import CPU, CUDA, FakeRuntime
 
 OPENVINO, AZURE = "OpenVINOExecutionProvider", "AzureExecutionProvider"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -18,8 +18,8 @@ from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import SessionSettings
 from fastspan.text.encoder import Window
+from support.models.random_encoder import RandomEncoder
 from support.paths import ROOT
-from support.random_encoder import RandomEncoder
 
 needs_kernels = pytest.mark.usefixtures("kernels_here")
 PLAIN = ("onnx/model_int8.onnx", "onnx/model_int8_dot_product.onnx")

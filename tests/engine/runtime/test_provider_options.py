@@ -9,7 +9,7 @@ import pytest
 from fastspan import LoadOptions, ProviderError
 from fastspan.loading import load_bundle
 from fastspan.runtime.provider_options import default_options, engine_cache, make_cache_folders
-from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
+from support.stand_ins.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 
 TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 

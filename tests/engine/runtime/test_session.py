@@ -18,7 +18,7 @@ from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import LoadOptions
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
-from support.tiny_checkpoint import WORDS
+from support.models.tiny_checkpoint import WORDS
 
 QUESTION = "who built the tower"
 

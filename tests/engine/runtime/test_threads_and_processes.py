@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from fastspan import Closed, LoadOptions, Prediction, QuestionAnswerer
-from support.paths import SUPPORT
-from support.tiny_checkpoint import WORDS
+from support.models.tiny_checkpoint import WORDS
+from support.paths import PROGRAMS
 
 QUESTION = "who built the tower"
-SCRIPT = SUPPORT / "answer_in_children.py"
+SCRIPT = PROGRAMS / "answer_in_children.py"
 MODES = ["latency", "throughput"]
 
 

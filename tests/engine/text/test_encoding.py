@@ -18,8 +18,8 @@ from fastspan.options import AnswerOptions
 from fastspan.text.encoder import Encoder
 from fastspan.text.inputs import check_pair
 from fastspan.text.pair_template import read_pair_template
-from support.library_windows import library_windows
-from support.offline_tokenizers import CORPUS, FAMILIES, byte_level_bpe, wordpiece
+from support.models.offline_tokenizers import CORPUS, FAMILIES, byte_level_bpe, wordpiece
+from support.references.library_windows import library_windows
 
 QUESTION = "Who was the leader of the Norse raiders?"
 PIECES = [

@@ -91,7 +91,7 @@ def test_borders_are_those_of_regex(text: str) -> None:
 @pytest.mark.reference
 def test_the_table_is_what_its_command_writes() -> None:
     pytest.importorskip("regex")
-    command = [sys.executable, str(ROOT / "tests/support/write_grapheme_table.py")]
+    command = [sys.executable, str(ROOT / "tests/support/programs/write_grapheme_table.py")]
     written = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
     with open(grapheme_table.__file__, encoding="utf-8") as file:
         assert file.read() == written

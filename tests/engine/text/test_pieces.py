@@ -16,7 +16,7 @@ from fastspan.options import AnswerOptions
 from fastspan.text import pieces
 from fastspan.text.encoder import Encoder
 from fastspan.text.pieces import PIECE, JoinedEncoding, PieceTokenizer
-from support.offline_tokenizers import CORPUS, FAMILIES, byte_level_bpe, unigram, wordpiece
+from support.models.offline_tokenizers import CORPUS, FAMILIES, byte_level_bpe, unigram, wordpiece
 
 # What stands at borders: marks that join, blanks of every kind, special tokens, words without blanks.
 PARTS = [

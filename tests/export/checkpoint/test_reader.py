@@ -19,7 +19,7 @@ from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.reader import Checkpoint, read_checkpoint
 from fastspan.export.checkpoint.weights import Weights
-from support.checkpoint_files import (
+from support.models.checkpoint_files import (
     CONFIG,
     State,
     assert_same,

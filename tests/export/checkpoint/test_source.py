@@ -18,7 +18,7 @@ from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
 from support.packages import hide
-from support.stand_in_hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from fastspan.errors import CheckpointError
 from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.tokenizer import tokenizer_json
-from support.golden import Golden
 from support.paths import ROOT
+from support.references.golden import Golden
 
 MODELS = ROOT / "models"
 

@@ -15,7 +15,7 @@ from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.probe_texts import PROBE_TEXTS
 from fastspan.export.checkpoint.read_tokenizer import read_tokenizer
 from fastspan.export.checkpoint.tokenizer_offsets import offset_fault, with_offsets_that_fit
-from support.offline_tokenizers import FAMILIES
+from support.models.offline_tokenizers import FAMILIES
 from support.paths import MINILM
 
 TEXT = "The bridge was built by Rollo in 1963, a year late."

@@ -13,7 +13,7 @@ from fastspan.export.checkpoint.folder import CheckpointFolder
 from fastspan.export.checkpoint.probe_texts import PROBE_TEXTS
 from fastspan.export.checkpoint.read_tokenizer import read_tokenizer
 from fastspan.export.verification.tokenizer_reference import difference_from_transformers
-from support.offline_tokenizers import byte_level_bpe, wordpiece
+from support.models.offline_tokenizers import byte_level_bpe, wordpiece
 
 BERT = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
 COVID = {

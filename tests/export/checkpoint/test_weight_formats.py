@@ -22,7 +22,7 @@ from fastspan.errors import CheckpointError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.weight_formats.flax import flax_to_pytorch, read_flax
 from fastspan.export.checkpoint.weight_formats.safetensors import read_safetensors
-from support.checkpoint_files import (
+from support.models.checkpoint_files import (
     State,
     chunked,
     flatten,

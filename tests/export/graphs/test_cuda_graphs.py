@@ -19,8 +19,8 @@ from fastspan.export.graphs.families import describe
 from fastspan.export.graphs.float_graphs import HalfLowering
 from fastspan.runtime.graph_inputs import pack
 from fastspan.text.encoder import Window
-from support.graph_runs import run, segments_for, session, tokens
-from support.random_models import NATIVE, config_and_weights
+from support.models.graph_runs import run, segments_for, session, tokens
+from support.models.random_models import NATIVE, config_and_weights
 
 
 class Exact32(CudaLowering):

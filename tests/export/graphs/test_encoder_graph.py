@@ -16,8 +16,8 @@ from fastspan.export.graphs.float_graphs import CpuLowering, HalfLowering
 from fastspan.export.graphs.model import Linear
 from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.recipe import quantize_encoder
-from support.graph_runs import calibrated, run, segments_for, session, tokens
-from support.random_models import NATIVE, config_and_weights, reference_logits
+from support.models.graph_runs import calibrated, run, segments_for, session, tokens
+from support.models.random_models import NATIVE, config_and_weights, reference_logits
 
 
 @pytest.mark.parametrize("family", NATIVE)

@@ -7,7 +7,7 @@ import pytest
 
 from fastspan.errors import CheckpointError
 from fastspan.export.graphs.families import describe, unsupported_reason
-from support.random_models import NATIVE, config_and_weights
+from support.models.random_models import NATIVE, config_and_weights
 
 
 @pytest.mark.parametrize("family", NATIVE)

@@ -18,7 +18,7 @@ from fastspan.cli.main import main
 from fastspan.export.hub.push import plan_push, push
 from fastspan.export.hub.refusals import refused
 from fastspan.export.publishing.slim import slim
-from support.stand_in_hub import ID, Hub, serve, use_hub
+from support.stand_ins.hub import ID, Hub, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -9,7 +9,7 @@ import pytest
 from fastspan.errors import DataError
 from fastspan.export.int8.observation import calibration_windows
 from fastspan.text.encoder import Encoder
-from support.offline_tokenizers import wordpiece
+from support.models.offline_tokenizers import wordpiece
 
 
 @pytest.mark.parametrize(

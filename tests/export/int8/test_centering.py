@@ -9,8 +9,8 @@ from fastspan.export.graphs.encoder_graph import Lowering
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.centering import centred
 from fastspan.export.int8.linear_layer import BLOCK, InputStatistics
-from support.graph_runs import calibrated, run, segments_for, session, tokens
-from support.random_models import NATIVE, config_and_weights
+from support.models.graph_runs import calibrated, run, segments_for, session, tokens
+from support.models.random_models import NATIVE, config_and_weights
 
 
 @pytest.mark.parametrize("family", NATIVE)

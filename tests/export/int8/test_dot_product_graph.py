@@ -20,8 +20,8 @@ from fastspan.export.int8.graph import DotProductLowering, Int8Lowering
 from fastspan.export.int8.recipe import Int8Recipe, quantize_encoder
 from fastspan.export.verification import bench, checks
 from fastspan.machine.cpu import CpuFeatures
-from support.graph_runs import calibrated, run, segments_for, session, tokens
-from support.random_models import config_and_weights
+from support.models.graph_runs import calibrated, run, segments_for, session, tokens
+from support.models.random_models import config_and_weights
 
 TWIN = "onnx/model_int8_dot_product.onnx"
 VNNI = CpuFeatures("x86_64", frozenset({"avx2", "avx512_vnni"}))

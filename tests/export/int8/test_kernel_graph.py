@@ -14,8 +14,8 @@ from fastspan.export.int8.graph import Int8Lowering
 from fastspan.export.int8.kernel_graph import kernel_graph
 from fastspan.export.int8.kernel_layers import quantize_for_kernels
 from fastspan.export.int8.rounding import word_codes
-from support.graph_runs import calibrated, run, session
-from support.kernel_graphs import attributes_of, random_encoder, run_operator, with_its_layers
+from support.models.graph_runs import calibrated, run, session
+from support.models.kernel_graphs import attributes_of, random_encoder, run_operator, with_its_layers
 
 KINDS = {
     "bert": {},

@@ -14,9 +14,9 @@ from fastspan.export.int8.kernel_layers import (
     unfit_for_kernels,
 )
 from fastspan.export.int8.linear_layer import InputStatistics
-from support.graph_runs import calibrated
-from support.kernel_graphs import random_encoder
-from support.linear_layers import linear_and_inputs
+from support.models.graph_runs import calibrated
+from support.models.kernel_graphs import random_encoder
+from support.models.linear_layers import linear_and_inputs
 
 
 def output(layer, group, inputs):

@@ -15,7 +15,7 @@ from fastspan.export.int8.linear_layer import (
     split_outliers,
 )
 from fastspan.export.int8.rounding import PAIR_LIMIT, quantize_columns
-from support.linear_layers import linear_and_inputs, product
+from support.models.linear_layers import linear_and_inputs, product
 
 
 @given(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=40), st.integers(0, 12))

@@ -7,8 +7,8 @@ import numpy as np
 from fastspan.export.graphs.model import Linear
 from fastspan.export.int8.linear_layer import BLOCK, InputStatistics
 from fastspan.export.int8.prescaling import channel_factors, prescaled, with_prescaled_values
-from support.kernel_graphs import random_encoder
-from support.linear_layers import linear_and_inputs
+from support.models.kernel_graphs import random_encoder
+from support.models.linear_layers import linear_and_inputs
 
 
 def test_afterwards_inputs_and_weights_are_equally_loud():

@@ -7,7 +7,7 @@ import pytest
 
 from fastspan.export.int8.linear_layer import InputStatistics, channel_copies, quantize_linear
 from fastspan.export.int8.rounding_noise import input_noise, pairing_noise
-from support.linear_layers import linear_and_inputs, product
+from support.models.linear_layers import linear_and_inputs, product
 
 
 def test_the_noise_of_eight_bits_is_what_rounding_measures():

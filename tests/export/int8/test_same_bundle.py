@@ -13,7 +13,7 @@ from fastspan.export.int8.kernel_layers import quantize_for_kernels
 from fastspan.export.int8.observation import observe_inputs
 from fastspan.export.int8.recipe import Int8Recipe
 from fastspan.text.encoder import Window
-from support.kernel_graphs import random_encoder
+from support.models.kernel_graphs import random_encoder
 
 # Wide enough for products to be shared out among threads, in ONNX Runtime and in numpy.
 _SCRIPT = """

@@ -26,10 +26,10 @@ from fastspan.errors import BundleError, ChecksumMismatch
 from fastspan.export.publishing import placing
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
 from fastspan.export.publishing.placing import exchange, move_into_place
-from support.paths import SUPPORT
-from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+from support.bundles.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+from support.paths import PROGRAMS
 
-KILLER = SUPPORT / "kill_at_step.py"
+KILLER = PROGRAMS / "kill_at_step.py"
 FILES = {
     "config.json": b"{}",
     "tokenizer.json": b"{}",

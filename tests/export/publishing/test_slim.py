@@ -13,7 +13,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import NoAnswer
 from fastspan.export.publishing.bundle_writer import update_manifest
 from fastspan.export.publishing.slim import slim
-from support.stand_in_hub import ID, MAIN, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, Hub, serve, use_hub
 
 PAIR = ("who built the tower", "the norse leader built the stone tower")
 

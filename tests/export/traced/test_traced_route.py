@@ -27,7 +27,7 @@ from fastspan.export.traced import graph_files, precision, probe
 from fastspan.export.traced.graph_files import head_nodes
 from fastspan.export.traced.precision import to_int8
 from fastspan.export.traced.route import lower_with_optimum
-from support.checkpoint_files import good
+from support.models.checkpoint_files import good
 from support.packages import hide
 
 pytestmark = pytest.mark.reference

@@ -18,7 +18,7 @@ from fastspan.export.hub.other_runtimes import DTYPES, common_graphs
 from fastspan.options import AnswerOptions
 from fastspan.runtime.graph_inputs import pad
 from fastspan.text.encoder import Encoder
-from support.stand_in_hub import ID, MAIN, Hub, serve
+from support.stand_ins.hub import ID, MAIN, Hub, serve
 
 # Beside the environment that this runs in, where `make test-integrations` installs it.
 MODULES = Path(sys.prefix) / "node_modules"

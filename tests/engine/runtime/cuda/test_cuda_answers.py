@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
+from support.stand_ins.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
 
 QUESTION = "who built the tower"
 PAIRS = [(QUESTION, "the norse built the tower " * (1 + number % 90)) for number in range(200)]

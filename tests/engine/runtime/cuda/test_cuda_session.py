@@ -18,8 +18,8 @@ from fastspan import DeadlineExceeded, InferenceError, ProviderError
 from fastspan.bundle.variants import Graph
 from fastspan.runtime.cuda.session import CudaSession
 from fastspan.runtime.session import OnnxSession
-from support.cuda_sessions import INPUTS, PADDED, check, expected, opened, settings, windows
-from support.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
+from support.stand_ins.cuda_sessions import INPUTS, PADDED, check, expected, opened, settings, windows
+from support.stand_ins.fake_runtime import CPU, CUDA, FakeRuntime, take_the_place_of_onnxruntime
 
 Installed = Callable[..., FakeRuntime]
 

@@ -12,9 +12,9 @@ from fastspan import ProviderError
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cuda_libraries import preload_tensorrt, why_tensorrt_fails
 from fastspan.runtime.session import OnnxSession
-from support.cuda_sessions import PADDED, settings
-from support.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 from support.packages import hide
+from support.stand_ins.cuda_sessions import PADDED, settings
+from support.stand_ins.fake_runtime import CPU, CUDA, take_the_place_of_onnxruntime
 
 TENSORRT = "TensorrtExecutionProvider"
 

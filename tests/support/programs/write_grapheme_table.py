@@ -1,6 +1,6 @@
 """Writes ``engine/text/grapheme_table.py`` from the Unicode data in the package ``regex``.
 
-    python tests/support/write_grapheme_table.py > engine/text/grapheme_table.py
+    python tests/support/programs/write_grapheme_table.py > engine/text/grapheme_table.py
 
 ``regex`` is no dependency of FastSpan; transformers brings it. A newer one may know a newer Unicode.
 """
@@ -11,7 +11,7 @@ import textwrap
 
 import regex
 
-COMMAND = "python tests/support/write_grapheme_table.py"
+COMMAND = "python tests/support/programs/write_grapheme_table.py"
 
 # Of the classes of a character the first one counts. Hangul syllables are told apart by arithmetic.
 CLASSES = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.results import Answer, Prediction
-from support.tiny_checkpoint import WORDS
+from support.models.tiny_checkpoint import WORDS
 
 
 def squad_document(passages: int = 8, questions: int = 5, seed: int = 3) -> dict:

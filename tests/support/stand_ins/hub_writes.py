@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from support.stand_in_hub import Hub
+    from support.stand_ins.hub import Hub
 
 __all__ = ["answer_write", "etag_of"]
 

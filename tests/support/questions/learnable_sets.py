@@ -9,7 +9,7 @@ from fastspan import QuestionAnswerer
 from fastspan.benchmarks.calibration.set_outcomes import read_all
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.passage_sets import passage_sets
-from support.tiny_questions import each_question, squad_document
+from support.questions.tiny_questions import each_question, squad_document
 
 __all__ = ["learnable_sets"]
 

@@ -22,8 +22,8 @@ from fastspan.export.publishing import placing
 from fastspan.export.publishing.bundle_writer import update_manifest, write_bundle
 
 # It is run by itself, without the path that pytest makes.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support.bundles.tiny_manifest import tiny_graph, tiny_manifest, tiny_variant
 
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "fcntl.flock")
 

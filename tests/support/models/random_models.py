@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from support.golden import Golden
+from support.references.golden import Golden
 
 __all__ = [
     "NATIVE",

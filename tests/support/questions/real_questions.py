@@ -15,8 +15,8 @@ import pytest
 
 from fastspan.options import AnswerOptions
 from fastspan.text.encoder import EncodedPair
-from support.golden import Golden
 from support.paths import MINILM, ROOT, SQUAD_PART
+from support.references.golden import Golden
 
 __all__ = [
     "WINDOWS",

@@ -11,7 +11,7 @@ from fastspan.runtime.cuda.session import CudaSession
 from fastspan.runtime.provider_options import default_options
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
-from support.fake_runtime import CUDA, logits
+from support.stand_ins.fake_runtime import CUDA, logits
 
 __all__ = ["INPUTS", "PACKED", "PADDED", "check", "expected", "opened", "settings", "windows"]
 

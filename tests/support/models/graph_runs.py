@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 
-from support.random_models import VOCABULARY
+from support.models.random_models import VOCABULARY
 
 __all__ = ["calibrated", "run", "segments_for", "session", "tokens"]
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from support.random_models import Sizes, bert_config, random_weights
+from support.models.random_models import Sizes, bert_config, random_weights
 
 __all__ = ["WORDS", "save_tiny_checkpoint"]
 

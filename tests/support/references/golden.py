@@ -17,7 +17,7 @@ import numpy as np
 
 __all__ = ["FOLDER", "Golden"]
 
-FOLDER = Path(__file__).parents[1] / "golden"
+FOLDER = Path(__file__).parents[2] / "golden"
 
 
 class Golden:

@@ -1,6 +1,6 @@
 """A stand-in for the hub on this machine: enough of its routes to download a snapshot or a single file.
 
-What is written to it, a push, is answered by ``support.stand_in_hub_writes``.
+What is written to it, a push, is answered by ``support.stand_ins.hub_writes``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from support.stand_in_hub_writes import answer_write, etag_of
+from support.stand_ins.hub_writes import answer_write, etag_of
 
 __all__ = ["ID", "MAIN", "OLD", "Hub", "serve", "use_hub"]
 

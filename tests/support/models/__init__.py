@@ -1,0 +1,1 @@
+"""Small models: checkpoints, encoders and tokenizers, made on the spot."""

@@ -1,0 +1,1 @@
+"""Questions: real ones, and some in the words of the small models."""

@@ -1,0 +1,1 @@
+"""What others give: PyTorch, transformers and the tokenizers library."""
