@@ -8,26 +8,22 @@ is written once, wherever the run was killed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from fastspan.bulk.chunks import Place
+from fastspan.bulk.run_state import STATE_FORMAT, RunState
 from fastspan.bundle.beside.file_lock import FileLock
-from fastspan.bundle.strict_json import decode, parse_object
-from fastspan.bundle.whole_files import write_whole
-from fastspan.errors import BundleError, InputError
-from fastspan.options import shown
+from fastspan.errors import InputError
 
 __all__ = ["Counts", "WorkFolder", "rejects_beside"]
 
-_FORMAT = 1
 _ANSWERS, _REJECTS, _STATE, _LOCK = "answers", "rejects", "state.json", "lock"
 
 COMMIT_SECONDS = 1.0
@@ -40,19 +36,6 @@ class Counts:
 
     answered: int = 0
     rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    format: int
-    job: Mapping[str, str]
-    rows: int = 0
-    offset: int = 0
-    answered: int = 0
-    rejected: int = 0
-    answers_bytes: int = 0
-    rejects_bytes: int = 0
-    finished: str = ""
 
 
 def rejects_beside(out: Path) -> Path:
@@ -118,13 +101,13 @@ class WorkFolder:
                 left.unlink()
             if restart:
                 (folder / _STATE).unlink(missing_ok=True)
-            state = _read_state(folder / _STATE, job)
+            state = RunState.read(folder / _STATE, job)
             if state is None:
                 _refuse_existing(out, rejects_out)
-                state = _State(format=_FORMAT, job=job)
+                state = RunState(format=STATE_FORMAT, job=job)
                 for name in (_ANSWERS, _REJECTS):
                     (folder / name).write_bytes(b"")
-                _write_state(folder / _STATE, state)
+                state.write(folder / _STATE)
             opened = cls(
                 out=out,
                 rejects_out=rejects_out,
@@ -213,21 +196,19 @@ class WorkFolder:
             file.flush()
             os.fsync(file.fileno())
             sizes.append(file.tell())
-        _write_state(
-            self.folder / _STATE,
-            _State(
-                format=_FORMAT,
-                job=self.job,
-                rows=self.place.rows,
-                offset=self.place.offset,
-                answered=self.counts.answered,
-                rejected=self.counts.rejected,
-                answers_bytes=sizes[0],
-                rejects_bytes=sizes[1],
-                finished=finished.name if finished else "",
-            ),
+        state = RunState(
+            format=STATE_FORMAT,
+            job=self.job,
+            rows=self.place.rows,
+            offset=self.place.offset,
+            answered=self.counts.answered,
+            rejected=self.counts.rejected,
+            answers_bytes=sizes[0],
+            rejects_bytes=sizes[1],
+            finished=finished.name if finished else "",
         )
-        self.finished = finished.name if finished else ""
+        state.write(self.folder / _STATE)
+        self.finished = state.finished
         self._committed = time.monotonic()
 
     def publish(self) -> None:
@@ -270,34 +251,6 @@ def _remove(folder: Path) -> None:
     """Remove a folder that nothing is left in; another run may have come to use it."""
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _read_state(path: Path, job: Mapping[str, str]) -> _State | None:
-    """Return how far a former run got; None: there was none."""
-    again = (
-        f"give the options and the input of that run, or begin again with --restart ({path.parent} is there)"
-    )
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        state = decode(_State, parse_object(data, str(path)), where=str(path))
-    except BundleError as error:
-        raise InputError(f"{path} says nothing of use: begin again with --restart.") from error
-    if state.format != _FORMAT:
-        raise InputError(f"another version of FastSpan wrote {path}: go on with that, or use --restart.")
-    for name in dict.fromkeys((*state.job, *job)):
-        then, now = state.job.get(name, "none"), job.get(name, "none")
-        if then != now:
-            raise InputError(
-                f"the run that was cut off had another {name} ({shown(then)}, now {shown(now)}): {again}."
-            )
-    return state
-
-
-def _write_state(path: Path, state: _State) -> None:
-    write_whole(path, f"{json.dumps(asdict(state))}\n".encode())
 
 
 def _refuse_existing(*paths: Path) -> None:

@@ -16,8 +16,8 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.decoding.squad import check_finite, keep_most_context
-from fastspan.decoding.top_spans import top_spans
+from fastspan.decoding.squad import keep_most_context
+from fastspan.decoding.top_spans import check_finite, top_spans
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer
 from fastspan.text.encoder import EncodedPair

@@ -15,7 +15,6 @@ does, ends its tokens before them, and ``run_squad`` kept them (``fastspan.text.
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Sequence
 from itertools import accumulate, chain, islice
 
@@ -23,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastspan.decoding.confidence import Calibration, decision_confidence
-from fastspan.decoding.top_spans import best_positions, top_spans
-from fastspan.errors import InferenceError
+from fastspan.decoding.covered_text import covered_characters
+from fastspan.decoding.lone_window import decode_window
+from fastspan.decoding.top_spans import best_positions, check_finite, top_spans
 from fastspan.options import AnswerOptions
 from fastspan.results import Answer, Prediction
 from fastspan.text.encoder import EncodedPair, Window
-from fastspan.text.graphemes import widen_to_graphemes
 
-__all__ = ["check_finite", "decode_squad", "keep_most_context"]
+__all__ = ["decode_squad", "keep_most_context"]
 
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -69,7 +68,7 @@ def decode_squad(
     if options.no_answer_threshold is not None:
         threshold = options.no_answer_threshold
     if len(pairs) == 1 and len(pairs[0].windows) == 1:
-        null, answers = _decode_window(pairs[0], start_logits[0][0], end_logits[0][0], options)
+        null, answers = decode_window(pairs[0], start_logits[0][0], end_logits[0][0], options)
         outcomes = [(null, answers)]
     else:
         outcomes = _decode_windows(pairs, start_logits, end_logits, options)
@@ -91,81 +90,6 @@ def decode_squad(
     return predictions
 
 
-def _decode_window(
-    pair: EncodedPair, starts: Scores, ends: Scores, options: AnswerOptions
-) -> tuple[float, tuple[Answer, ...]]:
-    """Decode a lone window: null score and answers as ``_decode_windows`` finds them, for less.
-
-    On so few numbers most of numpy's time goes into being called, so they are Python's own from here on.
-    """
-    (window,) = pair.windows
-    of_start, of_end = starts.tolist(), ends.tolist()
-    firsts = _best_of_context(starts, of_start, window, options.n_best)
-    lasts = _best_of_context(ends, of_end, window, options.n_best)
-    null_score = _rounded(of_start[0] + of_end[0])
-    shift = window.origin - window.first
-    if options.top_k == 1:
-        best = _best_span(of_start, of_end, firsts, lasts, options.span_tokens)
-        if best is None:
-            return null_score, ()
-        first, last, score = best
-        span = _characters(pair, first + shift, last + shift)
-        if span is not None:
-            return null_score, (Answer(pair.context[span[0] : span[1]], *span, score),)
-        # The best span covers no characters: the next ones may.
-    found: dict[tuple[int, int], Answer] = {}
-    for first, last, score in _ranked_spans(of_start, of_end, firsts, lasts, options.span_tokens):
-        span = _characters(pair, first + shift, last + shift)
-        if span is not None and span not in found:
-            found[span] = Answer(pair.context[slice(*span)], *span, score)
-            if len(found) == options.top_k:
-                break
-    return null_score, tuple(found.values())
-
-
-def _best_of_context(logits: Scores, values: Sequence[float], window: Window, n_best: int) -> list[int]:
-    """Return which of the ``n_best`` highest logits are the context's, best first."""
-    order = (-logits).argsort(kind="stable").tolist()
-    # What is no number is sorted behind everything.
-    check_finite(values[order[-1]])
-    check_finite(values[order[0]])
-    first, behind = window.first, window.first + window.count
-    return [place for place in order[:n_best] if first <= place < behind]
-
-
-def _rounded(score: float) -> float:
-    """The sum of two float32 as a float32: rounded twice it is the same as rounded once."""
-    return array("f", (score,))[0]
-
-
-def _best_span(
-    starts: Sequence[float], ends: Sequence[float], firsts: Sequence[int], lasts: Sequence[int], longest: int
-) -> tuple[int, int, float] | None:
-    """Return the first of ``_ranked_spans``, having looked at few others; None where there is none."""
-    best = (-1, -1, -math.inf)
-    for first in firsts if lasts else ():
-        # Logits only fall from here on, and so do their rounded sums.
-        if _rounded(starts[first] + ends[lasts[0]]) < best[2]:
-            break
-        for last in lasts:
-            score = _rounded(starts[first] + ends[last])
-            if score < best[2]:
-                break
-            if first <= last < first + longest and (score > best[2] or (first, last) < best[:2]):
-                best = (first, last, score)
-    return best if best[0] >= 0 else None
-
-
-def _ranked_spans(
-    starts: Sequence[float], ends: Sequence[float], firsts: Sequence[int], lasts: Sequence[int], longest: int
-) -> list[tuple[int, int, float]]:
-    """Return every span, best first; of equal ones that which starts first, then that which ends first."""
-    spans = [(i, j) for i in sorted(firsts) for j in sorted(lasts) if i <= j < i + longest]
-    scores = array("f", [starts[i] + ends[j] for i, j in spans])
-    order = sorted(range(len(spans)), key=lambda place: -scores[place])
-    return [(*spans[place], scores[place]) for place in order if scores[place] > -math.inf]
-
-
 def _decode_windows(
     pairs: Sequence[EncodedPair],
     start_logits: Sequence[Sequence[Scores]],
@@ -179,19 +103,6 @@ def _decode_windows(
         (min(islice(null_scores, len(pair.windows))), answers)
         for pair, answers in zip(pairs, _best_answers(pairs, candidates, options), strict=True)
     ]
-
-
-def check_finite(highest: float) -> None:
-    """Refuse logits whose maximum is NaN or +inf.
-
-    Raises:
-        InferenceError: It is.
-    """
-    if not highest < np.inf:
-        raise InferenceError(
-            "The model returned a logit that is not a number, or infinite; if it runs in float16, "
-            "load the bundle with variant='fp32'."
-        )
 
 
 def _stack(
@@ -293,7 +204,7 @@ def _distinct(
         number, rank = divmod(flat, k)
         window = pair.windows[number]
         shift = window.origin - window.first
-        span = _characters(pair, first[flat] + shift, last[flat] + shift)
+        span = covered_characters(pair, first[flat] + shift, last[flat] + shift)
         if span is not None and span not in found:
             found[span] = Answer(pair.context[slice(*span)], *span, score[flat])
             if len(found) == top_k:
@@ -301,12 +212,3 @@ def _distinct(
         if rank == k - 1:
             return tuple(found.values()), False
     return tuple(found.values()), True
-
-
-def _characters(pair: EncodedPair, first: int, last: int) -> tuple[int, int] | None:
-    """Return the code points that two tokens of the context and all between cover; None: only blanks."""
-    start, end = pair.token_span(first)[0], pair.token_span(last)[1]
-    text = pair.context[start:end]
-    start += len(text) - len(text.lstrip())
-    start, end = widen_to_graphemes(pair.context, start, start + len(text.strip()))
-    return (start, end) if start < end else None

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best_positions", "top_products", "top_spans"]
+from fastspan.errors import InferenceError
+
+__all__ = ["best_positions", "check_finite", "top_products", "top_spans"]
 
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -158,3 +160,16 @@ def _columns_of_best(scores: Scores, k: int) -> Indexes:
     columns: Indexes
     columns = scores.argmax(axis=1) if k == 1 else np.nonzero(best_positions(scores, k))[1]
     return columns.reshape(len(scores), k)
+
+
+def check_finite(highest: float) -> None:
+    """Refuse logits whose maximum is NaN or +inf.
+
+    Raises:
+        InferenceError: It is.
+    """
+    if not highest < np.inf:
+        raise InferenceError(
+            "The model returned a logit that is not a number, or infinite; if it runs in float16, "
+            "load the bundle with variant='fp32'."
+        )

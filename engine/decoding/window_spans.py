@@ -14,8 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.decoding.squad import check_finite
-from fastspan.decoding.top_spans import top_spans
+from fastspan.decoding.top_spans import check_finite, top_spans
 from fastspan.results import Answer
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.graphemes import widen_to_graphemes
