@@ -15,7 +15,6 @@ from fastspan.benchmarks.accuracy.thresholds import (
     fit_no_answer_threshold,
     precision_coverage,
 )
-from fastspan.benchmarks.calibration.calibrate import present_calibration
 from fastspan.benchmarks.calibration.confidence_fit import (
     ReliabilityBin,
     expected_calibration_error,
@@ -24,6 +23,7 @@ from fastspan.benchmarks.calibration.confidence_fit import (
     split_halves,
 )
 from fastspan.benchmarks.calibration.set_outcomes import SetOutcomes
+from fastspan.benchmarks.calibration.storing import present_calibration
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet
 from fastspan.bundle.beside.calibrations import Calibration, FittedOn, SetConfidence, SetCurve, SetCurves
 from fastspan.bundle.folder import Bundle

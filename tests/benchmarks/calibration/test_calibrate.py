@@ -10,13 +10,14 @@ import pytest
 
 from fastspan import QuestionAnswerer
 from fastspan.benchmarks.accuracy.evaluation import Outcomes, evaluate
-from fastspan.benchmarks.calibration.calibrate import Present, calibrate, store
+from fastspan.benchmarks.calibration.calibrate import Present, calibrate
 from fastspan.benchmarks.calibration.confidence_fit import (
     ConfidenceCurve,
     ConfidenceFit,
     expected_calibration_error,
     split_halves,
 )
+from fastspan.benchmarks.calibration.storing import store
 from fastspan.benchmarks.calibration.table import notes
 from fastspan.benchmarks.questions.evaluation_set import EvaluationSet, open_data
 from fastspan.bundle.folder import Bundle

@@ -18,8 +18,9 @@ from fastspan.cli.commands.bundles import tune as tune_command
 from fastspan.cli.main import main
 from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning import paired_timing, search
+from fastspan.tuning.results import Tuning
 from fastspan.tuning.sample_texts import questions_of
-from fastspan.tuning.search import Tuning, tune
+from fastspan.tuning.search import tune
 
 CostOf = Callable[[RunSettings], float]
 

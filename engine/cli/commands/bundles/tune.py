@@ -20,7 +20,7 @@ from fastspan.cli.terminal import Style, labelled, say, table, write, write_json
 
 if TYPE_CHECKING:
     from fastspan.bundle.beside.machine_profile import Cost, RunSettings
-    from fastspan.tuning.search import OtherVariant, Trial, Tuning
+    from fastspan.tuning.results import OtherVariant, Trial, Tuning
 
 NAME = "tune"
 HELP = "measure how this machine's CPU runs a bundle fastest, and keep that beside it"

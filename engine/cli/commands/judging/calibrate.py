@@ -184,7 +184,8 @@ class _Fitted:
 def _contexts(arguments: Namespace, manifest: Manifest, data: EvaluationSet, qa: QuestionAnswerer) -> _Fitted:
     """Calibrate questions over one context each."""
     from fastspan.benchmarks.accuracy.evaluation import ask
-    from fastspan.benchmarks.calibration.calibrate import Present, calibrate, present_calibration, store
+    from fastspan.benchmarks.calibration.calibrate import Present, calibrate
+    from fastspan.benchmarks.calibration.storing import present_calibration, store
     from fastspan.benchmarks.calibration.table import notes, opening, rows
     from fastspan.export.progress import progress_on
 
@@ -213,9 +214,9 @@ def _contexts(arguments: Namespace, manifest: Manifest, data: EvaluationSet, qa:
 
 def _sets(arguments: Namespace, manifest: Manifest, data: EvaluationSet, qa: QuestionAnswerer) -> _Fitted:
     """Calibrate questions over several passages each."""
-    from fastspan.benchmarks.calibration.calibrate import present_calibration
     from fastspan.benchmarks.calibration.calibrate_sets import calibrate_sets, store_sets
     from fastspan.benchmarks.calibration.set_outcomes import read_all
+    from fastspan.benchmarks.calibration.storing import present_calibration
     from fastspan.benchmarks.calibration.table import set_notes, set_opening, set_rows
     from fastspan.benchmarks.questions.passage_sets import passage_sets
     from fastspan.export.progress import progress_on
