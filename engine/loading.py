@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fastspan.bundle.beside.machine_profile import RunSettings, find_profile
+from fastspan.bundle.beside.machine_profile import RunSettings
 from fastspan.bundle.choose_variant import Choice, choose_variant
 from fastspan.bundle.folder import Bundle, GraphBytes
 from fastspan.bundle.manifest_file import state_of
@@ -16,21 +16,20 @@ from fastspan.bundle.variants import Graph, ProviderKind, VariantName
 from fastspan.errors import BundleError, ProviderError
 from fastspan.kernels import best_path
 from fastspan.kernels import unavailable_reason as why_no_kernels
-from fastspan.machine.cpu import cpu_features, usable_cores
+from fastspan.machine.cpu import cpu_features
 from fastspan.options import LoadOptions
-from fastspan.runtime.batching import KERNEL_BATCH_TOKENS, SHORT_BATCH_TOKENS
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.provider_options import default_options, make_cache_folders
 from fastspan.runtime.providers import (
-    bounds_spinning,
     import_onnxruntime,
     provider_kind,
     resolve_provider,
 )
+from fastspan.runtime.run_settings import settled
 from fastspan.runtime.session import OnnxSession, Session, SessionSettings
 from fastspan.text.encoder import Encoder
 
-__all__ = ["LoadedBundle", "default_settings", "load_bundle", "with_settings"]
+__all__ = ["LoadedBundle", "load_bundle", "with_settings"]
 
 _TRIES = 10
 
@@ -124,7 +123,7 @@ def _load(bundle: Bundle, options: LoadOptions, provider: str, runtime_version: 
         segment_ids=model.segment_ids,
         max_positions=model.max_positions,
     )
-    settings, profile = _settle(bundle, options, choice.variant.name, graph, kind, runtime_version)
+    settings, profile = settled(bundle, options, choice.variant.name, graph, kind, runtime_version)
     padding_id = _padding_id(config, model.vocab_size)
     read = _Reader(bundle, graph, GraphBytes.of(graph, contents))
     del contents  # or the weights would lie in memory twice
@@ -163,64 +162,6 @@ def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:
     read = _Reader(loaded.bundle, loaded.session.graph)
     session = _session(read, variant, provider, loaded.options, settings, padding_id)
     return replace(loaded, session=session, settings=settings)
-
-
-def default_settings(options: LoadOptions, variant: VariantName, graph: Graph) -> RunSettings:
-    """Return how windows are run where no profile says better.
-
-    Args:
-        options: ``optimize_for``, ``threads`` and ``spinning`` are used.
-        variant: What runs. A dynamic int8 scale spans the batch: alone, a window's answer cannot depend on
-            its company.
-        graph: Which of its graphs runs. The kernels have a scale a row, so windows may share a run.
-    """
-    threads = options.threads or usable_cores()
-    latency = options.optimize_for == "latency"
-    return RunSettings(
-        threads=threads if latency else 1,
-        workers=1 if latency else threads,
-        spinning=latency if options.spinning is None else options.spinning,
-        block_base=0,
-        batch_tokens=_batch_tokens(variant, graph),
-    )
-
-
-def _batch_tokens(variant: VariantName, graph: Graph) -> int:
-    if graph.target == "cpu-kernels":
-        return KERNEL_BATCH_TOKENS
-    return 1 if variant == "int8" else SHORT_BATCH_TOKENS
-
-
-def _settle(
-    bundle: Bundle, options: LoadOptions, variant: VariantName, graph: Graph, kind: str, runtime_version: str
-) -> tuple[RunSettings, str]:
-    """Choose between the defaults and the profile; what was asked for goes before both."""
-    settings = default_settings(options, variant, graph)
-    if not options.profile:
-        return settings, "none: profile=False was asked for."
-    if kind != "cpu":
-        return settings, "none: what fastspan tune measures is for the CPU."
-    found = find_profile(bundle, runtime_version)
-    if found.profile is None:
-        return settings, found.state
-    tuned = found.profile.variants.get(variant)
-    if tuned is None:
-        return settings, f"{found.state[:-1]}, not for {variant}."
-    measured = tuned.latency if options.optimize_for == "latency" else tuned.throughput
-    compute = measured.threads * measured.workers
-    if options.threads is not None and options.threads != compute:
-        # Its other figures were measured with that many threads.
-        return settings, f"{found.state[:-1]}, with {compute} threads; {options.threads} were asked for."
-    if options.spinning is not None:
-        measured = replace(measured, spinning=options.spinning)
-    # However the file came by another figure, an answer must not depend on it.
-    if settings.batch_tokens == 1:
-        measured = replace(measured, batch_tokens=1)
-    if measured.spin_duration_us is not None and not bounds_spinning(runtime_version):
-        measured = replace(measured, spin_duration_us=None)
-        without = f"without spin_duration_us, which ONNX Runtime {runtime_version} does not know"
-        return measured, f"in use: {found.state[:-1]}, {without}."
-    return measured, f"in use: {found.state}"
 
 
 def _session(

@@ -12,7 +12,7 @@ import pytest
 
 from fastspan import LoadOptions
 from fastspan.bundle.beside.machine_profile import this_machine
-from fastspan.loading import default_settings
+from fastspan.runtime.run_settings import default_settings
 from support.bundles.tiny_manifest import tiny_graph
 from support.forced_cpu import CPUS, asked, asker, forced_cores, sitecustomize
 from support.paths import ROOT
@@ -51,7 +51,7 @@ def test_child_processes_find_the_cpu_that_they_are_told_of(name, tmp_path, monk
 def test_child_processes_find_as_many_cores_as_they_are_told_of(monkeypatch):
     folder = str(Path(sitecustomize.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))
-    code = "from fastspan.loading import usable_cores; print(usable_cores())"
+    code = "from fastspan.runtime.run_settings import usable_cores; print(usable_cores())"
     with forced_cores(61):
         child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stdout == "61\n"

@@ -28,10 +28,11 @@ from fastspan.bundle.beside.machine_profile import (
 )
 from fastspan.bundle.variants import VariantName
 from fastspan.errors import InputError, Overloaded
-from fastspan.loading import LoadedBundle, default_settings, load_bundle, with_settings
+from fastspan.loading import LoadedBundle, load_bundle, with_settings
 from fastspan.machine.cpu import usable_cores
 from fastspan.options import LoadOptions, OptimizeFor, shown
 from fastspan.runtime.providers import bounds_spinning
+from fastspan.runtime.run_settings import default_settings
 from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, throughput_changes
 from fastspan.tuning.paired_timing import duel
 from fastspan.tuning.results import OtherVariant, Trial, Tuning

@@ -4,32 +4,36 @@
 
 import asyncio
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict, logging
+from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret, deserialize_secrets_inplace
+from haystack_integrations.components.readers.fastspan.documents import page_of, with_text
+from haystack_integrations.components.readers.fastspan.parameters import (
+    check,
+    check_for_good,
+    in_the_readers_names,
+    load_options,
+    require_known,
+)
 
 from fastspan.adapters.checkpoints import bundle_of
-from fastspan.adapters.devices import load_options_for
 from fastspan.answerer import QuestionAnswerer
 from fastspan.decoding.window_spans import best_apart, decode_windows
 from fastspan.errors import InputError
 from fastspan.loading import load_bundle
-from fastspan.options import AnswerOptions, LoadOptions, is_number, shown
+from fastspan.options import AnswerOptions
 from fastspan.results import Answer
 
 __all__ = ["FastSpanExtractiveReader"]
 
-logger = logging.getLogger(__name__)
 _loading = Lock()
 
 _ANSWERS_PER_SEQ = 20
-_NAMES = {"max_length": "max_seq_length", "overlap": "stride"}
 
 
 @component
@@ -106,12 +110,9 @@ class FastSpanExtractiveReader:
             "overlap_threshold": overlap_threshold,
         }
         self._answerer: QuestionAnswerer | None = None
-        _check(self.defaults)
-        if not is_number(calibration_factor) or not math.isfinite(calibration_factor):
-            raise InputError(f"calibration_factor must be a number, not {shown(calibration_factor)}.")
-        if not isinstance(segment_ids, bool):
-            raise InputError(f"segment_ids must be True or False, not {shown(segment_ids)}.")
-        self._load_options = _load_options(device, self.model_kwargs)
+        check(self.defaults)
+        check_for_good(calibration_factor, segment_ids)
+        self._load_options = load_options(device, self.model_kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the component as built-in types, for a pipeline's YAML."""
@@ -147,7 +148,7 @@ class FastSpanExtractiveReader:
             if self._answerer is not None:
                 return
             if not Path(self.model).exists():
-                _require_known(self.token)
+                require_known(self.token)
             source, revision = bundle_of(self.model, None, self._load_options.variant)
             loaded = load_bundle(source, revision, self._load_options)
             if not self.segment_ids:
@@ -201,10 +202,10 @@ class FastSpanExtractiveReader:
             "overlap_threshold": overlap_threshold,
         }
         chosen = {**self.defaults, **{name: value for name, value in given.items() if value is not None}}
-        _check(chosen)
+        check(chosen)
         if not documents:
             return {"answers": []}
-        spans = self._spans(query, _with_text(documents), chosen)
+        spans = self._spans(query, with_text(documents), chosen)
         best = best_apart(spans, lambda document: document.id, chosen["overlap_threshold"], chosen["top_k"])
         answers = [self._answer(query, document, span) for document, span in best]
         if chosen["no_answer"]:
@@ -264,7 +265,7 @@ class FastSpanExtractiveReader:
             )
             return [(document, span) for document, of in zip(documents, found, strict=True) for span in of]
         except InputError as error:
-            raise InputError(_in_our_names(str(error))) from error
+            raise InputError(in_the_readers_names(str(error))) from error
 
     def _answer(self, query: str, document: Document, span: Answer) -> ExtractedAnswer:
         return ExtractedAnswer(
@@ -273,76 +274,11 @@ class FastSpanExtractiveReader:
             data=span.text,
             document=document,
             document_offset=ExtractedAnswer.Span(span.start, span.end),
-            meta=_page(document, span.start),
+            meta=page_of(document, span.start),
         )
-
-
-def _with_text(documents: Sequence[Document]) -> list[Document]:
-    for document in documents:
-        if document.content is None:
-            logger.warning("Document {id} holds no text, so no answer is looked for in it.", id=document.id)
-    return [document for document in documents if document.content is not None]
-
-
-def _page(document: Document, start: int) -> dict[str, Any]:
-    """Return the number of the page on which an answer starts; form feeds part pages."""
-    page = document.meta.get("page_number")
-    if page is None or document.content is None:
-        return {}
-    if not isinstance(page, int):
-        logger.warning("Document {id} has a page_number that is no whole number.", id=document.id)
-        return {}
-    return {"answer_page_number": page + document.content[:start].count("\f")}
 
 
 def _logistic(value: float) -> float:
     """Return 1 / (1 + exp(-value)), without overflow."""
     power = math.exp(-abs(value))
     return (1 if value >= 0 else power) / (1 + power)
-
-
-def _load_options(device: ComponentDevice | None, fields: dict[str, Any]) -> LoadOptions:
-    if device is None:
-        return LoadOptions(variant="fp32").override(fields)
-    try:
-        name = device.to_torch_str()
-    except ValueError as error:
-        raise InputError("device must be a single device: a bundle runs on one as a whole.") from error
-    return LoadOptions(variant="fp32").override({**load_options_for(name), **fields})
-
-
-def _require_known(token: Secret | None) -> None:
-    """Refuse a token that huggingface_hub does not find by itself."""
-    value = None if token is None else token.resolve_value()
-    if value is None:
-        return
-    from huggingface_hub import get_token
-
-    if value != get_token():
-        raise InputError(
-            "token must be the one in the environment's HF_TOKEN, where huggingface_hub reads it."
-        )
-
-
-def _check(parameters: dict[str, Any]) -> None:
-    for name, least in (("top_k", 1), ("max_seq_length", 1), ("stride", 0)):
-        _check_whole(name, parameters[name], least)
-    for name in ("max_batch_size", "answers_per_seq"):
-        if parameters[name] is not None:
-            _check_whole(name, parameters[name], 1)
-    for name in ("score_threshold", "overlap_threshold"):
-        if parameters[name] is not None and not is_number(parameters[name]):
-            raise InputError(f"{name} must be a number or None, not {shown(parameters[name])}.")
-    if not isinstance(parameters["no_answer"], bool):
-        raise InputError(f"no_answer must be True or False, not {shown(parameters['no_answer'])}.")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number from {least} on, not {shown(value)}.")
-
-
-def _in_our_names(message: str) -> str:
-    for ours, theirs in _NAMES.items():
-        message = re.sub(rf"(?<!that )\b{ours}\b", theirs, message)
-    return re.sub(r"\bquestions\[\d+\]", "query", message)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fastspan.benchmarks.reporting.document import markdown
-from fastspan.benchmarks.studies.kin import KIN, Measured, main, table
+from fastspan.benchmarks.studies.kin.__main__ import main
+from fastspan.benchmarks.studies.kin.families import KIN
+from fastspan.benchmarks.studies.kin.measuring import Measured
+from fastspan.benchmarks.studies.kin.page import table
 
 
 def test_a_family_that_does_not_export_says_why_in_its_row():

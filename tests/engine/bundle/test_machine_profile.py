@@ -152,7 +152,7 @@ def test_how_long_threads_spin_is_left_aside_where_the_runtime_does_not_know_it(
     duration: int | None,
     said: str,
 ) -> None:
-    monkeypatch.setattr("fastspan.loading.bounds_spinning", lambda _: knows)
+    monkeypatch.setattr("fastspan.runtime.run_settings.bounds_spinning", lambda _: knows)
     spinning = replace(LATENCY, threads=2, spin_duration_us=1000)
     replace(measured, variants={"fp32": Tuned(latency=spinning, throughput=THROUGHPUT)}).write(folder)
     settings, state = loaded(folder)

@@ -21,6 +21,7 @@ from fastspan.tuning import paired_timing, search
 from fastspan.tuning.results import Tuning
 from fastspan.tuning.sample_texts import questions_of
 from fastspan.tuning.search import tune
+from support.forced_cpu import forced_cores
 
 CostOf = Callable[[RunSettings], float]
 
@@ -51,7 +52,11 @@ def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
 
         monkeypatch.setattr(paired_timing, "_asking", asking)
         monkeypatch.setattr(paired_timing, "_turn", turn)
-        for place in ("fastspan.bundle.beside.machine_profile", "fastspan.loading", "fastspan.tuning.search"):
+        for place in (
+            "fastspan.bundle.beside.machine_profile",
+            "fastspan.runtime.run_settings",
+            "fastspan.tuning.search",
+        ):
             monkeypatch.setattr(f"{place}.usable_cores", lambda: 4)
         return tune(folder, variant=variant, seconds=600, **options)
 
@@ -255,9 +260,9 @@ def test_a_busy_machine_measures_and_stores_nothing(
         pytest.fail("measured in vain")
 
     monkeypatch.setattr(search, "duel", measure)
-    monkeypatch.setattr(search, "usable_cores", lambda: 4)
     monkeypatch.setattr(search.os, "getloadavg", lambda: (2.1, 0.0, 0.0), raising=False)
-    assert main(["tune", str(folder)]) == 1
+    with forced_cores(4):
+        assert main(["tune", str(folder)]) == 1
     assert "busy (load 2.1 on 4 cores)" in capsys.readouterr().err
     assert not profile_path(folder).exists()
     copy = folder.with_name("copy")
