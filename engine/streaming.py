@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from fastspan.errors import InputError
+from fastspan.options import shown
 
-__all__ = ["CHUNK", "GPU_CHUNK", "ChunkStages", "OnError", "stream"]
+__all__ = ["CHUNK", "GPU_CHUNK", "ChunkStages", "OnError", "check_on_error", "stream"]
 
 Given = TypeVar("Given")
 Encoded = TypeVar("Encoded")
@@ -104,6 +105,16 @@ def stream(
                 waiting.runs.cancel()
     if end is not None:
         raise end
+
+
+def check_on_error(on_error: object) -> None:
+    """Refuse what is none of the two.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if on_error not in get_args(OnError):
+        raise InputError(f"on_error must be 'raise' or 'yield', not {shown(on_error)}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def check(parameters: Mapping[str, Any]) -> None:
         raise InputError(f"no_answer must be True or False, not {shown(parameters['no_answer'])}.")
 
 
-def check_for_good(calibration_factor: object, segment_ids: object) -> None:
+def check_for_good(calibration_factor: float, segment_ids: bool) -> None:
     """Refuse what a reader cannot be made with.
 
     Raises:
