@@ -171,7 +171,7 @@ bench: .venv/.reference $(BUNDLED)/fastspan.json  ## Measure speed against peers
 bench-full: .venv/.reference $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	$(BIN)/python -m fastspan.benchmarks.suite
 
-# For longer, or at another limit: make bench-serve BENCH='--seconds 10 --p99-ms 100'
+# For longer, or at another limit: make bench-serve BENCH='--seconds 30 --p99-ms 100'
 bench-serve: .venv/.dev $(BUNDLED)/fastspan.json  ## Offer the service loads up to twice its capacity, and write the report.
 	$(BIN)/python -m fastspan.benchmarks.serving.suite $(BUNDLED) $(BENCH)
 

@@ -37,15 +37,24 @@ class Outcome:
         fate: As ``Fate`` says.
         status: Of HTTP; 0: there was none.
         seconds: From when it was due to the end of the response.
+        late: Of these, how long the client took to begin with it.
     """
 
     fate: Fate
     status: int
     seconds: float
+    late: float = 0.0
 
 
 def open_loop(
-    url: str, bodies: Sequence[bytes], *, rate: float, seconds: float, patience: float, seed: int = 0
+    url: str,
+    bodies: Sequence[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    patience: float,
+    deadline_ms: int | None = None,
+    seed: int = 0,
 ) -> list[Outcome]:
     """Send requests at random moments, ``rate`` a second on average, and wait for what becomes of them.
 
@@ -57,6 +66,7 @@ def open_loop(
         rate: Requests a second.
         seconds: How long to send.
         patience: After how many seconds a request without a response counts as expired.
+        deadline_ms: What the header ``X-Request-Timeout-Ms`` says; None: there is none.
         seed: Of the gaps.
 
     Returns:
@@ -64,7 +74,7 @@ def open_loop(
     """
 
     async def work() -> list[Outcome]:
-        async with _session(patience) as session:
+        async with _session(patience, deadline_ms) as session:
             chosen = random.Random(seed)
             sent: list[asyncio.Task[Outcome]] = []
             began, due = time.perf_counter(), 0.0
@@ -138,6 +148,7 @@ _JSON = {"content-type": "application/json"}
 
 async def _post(session: Any, url: str, body: bytes, due: float) -> Outcome:
     status = 0
+    late = time.perf_counter() - due
     try:
         async with session.post(url, data=body, headers=_JSON) as response:
             status = response.status
@@ -149,14 +160,17 @@ async def _post(session: Any, url: str, body: bytes, due: float) -> Outcome:
         fate, status = "expired", 0
     except _failures():
         fate = "failed"
-    return Outcome(fate, status, time.perf_counter() - due)
+    return Outcome(fate, status, time.perf_counter() - due, late)
 
 
-def _session(patience: float) -> Any:
+def _session(patience: float, deadline_ms: int | None = None) -> Any:
     aiohttp = _aiohttp()
+    headers = {} if deadline_ms is None else {"x-request-timeout-ms": str(deadline_ms)}
     # Connections are kept, as clients and load balancers do; there is no limit to how many.
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=patience)
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=patience),
+        headers=headers,
     )
 
 

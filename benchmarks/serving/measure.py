@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Plan:
         shares: Of the capacity.
         seconds: How long each load is offered; the capacity is measured for as long.
         clients: How many ask at once while the capacity is measured.
-        limit_ms: The limit of latency, in milliseconds.
+        limit_ms: The limit of latency, in milliseconds; the header of each offered request says it.
         patience: Seconds after which a request without a response is given up.
     """
 
@@ -49,11 +50,17 @@ class Plan:
 
 
 def bodies(data: str | None = None) -> list[bytes]:
-    """Return requests in FastSpan's own protocol, of a file of questions or of the project's own."""
-    return [
+    """Return requests in FastSpan's own protocol, of a file of questions or of the project's own.
+
+    They are shuffled, always in the same way: a file has its long contexts together, and a load that takes
+    the first few of them would not be the share of the capacity that it is said to be.
+    """
+    found = [
         json.dumps({"question": question.question, "context": question.context}).encode()
         for question in open_data(data).questions
     ]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def measure(
@@ -90,7 +97,14 @@ def measure(
 
 def _offer(address: str, url: str, requests: Sequence[bytes], rate: float, plan: Plan) -> LoadPoint:
     before = counted(address)
-    outcomes = open_loop(url, requests, rate=rate, seconds=plan.seconds, patience=plan.patience)
+    outcomes = open_loop(
+        url,
+        requests,
+        rate=rate,
+        seconds=plan.seconds,
+        patience=plan.patience,
+        deadline_ms=max(1, round(plan.limit_ms)),
+    )
     after = counted(address)
     # That a client gave up is noticed a moment later.
     end = time.monotonic() + _SETTLE_S

@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return qa.answer(body["question"], body["context"]).to_dict()
 
         app.post("/answer")(answer)
-        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        # As of a descriptor, Python finds out that it is TCP; else asyncio would let every response wait for
+        # an acknowledgement.
+        descriptor = socket.create_server(("127.0.0.1", 0), backlog=1024).detach()
+        with socket.socket(fileno=descriptor) as listening:
             print(f"at http://127.0.0.1:{listening.getsockname()[1]};", file=sys.stderr, flush=True)
             server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
             server.run(sockets=[listening])

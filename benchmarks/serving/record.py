@@ -13,7 +13,7 @@ from fastspan.benchmarks.reporting.files import write_text
 from fastspan.benchmarks.serving.load import Outcome
 from fastspan.errors import DataError
 
-__all__ = ["LoadPoint", "ServingRecord", "Target", "point_of"]
+__all__ = ["Beside", "LoadPoint", "ServingRecord", "Target", "point_of"]
 
 FILE = "serving.json"
 """The record's name in the folder of a kind of hardware."""
@@ -29,12 +29,14 @@ class LoadPoint:
         sent: Requests that were sent; always ``ok + rejected + expired + failed``.
         ok: Answered.
         rejected: Refused: 429 or 503.
-        expired: 504, or given up by the client.
+        expired: Accepted and late: 504, or given up by the client.
         failed: Anything else.
         within: Of ``ok``, those within the limit of latency.
         p50_ms: Median latency of those answered, in milliseconds; None: there are none.
-        p99_ms: The 99th percentile of it.
-        rejected_p50_ms: Median time to a refusal.
+        p99_ms: The 99th percentile of the latency of those accepted: answered or expired.
+        rejected_p50_ms: Median time to a refusal; None: there are none.
+        rejected_p99_ms: The 99th percentile of it.
+        late_p99_ms: The 99th percentile of how late the client itself sent a request; part of every latency.
         books: Where the service's metrics differ; empty: nowhere.
         metrics: Whether the service has metrics to compare with.
     """
@@ -50,6 +52,8 @@ class LoadPoint:
     p50_ms: float | None
     p99_ms: float | None
     rejected_p50_ms: float | None
+    rejected_p99_ms: float | None
+    late_p99_ms: float | None
     books: str
     metrics: bool
 
@@ -57,6 +61,11 @@ class LoadPoint:
     def goodput(self) -> float:
         """Answers a second within the limit."""
         return self.within / self.seconds
+
+    @property
+    def missed(self) -> float:
+        """The share of accepted requests that missed their deadline."""
+        return self.expired / max(1, self.ok + self.expired)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,27 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A service beside its engine in the process of its client, with the same options.
+
+    Attributes:
+        engine_p50_ms: Median time of ``QuestionAnswerer.answer``, in milliseconds.
+        service_p50_ms: Median time of the same questions, one after the other on a connection that is kept.
+        engine_per_second: Answers a second of ``answer_many``.
+        service_per_second: Answers a second to clients that ask one after the other.
+        share: The latter over the former; the median of rounds.
+        clients: How many clients ask at once.
+    """
+
+    engine_p50_ms: float
+    service_p50_ms: float
+    engine_per_second: float
+    service_per_second: float
+    share: float
+    clients: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServingRecord:
     """A measurement.
 
@@ -88,12 +118,14 @@ class ServingRecord:
         limit_ms: The limit of latency, in milliseconds.
         questions: How many different requests were sent in turn.
         targets: The services.
+        beside: FastSpan's beside its engine; None: it was not measured.
     """
 
     machine: dict[str, str]
     limit_ms: float
     questions: int
     targets: tuple[Target, ...]
+    beside: Beside | None = None
 
     def write(self, folder: Path) -> Path:
         """Write it into a folder and return the file.
@@ -119,7 +151,8 @@ class ServingRecord:
                 Target(**{**target, "points": tuple(LoadPoint(**point) for point in target["points"])})
                 for target in found.pop("targets")
             )
-            return cls(**found, targets=targets)
+            beside = found.pop("beside", None)
+            return cls(**found, targets=targets, beside=None if beside is None else Beside(**beside))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no record of a service under load ({error}).") from error
 
@@ -130,7 +163,9 @@ def point_of(
     """Sum up what became of requests."""
     fates = Counter(outcome.fate for outcome in outcomes)
     answered = sorted(1000 * outcome.seconds for outcome in outcomes if outcome.fate == "ok")
+    accepted = sorted(1000 * outcome.seconds for outcome in outcomes if outcome.fate in ("ok", "expired"))
     refused = sorted(1000 * outcome.seconds for outcome in outcomes if outcome.fate == "rejected")
+    late = sorted(1000 * outcome.late for outcome in outcomes)
     return LoadPoint(
         offered=offered,
         seconds=seconds,
@@ -141,8 +176,10 @@ def point_of(
         failed=fates["failed"],
         within=sum(latency <= limit_ms for latency in answered),
         p50_ms=_quantile(answered, 0.5),
-        p99_ms=_quantile(answered, 0.99),
+        p99_ms=_quantile(accepted, 0.99),
         rejected_p50_ms=_quantile(refused, 0.5),
+        rejected_p99_ms=_quantile(refused, 0.99),
+        late_p99_ms=_quantile(late, 0.99),
         books=books,
         metrics=metrics,
     )

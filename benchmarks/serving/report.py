@@ -18,7 +18,7 @@ from fastspan.benchmarks.reporting.document import (
 from fastspan.benchmarks.reporting.files import make_folder, write_text
 from fastspan.benchmarks.reporting.html import to_html
 from fastspan.benchmarks.reporting.plot_style import COLOURS, FAINT, make_figure, plot_style, write_figure
-from fastspan.benchmarks.serving.record import LoadPoint, ServingRecord, Target
+from fastspan.benchmarks.serving.record import Beside, LoadPoint, ServingRecord, Target
 
 __all__ = ["write_serving_report"]
 
@@ -52,10 +52,11 @@ def _blocks(record: ServingRecord, kind: str) -> Iterator[Block]:
     yield Heading(1, f"FastSpan's service under load on {kind}")
     yield Paragraph(
         f"Goodput is answers a second that came within {limit} of when their request was due. The figure of "
-        f"a service is its highest goodput at a load whose 99th percentile is within {limit}. Requests are "
-        "sent in an open loop from a second process on the same machine, which takes its share of the cores. "
-        "FastSpan's service is started with `--max-wait-ms` at half the limit: what would wait longer is "
-        "refused."
+        "a service is its highest goodput at a load where 99 % of the accepted requests, answered or "
+        f"expired, took at most {limit}. Requests are sent in an open loop from a second process on the same "
+        "machine, which takes its share of the cores. They say in `X-Request-Timeout-Ms` that they have as "
+        "long as the limit. FastSpan's service is started with `--max-wait-ms` at half of it: what would "
+        "wait longer is refused."
     )
     yield Table(
         [
@@ -68,9 +69,16 @@ def _blocks(record: ServingRecord, kind: str) -> Iterator[Block]:
         [_summary(target, record.limit_ms) for target in record.targets],
     )
     yield Paragraph("Capacity is what clients get that ask one request after the other.")
+    if record.beside is not None:
+        yield from _beside(record.beside)
     yield Heading(2, "Load by load")
     yield Figure(
-        _PLOT, f"Latency of answers (99th percentile) and goodput against offered load; limit {limit}."
+        _PLOT,
+        f"Latency of accepted requests (99th percentile) and goodput against offered load; limit {limit}.",
+    )
+    yield Paragraph(
+        "Latency counts from when a request was due. So it includes how late the client itself was, which "
+        "the last column has."
     )
     for target in record.targets:
         yield Heading(3, target.name)
@@ -85,8 +93,37 @@ def _blocks(record: ServingRecord, kind: str) -> Iterator[Block]:
 
 _HEADERS = (
     *("offered, 1/s", "sent", "ok", "rejected", "expired", "failed"),
-    *("p50, ms", "p99, ms", "goodput, 1/s", "p50 of refusals, ms"),
+    *("missed, %", "p50, ms", "p99, ms", "goodput, 1/s"),
+    *("p50 of refusals, ms", "p99 of refusals, ms", "p99 of the client's lateness, ms"),
 )
+
+
+def _beside(beside: Beside) -> Iterator[Block]:
+    yield Heading(2, "Beside the engine in process")
+    yield Paragraph(
+        "The same questions and options, in turns: one question at a time with `QuestionAnswerer.answer` and "
+        "on one connection that is kept (medians), then all with `answer_many` and from "
+        f"{beside.clients} clients that ask one after the other (medians of rounds). The clients take their "
+        "share of the cores."
+    )
+    added = beside.service_p50_ms - beside.engine_p50_ms
+    yield Table(
+        ["", "engine in process", "service", "difference"],
+        [
+            [
+                "one at a time, p50, ms",
+                f"{beside.engine_p50_ms:.2f}",
+                f"{beside.service_p50_ms:.2f}",
+                f"{added:+.2f} ms",
+            ],
+            [
+                "at saturation, answers/s",
+                f"{beside.engine_per_second:.1f}",
+                f"{beside.service_per_second:.1f}",
+                f"{100 * beside.share:.0f} %",
+            ],
+        ],
+    )
 
 
 def _summary(target: Target, limit_ms: float) -> list[str]:
@@ -100,10 +137,13 @@ def _row(point: LoadPoint) -> list[str]:
     return [
         f"{point.offered:.1f}",
         *map(str, counts),
+        f"{100 * point.missed:.1f}",
         _shown(point.p50_ms),
         _shown(point.p99_ms),
         f"{point.goodput:.1f}",
         _shown(point.rejected_p50_ms),
+        _shown(point.rejected_p99_ms),
+        _shown(point.late_p99_ms),
     ]
 
 
@@ -140,7 +180,7 @@ def _draw(record: ServingRecord, path: Path) -> None:
             goodput.plot(offered, [point.goodput for point in target.points], label=target.name, **style)
         latency.axhline(record.limit_ms, color=FAINT, linewidth=0.8, linestyle="--")
         latency.set_yscale("log")
-        latency.set_ylabel("p99 of answers, ms")
+        latency.set_ylabel("p99 of those accepted, ms")
         goodput.set_ylabel("goodput, 1/s")
         goodput.set_xlabel("offered load, requests a second")
         goodput.set_ylim(bottom=0)

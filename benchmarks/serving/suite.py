@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fastspan import QuestionAnswerer
 from fastspan.benchmarks.paths import ROOT
 from fastspan.benchmarks.reporting.cpu_kind import this_cpu_kind
 from fastspan.benchmarks.reporting.files import make_folder
 from fastspan.benchmarks.reporting.machine import describe_machine
+from fastspan.benchmarks.serving.beside_engine import measure_beside
 from fastspan.benchmarks.serving.measure import SHARES, Plan, bodies, measure
-from fastspan.benchmarks.serving.record import ServingRecord, Target
+from fastspan.benchmarks.serving.record import Beside, ServingRecord, Target
 from fastspan.benchmarks.serving.report import write_serving_report
-from fastspan.benchmarks.serving.targets import TARGETS, started
+from fastspan.benchmarks.serving.targets import OURS, TARGETS, started
 from fastspan.errors import FastSpanError, InputError, MissingDependency
 
 __all__ = ["main"]
@@ -60,10 +62,22 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
             _say(f"{name}: left out. {error}")
     if not found:
         raise InputError(f"No service was measured: no name holds {options.services!r}, or none could be.")
-    machine = describe_machine(_PACKAGES)
     ServingRecord(
-        machine=machine, limit_ms=options.p99_ms, questions=len(requests), targets=tuple(found)
+        machine=describe_machine(_PACKAGES),
+        limit_ms=options.p99_ms,
+        questions=len(requests),
+        targets=tuple(found),
+        beside=_beside(options, requests, plan.clients) if options.services in OURS else None,
     ).write(folder)
+
+
+def _beside(options: argparse.Namespace, requests: Sequence[bytes], clients: int) -> Beside:
+    """Measure the service, with its own limits, beside its engine in this process."""
+    with (
+        started(OURS, options.bundle, options.threads) as address,
+        QuestionAnswerer.load(options.bundle, threads=options.threads, optimize_for="throughput") as qa,
+    ):
+        return measure_beside(address, qa, requests, clients, _say)
 
 
 def _say(line: str) -> None:
@@ -74,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.serving.suite", description=__doc__)
     add = parser.add_argument
     add("bundle", help="the bundle's folder")
-    add("--seconds", type=float, default=5.0, help="how long each load is offered (default: %(default)s)")
+    add("--seconds", type=float, default=10.0, help="how long each load is offered (default: %(default)s)")
     add("--p99-ms", type=float, default=250.0, help="the limit of latency (default: %(default)s)")
     add("--clients", type=int, default=16, help="clients that the capacity is measured with (default: 16)")
     add(

@@ -18,7 +18,7 @@ from fastspan.benchmarks.peers.environments import PROJECT, interpreter
 from fastspan.benchmarks.serving.load import ServiceError
 from fastspan.errors import MissingDependency
 
-__all__ = ["TARGETS", "Started", "started"]
+__all__ = ["OURS", "TARGETS", "Started", "started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,11 @@ class Started:
     sheds: bool = False
 
 
+OURS = "FastSpan"
+"""The service itself, as it is."""
+
 TARGETS: Mapping[str, Started] = {
-    "FastSpan": Started("fastspan", ("serve", "--port", "0"), sheds=True),
+    OURS: Started("fastspan", ("serve", "--port", "0"), sheds=True),
     "FastSpan, batching off": Started("fastspan.benchmarks.serving.unshared", sheds=True),
     "FastAPI around the same engine": Started("fastspan.benchmarks.serving.naive_fastapi", needs="fastapi"),
     "MLServer around the same engine": Started(

@@ -8,6 +8,7 @@ import math
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ _TAKEN_AT_ONCE = 64
 
 # As many may wait to be taken.
 _BACKLOG = 1024
+
+# How long a thread may keep Python's lock while another asks for it: a tenth of Python's own default.
+_TURN_S = 0.0005
 
 # Files that are open beside connections: libraries, the model, the log.
 _OTHER_FILES = 256
@@ -77,7 +81,7 @@ def run_server(service: Service, listening: socket.socket, tls: Tls | None = Non
     _allow_files(service.limits.connections)
     server = _Server(service, tls)
     service.on_failure = server.stop
-    with counted_repeats(), _signals(service):
+    with counted_repeats(), _signals(service), _short_turns():
         server.run(sockets=[listening])
     if service.failed:
         raise InferenceError("The model failed several times in a row, so the service stopped; see its log.")
@@ -140,6 +144,17 @@ class _Server(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             timer.cancel()
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Within, the event loop gets Python's lock soon after it asks, also where other threads decode."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextmanager

@@ -15,13 +15,16 @@ from fastspan.runtime.deadline import TOO_LATE
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.serving.scheduling.admission import Waiting
-from fastspan.serving.scheduling.dynamic_batching import STOPPED, Batcher
-from fastspan.serving.scheduling.jobs import Job
+from fastspan.serving.scheduling.dynamic_batching import TOO_LONG, Batcher
+from fastspan.serving.scheduling.jobs import STOPPED, Job
 from fastspan.serving.scheduling.limits import Limits
 from fastspan.stages import Stages
 from fastspan.text.encoder import EncodedPair
 
 __all__ = ["Answerer", "Hosted", "TooManyPairsError"]
+
+# The most windows that a thread decodes which has run them.
+_DECODED_AT_ONCE = 8
 
 Answered = Callable[[Job, Sequence[Result]], None]
 """Told of every request that was answered, in the thread that decoded it."""
@@ -84,7 +87,8 @@ class Hosted:
             observe=self._observe,
             failed=failed,
         )
-        self._encoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-encode")
+        # As many of its threads may be in a run.
+        self._encoding = ThreadPoolExecutor(workers + max(2, workers), thread_name_prefix="fastspan-encode")
         self._decoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-decode")
 
     def info(self) -> Info:
@@ -162,7 +166,7 @@ class Hosted:
                 # Of no passages there is a reading all the same.
                 self._decode(job)
                 return
-            self._batcher.submit(job)
+            self._batcher.submit(job, run=True)
             self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
@@ -213,10 +217,11 @@ class Hosted:
         now = time.monotonic()
         if now >= job.deadline:
             raise DeadlineExceeded(TOO_LATE)
-        if job.asked is None and now - job.arrived > self._limits.wait_ms / 1000:
+        longest = TOO_LONG * self._limits.wait_ms / 1000
+        if job.asked is None and now - job.arrived > longest:
             raise Overloaded(
                 f"This request waited {now - job.arrived:.2f} seconds before it was looked at, and the limit "
-                f"is {self._limits.wait_ms / 1000:g}: ask again later.",
+                f"is {longest:g}: ask again later.",
                 retry_after=self.retry_after(),
             )
 
@@ -226,6 +231,10 @@ class Hosted:
         self._metrics.observe_run(self.name, tokens, pace, self._batcher.waiting().requests)
 
     def _decode(self, job: Job) -> None:
+        # To wake another thread costs more than a few windows do; it pays where this one has a run to begin.
+        if self._batcher.idle and len(job.windows) <= _DECODED_AT_ONCE:
+            self._decoded(job)
+            return
         try:
             self._decoding.submit(self._decoded, job)
         except RuntimeError:

@@ -1,10 +1,11 @@
 """The queue before the model: windows of several requests share a run, and no request holds up the others.
 
-Threads take a batch whenever they are free, so a lone request never waits for company. A batch is planned
-around one window, the next in turn; windows of other requests join it where ``Stages.share`` says that this
-pays, up to the tokens of one run. Two lines take turns: requests none of whose windows has run, in the order
-they came, and requests that are under way, each one slice a turn. So a long request delays a short one by
-one run, and is never starved.
+Threads take a batch whenever they are free, so a lone request never waits for company. The thread that
+submits it may run its first batch itself: to wake another costs time. A batch is planned around one window,
+the next in turn; windows of other requests join it where ``Stages.share`` says that this pays, up to the
+tokens of one run. Two lines take turns: requests none of whose windows has run, in the order they came, and
+requests that are under way, each one slice a turn. So a long request delays a short one by one run, and is
+never starved.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 
-from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InferenceError, Overloaded
+from fastspan.errors import Closed, DeadlineExceeded, Overloaded
 from fastspan.runtime.deadline import TOO_LATE
 from fastspan.runtime.session import Logits
 from fastspan.serving.scheduling.admission import Pace, Waiting
-from fastspan.serving.scheduling.jobs import Job
+from fastspan.serving.scheduling.jobs import STOPPED, Job, told_of
 from fastspan.stages import Stages
 
-__all__ = ["Batcher"]
+__all__ = ["TOO_LONG", "Batcher"]
 
-STOPPED = "The service was asked to stop, and this request was not finished in time: ask another one."
+TOO_LONG = 2
+"""How many times the longest wait a request waits until it is refused after all.
+
+Late refusals help nobody: who was let in stays, unless the estimate was wrong by as much as this."""
 
 Observe = Callable[[Sequence[int], float], None]
 """Told of a run: the tokens of each of its windows, and the seconds it took."""
@@ -34,9 +38,10 @@ class Batcher:
 
     Args:
         stages: What plans and runs them.
-        count: How many batches run at once.
+        count: How many batches run at once, those in the threads of ``submit``'s callers included.
         finished: Called with a request whose logits are all there, in the thread that ran the last.
-        longest_wait: Seconds after which a request none of whose windows has run is refused.
+        longest_wait: The longest that a request may have to wait for its first run, by estimate, in seconds.
+            One that was let in and waits ``TOO_LONG`` times as long is refused after all.
         observe: Told of every run.
         failed: Called with the number of runs in a row that have failed, after each that does.
     """
@@ -52,6 +57,7 @@ class Batcher:
         failed: Callable[[int], None] = lambda times: None,
     ) -> None:
         self._stages = stages
+        self._count = count
         self._finished = finished
         self._longest_wait = longest_wait
         self._observe = observe
@@ -63,6 +69,7 @@ class Batcher:
         self._fresh: deque[Job] = deque()
         self._begun: deque[Job] = deque()
         self._fresh_turn = True
+        self._runs = 0
         self._running = 0
         self._in_runs: Counter[Job] = Counter()
         self._failures = 0
@@ -76,8 +83,8 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue an encoded request.
+    def submit(self, job: Job, *, run: bool = False) -> None:
+        """Queue an encoded request; with ``run``, run a batch in this thread where fewer run than may.
 
         Raises:
             Overloaded: Its deadline cannot be met, or it would wait too long.
@@ -88,7 +95,16 @@ class Batcher:
                 raise Closed(STOPPED)
             self.pace.admit(self._waiting(), job, self._longest_wait)
             self._fresh.append(job)
-            self._changed.notify()
+            batch = self._take() if run else []
+            if not self.idle:
+                self._changed.notify()
+        if batch:
+            self._run(batch)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits for a run."""
+        return not self._fresh and not self._begun
 
     def waiting(self) -> Waiting:
         """Say how much waits and runs."""
@@ -138,12 +154,19 @@ class Batcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (batch := self._next_batch()):
+                while not (batch := self._take()):
                     if self._closed:
                         return
-                    self._idle.notify_all()
                     self._changed.wait()
             self._run(batch)
+
+    def _take(self) -> list[tuple[Job, int]]:
+        """Take the next batch where fewer run than may; the lock is held."""
+        batch = self._next_batch() if self._runs < self._count else []
+        self._runs += bool(batch)
+        if not batch:
+            self._idle.notify_all()
+        return batch
 
     def _next_batch(self) -> list[tuple[Job, int]]:
         """Take the next windows that share a run from the queue; none where nothing waits."""
@@ -188,11 +211,11 @@ class Batcher:
         if now >= job.deadline:
             job.fail(DeadlineExceeded(TOO_LATE))
             return False
-        if job.first_run is None and now - job.arrived > self._longest_wait:
+        if job.first_run is None and now - job.arrived > TOO_LONG * self._longest_wait:
             job.fail(
                 Overloaded(
                     f"This request waited {now - job.arrived:.2f} seconds for the model, and the "
-                    f"limit is {self._longest_wait:g}: ask again later.",
+                    f"limit is {TOO_LONG * self._longest_wait:g}: ask again later.",
                     retry_after=self._longest_wait,
                 )
             )
@@ -226,7 +249,10 @@ class Batcher:
             error = raised
         ended = time.monotonic()
         with self._changed:
+            self._runs -= 1
             self._running -= sum(tokens)
+            if not self.idle:
+                self._changed.notify()
             if error is None:
                 self._failures = 0
                 self.pace.measured(sum(tokens), ended - began)
@@ -238,11 +264,12 @@ class Batcher:
             self._deliver(batch, start, end, began, ended)
         else:
             for job in jobs:
-                job.fail(_told(error, job, ended))
+                job.fail(told_of(error, job, ended))
             if not isinstance(error, DeadlineExceeded):
                 self._failed(failures)
         with self._changed:
             self._in_runs -= Counter(jobs)
+            self._idle.notify_all()
 
     def _deliver(
         self, batch: list[tuple[Job, int]], start: Logits, end: Logits, began: float, ended: float
@@ -261,15 +288,3 @@ class Batcher:
             if not job.over:
                 job.times.run = ended - (job.first_run or began)
                 self._finished(job)
-
-
-def _told(error: BaseException, job: Job, ended: float) -> FastSpanError:
-    """What one who waited for a run that failed is told."""
-    if isinstance(error, DeadlineExceeded) and ended < job.deadline:
-        # The run ended not for its requests' deadlines, but for the service's.
-        return Closed(STOPPED)
-    if isinstance(error, FastSpanError):
-        return error
-    told = InferenceError(f"A run failed: {error}")
-    told.__cause__ = error
-    return told

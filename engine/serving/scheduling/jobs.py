@@ -10,12 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
+from fastspan.errors import Closed, DeadlineExceeded, FastSpanError, InferenceError
 from fastspan.runtime.session import Logits
 from fastspan.runtime.workers import by_pair
 from fastspan.serving.protocols.asked import Asked, Reply, Times
 from fastspan.text.encoder import EncodedPair, Window
 
-__all__ = ["Job"]
+__all__ = ["STOPPED", "Job", "told_of"]
+
+STOPPED = "The service was asked to stop, and this request was not finished in time: ask another one."
+"""What is told who waits while the service stops."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,3 +104,15 @@ class Job:
     def cancel(self) -> None:
         """Nobody waits any more: windows whose run has not begun never run."""
         self.future.cancel()
+
+
+def told_of(error: BaseException, job: Job, ended: float) -> FastSpanError:
+    """Return what one who waited for a run that failed is told."""
+    if isinstance(error, DeadlineExceeded) and ended < job.deadline:
+        # The run ended not for its requests' deadlines, but for the service's.
+        return Closed(STOPPED)
+    if isinstance(error, FastSpanError):
+        return error
+    told = InferenceError(f"A run failed: {error}")
+    told.__cause__ = error
+    return told

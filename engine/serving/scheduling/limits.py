@@ -24,7 +24,7 @@ class Limits:
         windows: The most windows that one request may make.
         pairs: The most pairs of question and context in one request.
         timeout_ms: How long a request may take that does not say so itself, in milliseconds.
-        wait_ms: The longest that a request may wait for its first run, in milliseconds.
+        wait_ms: The longest that a request may have to wait for its first run, by estimate, in milliseconds.
         body_seconds: How long a client may take to send a body.
         header_seconds: How long a client may take to send a request's header.
         keep_alive_seconds: How long a connection is kept between two requests.
@@ -53,7 +53,10 @@ class Limits:
         "how long a request may take that sends no X-Request-Timeout-Ms; then it gets status 504",
     )
     wait_ms: int = _limit(
-        1000, "--max-wait-ms", "MS", "longest wait for a request's first run; a longer one gets status 429"
+        1000,
+        "--max-wait-ms",
+        "MS",
+        "longest wait, by estimate, for a request's first run; a longer one gets status 429",
     )
     body_seconds: float = _limit(
         30, "--body-timeout", "S", "how long a client may take to send a body", least=0.001

@@ -76,6 +76,7 @@ def test_the_suite_measures_them_and_writes_the_report(
     record = json.loads((written[0].parent / "serving.json").read_text(encoding="utf-8"))
     loads = [[point["offered"] for point in target["points"]] for target in record["targets"]]
     assert all(one == loads[0] for one in loads)
+    assert record["beside"]["service_per_second"] > 0
     assert main([*arguments, "--report-only"]) == 0
     assert main([*arguments, "--services", "nothing of that name"]) == 1
     assert "No service was measured" in capsys.readouterr().err

@@ -20,6 +20,8 @@ from support.http_service import PAIR, WAIT, ask, refused, serving
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
 from fastspan.serving import Limits, Service
 from fastspan.serving.observing import repeated_lines as repeats_module
 from fastspan.serving.observing.repeated_lines import counted_repeats
@@ -61,6 +63,24 @@ def test_the_second_header_of_a_connection_has_one_too(qa: QuestionAnswerer) -> 
         time.sleep(0.3)  # a connection that is kept may be silent for longer
         client.sendall(b"GET /hea")
         assert read_all(client)[0] == 408
+
+
+def test_no_packet_waits_for_an_acknowledgement(
+    qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response is several packets, and clients acknowledge late: Nagle's algorithm would add 40 ms."""
+    found = []
+    made = H11Protocol.connection_made
+
+    def connection_made(protocol: Any, transport: Any) -> None:
+        made(protocol, transport)
+        found.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(H11Protocol, "connection_made", connection_made)
+    with serving(Service(qa)) as port, connect(port) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(1) == b"H"
+        assert found[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_idle_connections_do_not_lock_others_out(qa: QuestionAnswerer) -> None:

@@ -114,6 +114,28 @@ def test_a_lone_request_waits_for_no_company(rig: Rig) -> None:
     assert [len(end) for end in alone.ends if end is not None] == [40]
 
 
+def test_who_submits_may_run_a_batch_where_no_more_than_are_allowed_run(rig: Rig) -> None:
+    lone, second = job("lone", 40), job("second", 40)
+    rig.gate.may_end.release()
+    rig.batcher.submit(lone, run=True)
+    # In this thread: it has run when this returns.
+    assert rig.finished == [lone]
+    assert rig.gate.begun.acquire(blocking=False)
+    rig.begin(job("first", 100))
+    rig.batcher.submit(second, run=True)
+    assert rig.gate.runs == [["lone"], ["first"]]
+    rig.gate.may_end.release(2)
+    until(lambda: second in rig.finished)
+
+
+def test_what_whoever_submits_leaves_is_run_by_others(rig: Rig) -> None:
+    long = job("long", *[100] * 3)
+    rig.gate.may_end.release(3)
+    rig.batcher.submit(long, run=True)
+    until(lambda: rig.finished == [long])
+    assert rig.gate.runs == [["long"]] * 3
+
+
 def test_requests_that_wait_share_a_run_up_to_its_tokens(rig: Rig) -> None:
     rig.begin(job("first", 90))
     for name in "abcd":
@@ -194,6 +216,19 @@ def test_who_waited_too_long_is_refused_before_it_runs() -> None:
     rig.gate.may_end.release(10)
     rig.batcher.close(wait=True)
     assert ["old"] not in rig.gate.runs
+
+
+def test_who_was_let_in_stays_for_a_little_longer_than_was_estimated() -> None:
+    rig = Rig(longest_wait=60)
+    rig.begin(job("first", 100))
+    old = job("old", 100)
+    old.arrived -= 90
+    rig.batcher.submit(old)
+    rig.end()
+    assert rig.gate.runs == [["first"], ["old"]]
+    rig.gate.may_end.release()
+    until(lambda: old in rig.finished)
+    rig.batcher.close(wait=True)
 
 
 def test_a_failing_run_reaches_all_who_wait_for_it_and_no_other(rig: Rig) -> None:
