@@ -51,3 +51,16 @@ def test_every_job_checks_out_what_it_runs_and_ends():
                 re.search(r"\bmake\b|\.ci/|python -m build", step.get("run", "")) for step in job["steps"]
             ):
                 assert job["steps"][0]["uses"].startswith("actions/checkout@"), f"{file.name}: {name}"
+
+
+def test_packaging_resolves_every_extra():
+    """As ``.ci/packaging`` asks the built wheel; here it is found before anything is built."""
+    script = (ROOT / ".ci" / "packaging").read_text(encoding="utf-8")
+    (sets,) = re.findall(r"^  sets=\((.*)\)$", script, re.MULTILINE)
+    (within_dev,) = re.findall(r'",\$covered,([\w,]+),"', script)
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = pyproject.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    declared = set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+    (dev,) = re.findall(r'^dev = \[\n  "fastspan\[([\w,]+)\]"', extras, re.MULTILINE)
+    assert set(within_dev.split(",")) <= set(dev.split(","))
+    assert declared == set(re.split(r"[ ,]", sets)) | set(within_dev.split(","))
