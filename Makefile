@@ -80,9 +80,12 @@ demo: $(BUNDLED)/fastspan.json  ## Export the bundled checkpoint and answer ques
 
 # A process a core, and no more than pays: each makes the bundles that its tests share.
 SIDE_BY_SIDE ?= --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# Threads of BLAS wait by spinning, on the cores that the other processes want. And hundreds of processes are
+# started: each would compile all sources, where the environment says to keep no bytecode.
+CHEAPLY := OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 test: .venv/.dev $(BUNDLED)/fastspan.json  ## Run the tests; what PyTorch gives is kept in tests/golden.
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(CHEAPLY) $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 SECONDS ?= 600
 fuzz: .venv/.dev $(BUNDLED)/fastspan.json  ## Search for inputs that break a promise, for SECONDS (600).

@@ -52,13 +52,8 @@ def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
 
         monkeypatch.setattr(paired_timing, "_asking", asking)
         monkeypatch.setattr(paired_timing, "_turn", turn)
-        for place in (
-            "fastspan.bundle.beside.machine_profile",
-            "fastspan.runtime.run_settings",
-            "fastspan.tuning.search",
-        ):
-            monkeypatch.setattr(f"{place}.usable_cores", lambda: 4)
-        return tune(folder, variant=variant, seconds=600, **options)
+        with forced_cores(4):
+            return tune(folder, variant=variant, seconds=600, **options)
 
     return tuned
 
