@@ -1,4 +1,4 @@
-"""Bundles that many tests share, each made once in a session."""
+"""Bundles that many tests share, each made once in a run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fastspan.runtime.cuda.probe import cuda_runs
 from fastspan.runtime.providers import import_onnxruntime
 from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_forcing
 from support.fuzzing import give_time, run_for_its_share
+from support.made_once import made_once
 from support.models.tiny_checkpoint import save_tiny_checkpoint
 from support.paths import EXPORTED_MINILM, MINILM
 from support.references.golden import Golden
@@ -297,26 +298,38 @@ def little_verification(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of two layers, as SafeTensors."""
-    return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny-qa")
+    return made_once(tmp_path_factory, "tiny", lambda folder: save_tiny_checkpoint(folder / "tiny-qa"))
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle, with the variants fp32 and int8. To be read only: copy it before changing a file."""
-    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny-qa", "fp32", "int8")
+    return made_once(
+        tmp_path_factory,
+        "tiny-bundle",
+        lambda folder: _export_untrained(tiny_checkpoint, folder / "tiny-qa", "fp32", "int8"),
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_half_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same checkpoint's bundle with fp32 and fp16, so with the graphs for CUDA. To be read only."""
-    return _export_untrained(tiny_checkpoint, tmp_path_factory.mktemp("halves") / "tiny-qa", "fp32", "fp16")
+    return made_once(
+        tmp_path_factory,
+        "tiny-half-bundle",
+        lambda folder: _export_untrained(tiny_checkpoint, folder / "tiny-qa", "fp32", "fp16"),
+    )
 
 
 @pytest.fixture(scope="session")
 def deep_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of many narrow layers: slow as a whole, while none of its operators takes long."""
-    checkpoint = save_tiny_checkpoint(tmp_path_factory.mktemp("deep") / "deep-qa", layers=64)
-    return _export_untrained(checkpoint, tmp_path_factory.mktemp("bundles") / "deep-qa", "fp32", questions=1)
+
+    def make(folder: Path) -> Path:
+        checkpoint = save_tiny_checkpoint(folder / "checkpoint", layers=64)
+        return _export_untrained(checkpoint, folder / "deep-qa", "fp32", questions=1)
+
+    return made_once(tmp_path_factory, "deep-bundle", make)
 
 
 @pytest.fixture(scope="session")
@@ -335,6 +348,9 @@ def bundled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (MINILM / "model.safetensors").is_file():
         pytest.skip("needs the checkpoint in models/minilm-l6-squad2")
     exporter = pytest.importorskip("fastspan.export.exporter")
-    out = tmp_path_factory.mktemp("bundles") / "minilm-l6-squad2"
-    exporter.export(MINILM, out, progress=SilentProgress())
-    return out
+
+    def make(folder: Path) -> Path:
+        exporter.export(MINILM, folder / "minilm-l6-squad2", progress=SilentProgress())
+        return folder / "minilm-l6-squad2"
+
+    return made_once(tmp_path_factory, "bundled", make)
