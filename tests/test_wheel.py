@@ -154,10 +154,17 @@ with fastspan.QuestionAnswerer.load(sys.argv[2], variant=sys.argv[3]) as qa:
 """
 
 
+def installed(wheel: Path) -> Path:
+    """The folder beside a wheel that it is installed into."""
+    target = wheel.parent / "site"
+    if not target.exists():
+        pip("install", "--no-deps", "--no-index", "--target", target, wheel, cwd=wheel.parent)
+    return target
+
+
 def graph_that_answers(wheel: Path, bundle: Path, variant: str, folder: Path) -> str:
-    """Install a wheel into a folder, answer with it and nothing else of the project, and return what ran."""
-    target = folder / "site"
-    pip("install", "--no-deps", "--no-index", "--target", target, wheel, cwd=folder)
+    """Answer with an installed wheel and nothing else of the project, and return what ran."""
+    target = installed(wheel)
     # -S: without the environment's own packages, among them the editable installation.
     packages = os.pathsep.join({str(Path(path).resolve()) for path in sys.path if "site-packages" in path})
     done = subprocess.run(

@@ -133,7 +133,7 @@ def test_a_deadline_ends_a_run_within_50_ms_and_leaves_no_trace(deep_bundle: Pat
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
 def test_memory_stays_what_it_was_after_warming_up(tiny_bundle: Path, variant: str) -> None:
     process, rng = psutil.Process(), random.Random(8)
-    context = " ".join(rng.choices(WORDS, k=200))
+    context = " ".join(rng.choices(WORDS, k=60))
     with QuestionAnswerer.load(tiny_bundle, variant=variant, threads=1) as qa:
 
         def ask(requests: int) -> int:
