@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fastspan.answerer import QuestionAnswerer
 from fastspan.tuning.sample_texts import Texts
 
-__all__ = ["Duel", "duel"]
+__all__ = ["Duel", "TakeTurn", "Turn", "duel", "take_turn"]
 
 
 # A pause ends when the process used less than this share of a core in one of its steps.
@@ -58,14 +58,34 @@ class Duel:
     thrifty: bool
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """Seconds of a run, and processor seconds until all threads sleep again."""
 
     seconds: float
     cpu_seconds: float
 
 
-def duel(champion: QuestionAnswerer, challenger: QuestionAnswerer, texts: Texts, until: float) -> Duel:
+def take_turn(answerer: QuestionAnswerer, texts: Texts) -> Turn:
+    """Run questions now, and say what that took.
+
+    Args:
+        answerer: What answers.
+        texts: One pair, which ``answer`` gets, or several for ``answer_many``.
+    """
+    return _turn(_asking(answerer, texts))
+
+
+TakeTurn = Callable[[QuestionAnswerer, Texts], Turn]
+"""How a turn is taken: ``take_turn``, or what stands for it."""
+
+
+def duel(
+    champion: QuestionAnswerer,
+    challenger: QuestionAnswerer,
+    texts: Texts,
+    until: float,
+    take: TakeTurn = take_turn,
+) -> Duel:
     """Measure two answerers on the same questions.
 
     Args:
@@ -73,18 +93,18 @@ def duel(champion: QuestionAnswerer, challenger: QuestionAnswerer, texts: Texts,
         challenger: The other.
         texts: One pair, which ``answer`` gets, or several for ``answer_many``.
         until: When to begin no further turn, on ``time.monotonic``'s clock; each has at least one.
+        take: How a turn is taken.
     """
-    first, second = (_asking(answerer, texts) for answerer in (champion, challenger))
-    ours: list[_Turn] = []
-    theirs: list[_Turn] = []
+    ours: list[Turn] = []
+    theirs: list[Turn] = []
     while not ours or (len(ours) < _MOST_TURNS and time.monotonic() < until):
         # Whoever goes first is not always the same.
         if len(ours) % 2:
-            theirs.append(_turn(second))
-            ours.append(_turn(first))
+            theirs.append(take(challenger, texts))
+            ours.append(take(champion, texts))
         else:
-            ours.append(_turn(first))
-            theirs.append(_turn(second))
+            ours.append(take(champion, texts))
+            theirs.append(take(challenger, texts))
     enough = len(ours) >= _LEAST_TURNS
     slower = [b.seconds / a.seconds for a, b in zip(ours, theirs, strict=True)]
     costlier = [b.cpu_seconds / a.cpu_seconds for a, b in zip(ours, theirs, strict=True)]
@@ -114,7 +134,7 @@ def _asking(answerer: QuestionAnswerer, texts: Texts) -> Callable[[], object]:
     return lambda: answerer.answer(question, context)
 
 
-def _turn(ask: Callable[[], object]) -> _Turn:
+def _turn(ask: Callable[[], object]) -> Turn:
     """The median time of some runs, after one that does not count, and what the last of them cost."""
     ask()
     taken: list[float] = []
@@ -123,7 +143,7 @@ def _turn(ask: Callable[[], object]) -> _Turn:
         ask()
         taken.append(time.perf_counter() - began)
     _wait_for_sleep()
-    return _Turn(statistics.median(taken), time.process_time() - cpu_began)
+    return Turn(statistics.median(taken), time.process_time() - cpu_began)
 
 
 def _wait_for_sleep() -> None:

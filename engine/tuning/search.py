@@ -34,7 +34,7 @@ from fastspan.options import LoadOptions, OptimizeFor, shown
 from fastspan.runtime.providers import bounds_spinning
 from fastspan.runtime.run_settings import default_settings
 from fastspan.tuning.candidates import Changes, batch_changes, latency_changes, throughput_changes
-from fastspan.tuning.paired_timing import duel
+from fastspan.tuning.paired_timing import TakeTurn, duel, take_turn
 from fastspan.tuning.results import OtherVariant, Trial, Tuning
 from fastspan.tuning.sample_texts import Texts, questions_of
 
@@ -59,6 +59,7 @@ def tune(
     seconds: float = 45.0,
     save_cpu: bool = False,
     say: Say = lambda _: None,
+    take: TakeTurn = take_turn,
 ) -> Tuning:
     """Measure what suits this machine's CPU and write it beside the bundle, where the next ``load`` finds it.
 
@@ -68,6 +69,7 @@ def tune(
         seconds: About how long to measure; loading comes on top.
         save_cpu: Keep also what takes much less processor time and is hardly slower.
         say: Told what is measured next.
+        take: How a turn of the two that are compared is taken.
 
     Raises:
         BundleError: The bundle cannot be used, or nothing can be written beside it.
@@ -80,7 +82,7 @@ def tune(
     loaded = load_bundle(Path(bundle), None, options)
     refuse_unwritable(loaded.bundle.folder)
     refuse_busy_machine()
-    search = _Search(loaded, seconds, save_cpu, say)
+    search = _Search(loaded, seconds, save_cpu, say, take)
     tuned = search.run()
     chosen = loaded.choice.variant.name
     former = find_profile(loaded.bundle, loaded.onnxruntime).profile
@@ -127,15 +129,19 @@ class _Search:
         seconds: How long it may take.
         save_cpu: Whether to keep what saves processor time, too.
         say: Told what is measured next.
+        take: How a turn is taken.
     """
 
-    def __init__(self, loaded: LoadedBundle, seconds: float, save_cpu: bool, say: Say) -> None:
+    def __init__(
+        self, loaded: LoadedBundle, seconds: float, save_cpu: bool, say: Say, take: TakeTurn
+    ) -> None:
         self._loaded = loaded
         self._variant = loaded.choice.variant.name
         self._began = time.monotonic()
         self._seconds = seconds
         self._save_cpu = save_cpu
         self._say = say
+        self._take = take
         self._costs: dict[tuple[OptimizeFor, RunSettings], Cost] = {}
         self.trials: list[Trial] = []
         self.other_variants: dict[str, OtherVariant] = {}
@@ -211,7 +217,8 @@ class _Search:
                 continue
             self._say(f"{mode}: {what}")
             challenger = self._answerer(mode, settings)
-            found = duel(champion, challenger, texts, now + (end - now) / (len(changes) - number))
+            until = now + (end - now) / (len(changes) - number)
+            found = duel(champion, challenger, texts, until, self._take)
             kept = found.won or (self._save_cpu and found.thrifty)
             self.trials.append(
                 Trial(
@@ -257,7 +264,7 @@ class _Search:
                 self._answerer("latency", latency) as ours,
                 QuestionAnswerer(with_settings(other, latency)) as theirs,
             ):
-                found = duel(ours, theirs, one, self._at(1))
+                found = duel(ours, theirs, one, self._at(1), self._take)
             self.other_variants[name] = OtherVariant(
                 seconds=found.challenger, tuned=found.champion, turns=found.turns, faster=found.won
             )

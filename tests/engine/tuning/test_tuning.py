@@ -26,8 +26,9 @@ from support.forced_cpu import forced_cores
 CostOf = Callable[[RunSettings], float]
 
 
-def turn(costs: tuple[float, float]) -> paired_timing._Turn:
-    return paired_timing._Turn(*costs)
+def turn(costs: Any, texts: paired_timing.Texts) -> paired_timing.Turn:
+    """What takes part in a duel is its costs."""
+    return paired_timing.Turn(*costs)
 
 
 @pytest.fixture(autouse=True)
@@ -42,18 +43,16 @@ def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tuned_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuning]:
+def tuned_with(folder: Path) -> Callable[..., Tuning]:
     """Tune for four cores, where a run takes what a function of its settings says."""
 
     def tuned(cost: CostOf, cpu: CostOf = lambda _: 1.0, variant: str = "fp32", **options: Any) -> Tuning:
-        def asking(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> tuple[float, float]:
+        def take(answerer: QuestionAnswerer, texts: paired_timing.Texts) -> paired_timing.Turn:
             settings = answerer.stages.loaded.settings
-            return cost(settings) * len(texts), cpu(settings) * len(texts)
+            return paired_timing.Turn(cost(settings) * len(texts), cpu(settings) * len(texts))
 
-        monkeypatch.setattr(paired_timing, "_asking", asking)
-        monkeypatch.setattr(paired_timing, "_turn", turn)
         with forced_cores(4):
-            return tune(folder, variant=variant, seconds=600, **options)
+            return tune(folder, variant=variant, seconds=600, take=take, **options)
 
     return tuned
 
@@ -93,20 +92,19 @@ def test_a_variant_of_int8_never_shares_runs(tuned_with: Callable[..., Tuning]) 
 
 
 @pytest.mark.parametrize(("theirs", "won"), [(0.9, True), (0.99, False), (1.1, False)])
-def test_a_duel(monkeypatch: pytest.MonkeyPatch, theirs: float, won: bool) -> None:
-    monkeypatch.setattr(paired_timing, "_asking", lambda seconds, _: (seconds, 1.0))
-    monkeypatch.setattr(paired_timing, "_turn", turn)
-    found = paired_timing.duel(1.0, theirs, [("", "")] * 2, time.monotonic() + 600)  # type: ignore[arg-type]
+def test_a_duel(theirs: float, won: bool) -> None:
+    both: Any = (1.0, 1.0), (theirs, 1.0)
+    found = paired_timing.duel(*both, [("", "")] * 2, time.monotonic() + 600, turn)
     assert (found.won, found.champion, found.challenger) == (won, 0.5, theirs / 2)
-    once = paired_timing.duel(1.0, theirs, [("", "")], time.monotonic())  # type: ignore[arg-type]
+    once = paired_timing.duel(*both, [("", "")], time.monotonic(), turn)
     assert (once.turns, once.won) == (1, False), "too little was seen to tell"
 
 
-def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = {"champion": itertools.cycle([1.0]), "challenger": itertools.cycle([0.5, 0.5, 1.2])}
-    monkeypatch.setattr(paired_timing, "_asking", lambda name, _: name)
-    monkeypatch.setattr(paired_timing, "_turn", lambda name: turn((next(turns[name]), 1.0)))
-    found = paired_timing.duel("champion", "challenger", [("", "")], time.monotonic() + 600)  # type: ignore[arg-type]
+def test_a_gain_that_comes_and_goes_is_chance() -> None:
+    both: Any = itertools.cycle([1.0]), itertools.cycle([0.5, 0.5, 1.2])
+    found = paired_timing.duel(
+        *both, [("", "")], time.monotonic() + 600, lambda costs, _: paired_timing.Turn(next(costs), 1.0)
+    )
     assert (found.champion, found.challenger, found.won) == (1.0, 0.5, False)
 
 
@@ -114,12 +112,9 @@ def test_a_gain_that_comes_and_goes_is_chance(monkeypatch: pytest.MonkeyPatch) -
     ("theirs", "thrifty"),
     [((1.01, 0.7), True), ((1.05, 0.7), False), ((1.01, 0.9), False), ((0.9, 0.7), True)],
 )
-def test_what_saves_processor_time_may_hardly_be_slower(
-    monkeypatch: pytest.MonkeyPatch, theirs: tuple[float, float], thrifty: bool
-) -> None:
-    monkeypatch.setattr(paired_timing, "_asking", lambda costs, _: costs)
-    monkeypatch.setattr(paired_timing, "_turn", turn)
-    found = paired_timing.duel((1.0, 1.0), theirs, [("", "")] * 2, time.monotonic() + 600)  # type: ignore[arg-type]
+def test_what_saves_processor_time_may_hardly_be_slower(theirs: tuple[float, float], thrifty: bool) -> None:
+    both: Any = (1.0, 1.0), theirs
+    found = paired_timing.duel(*both, [("", "")] * 2, time.monotonic() + 600, turn)
     assert (found.thrifty, found.champion_cpu, found.challenger_cpu) == (thrifty, 0.5, theirs[1] / 2)
 
 
