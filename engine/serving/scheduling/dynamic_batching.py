@@ -263,10 +263,11 @@ class Batcher:
             self._observe(tokens, ended - began)
             self._deliver(batch, start, end, began, ended)
         else:
-            for job in jobs:
-                job.fail(told_of(error, job, ended))
+            # Before its requests hear of it: whoever then asks whether the service is ready is told the truth.
             if not isinstance(error, DeadlineExceeded):
                 self._failed(failures)
+            for job in jobs:
+                job.fail(told_of(error, job, ended))
         with self._changed:
             self._in_runs -= Counter(jobs)
             self._idle.notify_all()
