@@ -263,7 +263,7 @@ class Batcher:
             self._observe(tokens, ended - began)
             self._deliver(batch, start, end, began, ended)
         else:
-            # Before its requests hear of it: whoever then asks whether the service is ready is told the truth.
+            # Before its requests hear of it: who then asks whether the service is ready is told the truth.
             if not isinstance(error, DeadlineExceeded):
                 self._failed(failures)
             for job in jobs:
