@@ -288,6 +288,12 @@ def _export_untrained(checkpoint: Path, out: Path, *variants: str, questions: in
 
 
 @pytest.fixture
+def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else runs on the machine, as far as it says."""
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+
+
+@pytest.fixture
 def little_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands, which choose no effort, compare graphs on few questions."""
     checks = pytest.importorskip("fastspan.export.verification.checks")

@@ -18,7 +18,7 @@ from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions
 from fastspan.export.verification.checks import Effort
-from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, offline, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -92,16 +92,10 @@ def test_offline_what_was_exported_is_found(
     assert answer(MAIN) == online
     with pytest.raises(BundleError, match="give a commit"):
         answer()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    reset = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
-    reset()
-    try:
+    with offline():
         assert answer() == answer(MAIN) == online
         with pytest.raises(BundleError, match="not in the hub cache"):
             answer("v1")
-    finally:
-        monkeypatch.undo()
-        reset()
 
 
 def test_commands_take_it_too(

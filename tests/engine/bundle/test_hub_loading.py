@@ -14,7 +14,7 @@ from fastspan import BundleError, ChecksumMismatch, MissingDependency, QuestionA
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.manifest import MANIFEST
 from support.packages import hide
-from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, offline, serve, use_hub
 
 pytest.importorskip("huggingface_hub")
 
@@ -141,23 +141,14 @@ def test_a_branch_that_moves_meanwhile_gives_one_commit(hub: Hub, tiny_half_bund
     assert (snapshot / MANIFEST).read_bytes() == (tiny_half_bundle / MANIFEST).read_bytes()
 
 
-def test_offline_the_cache_knows_what_the_branch_was(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_cache_knows_what_the_branch_was(hub: Hub) -> None:
     snapshot = answer(ID)
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    reset_sessions = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
-    reset_sessions()
-    try:
+    with offline():
         hub.requested.clear()
         assert answer(ID) == answer(ID, MAIN) == snapshot
         assert hub.requested == []
         with pytest.raises(BundleError, match=r"not in the hub cache.* HF_HUB_OFFLINE is set"):
             answer(ID, variant="int8")
-    finally:
-        monkeypatch.undo()
-        reset_sessions()
 
 
 def test_without_the_hub_a_cached_commit_is_used_and_a_cached_branch_is_not(

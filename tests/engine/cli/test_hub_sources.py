@@ -102,9 +102,8 @@ def test_what_would_write_into_the_cache_asks_for_a_copy(command, snapshot, data
     ],
 )
 def test_no_output_may_lie_in_the_cache(
-    words, snapshot, data, tiny_bundle, tiny_checkpoint, tmp_path, capsys, monkeypatch
+    words, snapshot, data, tiny_bundle, tiny_checkpoint, tmp_path, capsys, idle_machine
 ):
-    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     before = contents(tmp_path / "hub")
     places = {
         "BUNDLE": str(tiny_bundle),

@@ -31,10 +31,7 @@ def turn(costs: Any, texts: paired_timing.Texts) -> paired_timing.Turn:
     return paired_timing.Turn(*costs)
 
 
-@pytest.fixture(autouse=True)
-def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else runs on the machine, as far as it says."""
-    monkeypatch.setattr(search.os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+pytestmark = pytest.mark.usefixtures("idle_machine")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fastspan.errors import CheckpointError, InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.checkpoint.source import resolve_source
 from support.packages import hide
-from support.stand_ins.hub import ID, MAIN, OLD, Hub, serve, use_hub
+from support.stand_ins.hub import ID, MAIN, OLD, Hub, offline, serve, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -236,19 +236,12 @@ def test_without_the_hub_a_cached_commit_is_used_and_a_cached_branch_is_not(
 
 def test_offline_mode_uses_the_cache(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = resolve_source(ID)
-    # What HF_HUB_OFFLINE=1 sets when the package is imported.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    reset_sessions = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
-    reset_sessions()
-    try:
+    with offline():
         hub.requested.clear()
         assert resolve_source(ID) == first
         use_hub(monkeypatch, hub.endpoint, tmp_path / "empty")
         refuse("HF_HUB_OFFLINE is set", ID)
         assert hub.requested == []
-    finally:
-        monkeypatch.undo()
-        reset_sessions()
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

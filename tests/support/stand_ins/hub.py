@@ -127,6 +127,22 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None
 
 
 @contextmanager
+def offline() -> Iterator[None]:
+    """While the block runs, huggingface_hub does as HF_HUB_OFFLINE=1 at its import has it do."""
+    import huggingface_hub
+
+    # Newer clients keep connections, and ask once a connection whether they may.
+    reset = getattr(huggingface_hub.utils, "reset_sessions", lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        reset()
+        try:
+            yield
+        finally:
+            reset()
+
+
+@contextmanager
 def serve(state: Hub) -> Iterator[Hub]:
     """Serve what ``state`` says while the ``with`` block runs; its ``endpoint`` says where."""
 
