@@ -101,6 +101,7 @@ class LoadedGraph:
         self._prepare = prepare
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._shared = False
         self._session = self._create()
         self._others: list[object] = []
         _loaded.add(self)
@@ -113,13 +114,14 @@ class LoadedGraph:
     def session(self) -> Any:
         """The ``onnxruntime.InferenceSession`` of this process, made anew in a forked child.
 
-        A forked child has its parent's memory but none of its threads.
+        A forked child has its parent's memory but none of its threads. ``share_with_children`` lets it keep
+        the session all the same.
 
         Raises:
             InferenceError: The provider does not survive a fork.
             BundleError: The bundle is not what it was.
         """
-        if os.getpid() == self._process:
+        if self._shared or os.getpid() == self._process:
             return self._session
         if needs_cuda(self._settings.provider):
             raise InferenceError(
@@ -131,6 +133,18 @@ class LoadedGraph:
                 self._session = self._create()
                 self._process = os.getpid()
         return self._session
+
+    def share_with_children(self) -> bool:
+        """Let children that are forked from now on run this very session; its memory is theirs too.
+
+        Whoever asks for that forks only while no other thread runs it: a child would wait for ever for a lock
+        that such a thread held.
+
+        Returns:
+            Whether they can: a session without threads of its own, on the CPU, survives a fork.
+        """
+        self._shared = self._settings.threads == 1 and self._settings.provider == "CPUExecutionProvider"
+        return self._shared
 
     def using_device(self, deadline: float | None = None) -> AbstractContextManager[None]:
         """The context in which the provider's device is used; see ``gpu_gate.gpu_shared``."""

@@ -16,14 +16,13 @@ from fastspan.serving.settings import Settings
 
 if typing.TYPE_CHECKING:
     from fastspan.serving.app import Service
-    from fastspan.serving.processes import inherited_socket, supervise
+    from fastspan.serving.processes import supervise
     from fastspan.serving.server import listen, run_server
 
-__all__ = ["Limits", "Service", "Settings", "inherited_socket", "listen", "run_server", "supervise"]
+__all__ = ["Limits", "Service", "Settings", "listen", "run_server", "supervise"]
 
 _HOMES = {
     "Service": "app",
-    "inherited_socket": "processes",
     "listen": "server",
     "run_server": "server",
     "supervise": "processes",

@@ -81,8 +81,10 @@ def run_server(service: Service, listening: socket.socket, tls: Tls | None = Non
     _allow_files(service.limits.connections)
     server = _Server(service, tls)
     service.on_failure = server.stop
-    with counted_repeats(), _signals(service), _short_turns():
+    with counted_repeats(), _signals(service, server), _short_turns():
         server.run(sockets=[listening])
+    # Asked to stop while it began, uvicorn leaves that out.
+    service.close()
     if service.failed:
         raise InferenceError("The model failed several times in a row, so the service stopped; see its log.")
 
@@ -158,10 +160,11 @@ def _short_turns() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(service: Service) -> Iterator[None]:
+def _signals(service: Service, server: _Server) -> Iterator[None]:
     """Within, SIGTERM does not end the process behind uvicorn's back, and SIGHUP loads the bundles anew."""
-    # uvicorn raises the signal anew after its shutdown. Having obeyed SIGTERM is success, not death by it.
-    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: None)}
+    # One that comes before uvicorn listens for it counts. uvicorn raises it anew after its shutdown: having
+    # obeyed it is success, not death by it.
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, server.handle_exit)}
     if hasattr(signal, "SIGHUP"):
         reload = threading.Thread(target=lambda: None)
 
@@ -172,6 +175,8 @@ def _signals(service: Service) -> Iterator[None]:
                 reload.start()
 
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
+        # One of several processes was started with it held back.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
         yield
     finally:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from fastspan.errors import InputError
 
-__all__ = ["Settings", "read_keys"]
+__all__ = ["FOLDER_VARIABLE", "Settings", "read_keys"]
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own variable: where it is set, several processes add up their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from fastspan.results import Prediction
 from fastspan.serving.protocols.asked import Result, Times
+from fastspan.serving.settings import FOLDER_VARIABLE
 
-__all__ = ["FOLDER_VARIABLE", "Metrics"]
-
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus-client's own variable: where it is set, several processes add up their values."""
+__all__ = ["Metrics"]
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 

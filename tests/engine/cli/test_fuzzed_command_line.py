@@ -125,7 +125,7 @@ def quick(loaded: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch, place: Path
     # One would serve for good, the other looks for CUDA each time.
     monkeypatch.setattr("fastspan.serving.listen", listen)
     monkeypatch.setattr("fastspan.serving.run_server", lambda service, *_: service.close())
-    monkeypatch.setattr("fastspan.serving.supervise", lambda *_: None)
+    monkeypatch.setattr("fastspan.serving.supervise", lambda *_: False)
     here = diagnosis.diagnose()
     monkeypatch.setattr(diagnosis, "diagnose", lambda *_: here)
     for package in ("huggingface_hub", "datasets"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,37 @@ def test_a_child_answers_as_its_parent(tiny_bundle: Path, kind: str, mode: str) 
             os.killpg(program.pid, signal.SIGKILL)  # a child that hangs outlives its parent
             raise
     assert program.returncode == 0, complaint
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_may_run_the_very_session_of_its_parent(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Without threads of its own it survives a fork, with all that it holds in memory; others do not."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    script = """
+import os, shutil, sys
+from fastspan import QuestionAnswerer
+
+def load(mode):
+    return QuestionAnswerer.load(sys.argv[1], provider="cpu", threads=2, optimize_for=mode)
+
+assert not load("latency").stages.loaded.session.loaded.share_with_children()
+qa = load("throughput")
+graph = qa.stages.loaded.session.loaded
+assert graph.share_with_children()
+expected, session = qa.answer("who?", "rollo built it."), graph.session()
+# What is not there cannot be loaded anew.
+shutil.rmtree(sys.argv[1])
+child = os.fork()
+if child == 0:
+    assert graph.session() is session
+    assert qa.answer("who?", "rollo built it.") == expected
+else:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(folder)]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_pickled_answerer_keeps_its_options_and_answers(

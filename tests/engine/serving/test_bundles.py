@@ -78,6 +78,9 @@ def test_a_swap_fails_no_request(tiny_bundle: Path) -> None:
         for variant in ("int8", "fp32", "int8"):
             status, found = ask(port, "POST", "/admin/reload", {"bundle": "a"}, **ADMIN)
             assert (status, found["reloaded"], found["bundles"][0]["variant"]) == (200, "a", variant)
+            status, found = ask(port, "POST", "/answer", {**PAIR, "context": LONG_CONTEXT})
+            statuses.append(status)
+            scores.add(round(found["null_score"], 4))
         stop.set()
         for one in clients:
             one.join(WAIT)

@@ -62,6 +62,35 @@ def test_a_fault_reaches_all_who_wait_and_the_next_request_works(tiny_bundle: Pa
         assert ask(port, "GET", "/ready")[0] == 200
 
 
+@needs_signals
+def test_a_signal_that_comes_while_the_service_begins_counts(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uvicorn
+
+    began = uvicorn.Server.run
+    in_vain = threading.Event()
+
+    def signalled(server: Any, **arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+        def stop() -> None:
+            in_vain.set()
+            server.should_exit = True
+
+        timer = threading.Timer(WAIT, stop)
+        timer.start()
+        began(server, **arguments)
+        timer.cancel()
+
+    monkeypatch.setattr(uvicorn.Server, "run", signalled)
+    with scripted(tiny_bundle, lambda *_: None) as qa, listen("127.0.0.1", 0) as listening:
+        service = Service(qa)
+        run_server(service, listening)
+        assert service.draining
+    assert not in_vain.is_set()
+
+
 def test_three_failures_in_a_row_end_the_service(tiny_bundle: Path, caplog: Any) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("the model broke")

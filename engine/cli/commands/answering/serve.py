@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from dataclasses import fields
@@ -23,7 +22,7 @@ from fastspan.serving.scheduling.limits import Limits, flag_of, variable_of
 from fastspan.serving.settings import Settings, read_keys
 
 if TYPE_CHECKING:
-    from fastspan.answerer import QuestionAnswerer
+    from fastspan.serving.hosted_bundles.sources import Sources
 
 NAME = "serve"
 HELP = "answer questions over HTTP"
@@ -110,9 +109,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="web pages of this origin may ask; may be given again (default: none may)",
     )
     running = parser.add_argument_group("running")
-    _add(
-        running, "--workers", _whole, "1", "N", "processes that share the port; each loads the bundles itself"
-    )
+    _add(running, "--workers", _whole, "1", "N", "processes that share the port and the weights")
     running.add_argument(
         "--shadow",
         metavar="NAME",
@@ -130,8 +127,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Load the bundles, then serve them until SIGTERM or Ctrl+C; or let several processes do so."""
-    from fastspan.serving import inherited_socket
-
     try:
         limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
         settings, tls, sources = _settings(arguments), _tls(arguments), _sources(arguments.bundles)
@@ -139,24 +134,7 @@ def run(arguments: Namespace) -> int:
         raise UsageError(str(error)) from error
     if arguments.workers < 1:
         raise UsageError("--workers must be at least 1.")
-    inherited = inherited_socket()
-    if arguments.workers > 1 and inherited is None:
-        return _supervise(arguments, limits, sources)
-    return _serve(arguments, limits, settings, tls, sources, inherited)
-
-
-def _supervise(arguments: Namespace, limits: Limits, sources: list[tuple[str | None, str]]) -> int:
-    """Open the port, and let processes of the same command line answer."""
-    from fastspan.serving import listen, supervise
-
-    with listen(arguments.host, arguments.port) as listening:
-        say(
-            f"{arguments.workers} processes with {', '.join(source for _, source in sources)} at "
-            f"{_address(listening, arguments)}; Ctrl+C stops them"
-        )
-        command = [sys.executable, *_warnings(), "-m", "fastspan", *arguments.words]
-        supervise(command, listening, arguments.workers, limits.grace_seconds)
-    return 0
+    return _serve(arguments, limits, settings, tls, sources)
 
 
 def _serve(
@@ -164,55 +142,73 @@ def _serve(
     limits: Limits,
     settings: Settings,
     tls: tuple[Path, Path] | None,
-    sources: list[tuple[str | None, str]],
-    inherited: socket.socket | None,
+    named_sources: list[tuple[str | None, str]],
 ) -> int:
-    """Load the bundles and answer, in this process."""
+    """Load the bundles and answer, in this process or in several that it starts."""
     from fastspan.answerer import QuestionAnswerer
-    from fastspan.serving import Service, listen, run_server
+    from fastspan.serving.hosted_bundles.sources import Sources
+    from fastspan.serving.processes import shared_metrics
 
     def load(source: str) -> QuestionAnswerer:
         return QuestionAnswerer.load(source, optimize_for=arguments.optimize_for, **load_arguments(arguments))
 
-    loaded: dict[str, QuestionAnswerer] = {}
+    bundles = Sources(named_sources, load)
     try:
-        places: dict[str, str] = {}
-        for given, source in sources:
-            answerer = load(source)
-            name = given or answerer.info().name
-            if name in loaded:
-                answerer.close()
-                raise InputError(
-                    f"Two bundles are called {name!r}: give them names, as in a=FOLDER b=FOLDER."
-                )
-            loaded[name], places[name] = answerer, source
-        service = Service(
-            loaded, limits, settings, load=lambda name: load(places[name]), shadow=arguments.shadow
-        )
-        service.bundles.warm_up()
-        with inherited or listen(arguments.host, arguments.port) as listening:
-            address = _address(listening, arguments)
-            # Where several processes answer, the one that started them has said so.
-            for name, answerer in loaded.items() if inherited is None else ():
-                info = answerer.info()
-                what = f"{info.variant} on {info.providers[0]}, threads: {info.threads}"
-                say(f"{named(name)} ({what}) at {address}; Ctrl+C stops it")
-            run_server(service, listening, tls)
+        if arguments.workers == 1:
+            _answer(bundles, arguments, limits, settings, tls, None)
+            return 0
+        with shared_metrics():
+            from fastspan.serving import listen, supervise  # which import what counts
+
+            with listen(arguments.host, arguments.port) as listening:
+                if _survives_a_fork(arguments):
+                    bundles.load_to_share()
+                names = ", ".join(source for _, source in named_sources)
+                address = _address(listening, arguments)
+                say(f"{arguments.workers} processes with {names} at {address}; Ctrl+C stops them")
+                if supervise(listening, arguments.workers, limits.grace_seconds, bundles.share_anew):
+                    _answer(bundles, arguments, limits, settings, tls, listening)
     finally:
-        for answerer in loaded.values():
-            answerer.close()
+        bundles.close()
     return 0
+
+
+def _survives_a_fork(arguments: Namespace) -> bool:
+    """Whether a forked process may run what is loaded: threads do not survive a fork, and CUDA does not."""
+    from fastspan.runtime.providers import provider_kind, resolve_provider
+
+    on_cpu = provider_kind(resolve_provider(arguments.provider)) == "cpu"
+    return on_cpu and arguments.optimize_for == "throughput"
+
+
+def _answer(
+    bundles: Sources,
+    arguments: Namespace,
+    limits: Limits,
+    settings: Settings,
+    tls: tuple[Path, Path] | None,
+    inherited: socket.socket | None,
+) -> None:
+    """Answer until SIGTERM, in this process."""
+    from fastspan.serving import Service, listen, run_server
+
+    bundles.load()
+    service = Service(bundles.loaded, limits, settings, load=bundles.load_again, shadow=arguments.shadow)
+    service.bundles.warm_up()
+    with inherited or listen(arguments.host, arguments.port) as listening:
+        address = _address(listening, arguments)
+        # Where several processes answer, the one that started them has said so.
+        for name, answerer in bundles.loaded.items() if inherited is None else ():
+            info = answerer.info()
+            what = f"{info.variant} on {info.providers[0]}, threads: {info.threads}"
+            say(f"{named(name)} ({what}) at {address}; Ctrl+C stops it")
+        run_server(service, listening, tls)
 
 
 def _address(listening: socket.socket, arguments: Namespace) -> str:
     host, port = listening.getsockname()[:2]
     scheme = "http" if arguments.tls_cert is None else "https"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _warnings() -> list[str]:
-    """The options with which Python was told to take warnings."""
-    return [f"-W{option}" for option in sys.warnoptions]
 
 
 def _add(
