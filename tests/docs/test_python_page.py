@@ -83,7 +83,7 @@ def test_the_examples_run(bundled_bundle: Any, monkeypatch: Any, capsys: Any) ->
         put_in_place_of(monkeypatch, name, stand_in)
     names: dict[str, Any] = {}
     examples = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     for example in examples:
         exec(example.replace("models/exported/minilm-l6-squad2", str(bundled_bundle)), names)
     printed = capsys.readouterr().out.splitlines()
@@ -92,8 +92,11 @@ def test_the_examples_run(bundled_bundle: Any, monkeypatch: Any, capsys: Any) ->
     assert printed[3] == "Charles III"
     assert printed[4] == "Rollo rollo | Rollo led the raiders who settled in Normandy."
     assert printed[5] == "3 1 True"
-    assert printed[6] == "Rollo"
-    assert "ms to run" in printed[7]
+    assert printed[6] == "Rollo, their leader, swore fealty to the king."
+    assert printed[7] == "29 (30, 35)"
+    assert "<mark>Rollo</mark>, their leader" in names["page"]
+    assert printed[8] == "Rollo"
+    assert "ms to run" in printed[9]
     names["load_model"]()
     assert names["answer_task"]("Who was king?", names["passage"])["answer"]["text"] == "Charles III"
     names["state"]["qa"].close()
