@@ -13,6 +13,7 @@ __all__ = [
     "SCORES",
     "SELECTIVE",
     "closing",
+    "kept_rows",
     "opening",
     "risk_rows",
     "rows",
@@ -72,6 +73,17 @@ def risk_rows(decisions: Selective, spans: Selective) -> list[tuple[str, ...]]:
     ]
 
 
+def kept_rows(decisions: Selective, spans: Selective) -> list[tuple[str, ...]]:
+    """Return how many can be kept, surest first, under a header of how many of the kept are right."""
+    return [
+        ("kept while so many are right", *(f"{accuracy:.0%}" for accuracy in decisions.kept)),
+        *(
+            (name, *(_percent(kept) for kept in found.kept.values()))
+            for name, found in (("decisions", decisions), ("best spans", spans))
+        ),
+    ]
+
+
 def closing(evaluation: Evaluation) -> str:
     """Say which thresholds would have been best, and how long it took."""
     best = evaluation.best
@@ -102,3 +114,7 @@ def with_interval(interval: Interval, *, digits: int = 2, sign: bool = False) ->
 
 def _row(name: str, scores: GroupScores) -> tuple[str, ...]:
     return name, f"{scores.total:,}", with_interval(scores.exact), with_interval(scores.f1)
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}]"

@@ -8,6 +8,7 @@ question answering Kamath, Jia and Liang, "Selective Question Answering under Do
 - AURC: the mean risk over all coverages (Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation
   for Deep Neural Classifiers", 2019). Lower is better; the best possible depends on the share that is right.
 - AUROC: the chance that a right one is held for surer than a wrong one; 0.5 is guessing.
+- Coverage at an accuracy: the most that can be kept while so many of the kept are right (Kamath and others).
 - ECE: as in ``confidence_fit``. It may be small where every confidence is the average.
 - MacroCE: the mean of how far right ones stay below 1 and wrong ones above 0 (Si, Zhao, Min and Boyd-Graber,
   "Re-Examining Calibration: The Case of Question Answering", 2022). Such an average gives 0.5.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,8 +36,9 @@ Floats = NDArray[np.float64]
 
 _BINS = 15
 
-# The coverages that a table shows.
+# The coverages, and the shares of right ones, that a table shows.
 _SHOWN = (0.25, 0.5, 0.75, 1.0)
+_ACCURACIES = (0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +57,10 @@ class RiskCoverage:
         """Return the risk at the lowest coverage on the curve that is not below ``coverage``."""
         return float(self.risk[int(np.searchsorted(self.coverage, coverage - 1e-12))])
 
+    def coverage_at(self, accuracy: float) -> float:
+        """Return the highest coverage at which so large a share of the kept is right, or 0."""
+        return float(self.coverage[self.risk <= 1 - accuracy + 1e-12].max(initial=0.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Selective:
@@ -66,6 +73,7 @@ class Selective:
         ece: Expected calibration error, in [0, 1]; None for scores that are no probabilities.
         macro_ce: In [0, 1]; None where ``auroc`` or ``ece`` is.
         risks: Coverage → risk.
+        kept: Share of right ones → the highest coverage at which so many of the kept are right.
     """
 
     count: int
@@ -74,12 +82,17 @@ class Selective:
     ece: Interval | None
     macro_ce: Interval | None
     risks: dict[float, float]
+    kept: dict[float, Interval]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as built-in types."""
         figures = {
-            "aurc": self.aurc, "auroc": self.auroc, "ece": self.ece, "macro_ce": self.macro_ce,
-        }  # fmt: skip
+            "aurc": self.aurc,
+            "auroc": self.auroc,
+            "ece": self.ece,
+            "macro_ce": self.macro_ce,
+            **{f"coverage_at_{100 * accuracy:g}": found for accuracy, found in self.kept.items()},
+        }
         return {
             "count": self.count,
             **{name: None if found is None else found.estimate for name, found in figures.items()},
@@ -101,8 +114,7 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
         DataError: There are no decisions, the shapes differ, or a value is NaN or no 0 or 1.
     """
     ranked = _Ranked.of(confidence, correct)
-    kept, wrong = ranked.sums(np.ones(ranked.correct.size))
-    return RiskCoverage(kept / kept[-1], wrong / kept)
+    return ranked.curve(np.ones(ranked.correct.size))
 
 
 def selective(confidence: ArrayLike, correct: ArrayLike, *, probabilities: bool = True) -> Selective:
@@ -133,6 +145,10 @@ def selective(confidence: ArrayLike, correct: ArrayLike, *, probabilities: bool 
         ece=measured(ranked.ece, defined=probabilities),
         macro_ce=measured(ranked.macro_ce, defined=probabilities and both),
         risks={coverage: curve.risk_at(coverage) for coverage in _SHOWN},
+        kept={
+            accuracy: statistic_interval(partial(ranked.coverage_at, accuracy), ranked.correct.size)
+            for accuracy in _ACCURACIES
+        },
     )
 
 
@@ -163,6 +179,14 @@ class _Ranked:
         """How many are kept, and how many of them are wrong, at the end of every group."""
         at = self.ends - 1
         return np.cumsum(drawn)[at], np.cumsum(drawn * (1 - self.correct))[at]
+
+    def curve(self, drawn: Floats) -> RiskCoverage:
+        kept, wrong = self.sums(drawn)
+        some = kept > 0
+        return RiskCoverage(kept[some] / kept[-1], wrong[some] / kept[some])
+
+    def coverage_at(self, accuracy: float, drawn: Floats) -> float:
+        return self.curve(drawn).coverage_at(accuracy)
 
     def aurc(self, drawn: Floats) -> float:
         kept, wrong = self.sums(drawn)

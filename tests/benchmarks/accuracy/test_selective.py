@@ -32,6 +32,21 @@ def test_the_curve_and_its_area_are_those_of_the_definition():
     assert found.risks[1.0] == pytest.approx(1 - correct.mean())
 
 
+def test_the_coverage_at_an_accuracy_is_the_highest_on_the_curve():
+    confidence, correct = drawn()
+    order = np.argsort(-confidence)
+    right = np.cumsum(correct[order]) / np.arange(1, 401)
+    found = selective(confidence, correct).kept
+    for accuracy in (0.8, 0.9):
+        expected = (np.flatnonzero(right >= accuracy)[-1] + 1) / 400
+        assert found[accuracy].estimate == pytest.approx(expected)
+        assert found[accuracy].low < expected < found[accuracy].high
+    assert found[0.8].estimate > found[0.9].estimate
+    # The curve may fall below an accuracy and rise above it again.
+    assert selective([0.9, 0.8, 0.7, 0.6], [0, 1, 1, 1]).kept[0.8].estimate == 0
+    assert selective([0.9, 0.8, 0.7, 0.6, 0.5], [0, 1, 1, 1, 1]).kept[0.8].estimate == 1
+
+
 def test_the_chance_that_a_right_one_is_surer():
     confidence, correct = drawn()
     confidence = np.round(confidence, 1)  # with ties

@@ -87,6 +87,7 @@ def run(arguments: Namespace) -> int:
             SCORES,
             SELECTIVE,
             closing,
+            kept_rows,
             opening,
             risk_rows,
             rows,
@@ -142,6 +143,8 @@ def run(arguments: Namespace) -> int:
         write(f"{table(SELECTIVE, selective_rows(*judged), style)}\n")
         header, *risks = risk_rows(*judged)
         write(f"{table(header, risks, style, right={1, 2, 3, 4})}\n")
+        header, *kept = kept_rows(*judged)
+        write(f"{table(header, kept, style)}\n")
         write(closing(evaluation))
     return 0
 
