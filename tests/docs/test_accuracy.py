@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from itertools import zip_longest
+from pathlib import Path
 
+import pytest
+
+from fastspan import QuestionAnswerer
+from fastspan.benchmarks.accuracy import evaluation
 from fastspan.benchmarks.questions.squad_files import read_squad
+from fastspan.cli.main import main
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
@@ -30,3 +38,57 @@ def test_the_example_of_json_lines_can_be_read(tmp_path):
     path = tmp_path / "example.jsonl"
     path.write_text(block("json"), encoding="utf-8")
     assert [question.is_impossible for question in read_squad(path)] == [False, True]
+
+
+def sessions() -> list[tuple[str, str]]:
+    """The page's commands on the project's own questions, each with what it shows below."""
+    found = re.findall(r"^```console\n\$ fastspan (.*?[^\\])\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    own = [(command.replace("\\\n", " "), shown) for command, shown in found if shown]
+    return [(command, shown) for command, shown in own if "verify" not in command]
+
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def assert_shown(printed: str, shown: str) -> None:
+    """The same words and, but for the last digits, the same numbers; an ellipsis leaves out what follows."""
+    lines, wanted_lines = ([line for line in each.splitlines() if line] for each in (printed, shown))
+    for line, expected in zip_longest(lines, wanted_lines):
+        if expected == "…":
+            return
+        assert line is not None
+        assert expected is not None
+        if " on CPUExecutionProvider, threads: " in line:
+            continue
+        assert NUMBER.sub("#", line).split() == NUMBER.sub("#", expected).split()
+        numbers, wanted = (list(map(float, NUMBER.findall(each))) for each in (line, expected))
+        assert numbers == pytest.approx(wanted, abs=0.0051), f"{line!r} and not {expected!r}"
+
+
+def test_the_commands_print_what_stands_below_them(bundled_bundle, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    asked = {}
+
+    def once(qa, questions, *, threshold=None, max_answer_length=None, step, ask=evaluation.ask):
+        # All are about the same questions in fp32; a calibration changes no score, only what is decided.
+        shown = qa.info().no_answer_threshold
+        assert threshold in (None, shown)
+        if shown not in asked:
+            asked[shown] = ask(qa, questions, max_answer_length=max_answer_length, step=step)
+        return asked[shown]
+
+    monkeypatch.setattr(evaluation, "ask", once)
+    (tmp_path / "models" / "exported").mkdir(parents=True)
+    (tmp_path / "models" / "exported" / "minilm-l6-squad2").symlink_to(bundled_bundle)
+    (tmp_path / "export").symlink_to(ROOT / "export")
+    monkeypatch.chdir(tmp_path)
+    for command, shown in sessions():
+        code = main(shlex.split(command))
+        printed = capsys.readouterr()
+        told = "".join(line for line in printed.err.splitlines(True) if line.startswith("fastspan: error: "))
+        assert code == bool(told)
+        assert_shown(printed.out + told, shown)
+    assert len(sessions()) == 5
+    with QuestionAnswerer.load(Path("with-faq"), variant="fp32", threads=1, domain="faq") as qa:
+        assert qa.info().domains == ("faq",)
+        assert qa.info().no_answer_threshold == pytest.approx(-8.1483, abs=0.001)
