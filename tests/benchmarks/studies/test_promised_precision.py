@@ -10,7 +10,7 @@ import pytest
 from fastspan.benchmarks.studies import promised_precision
 from fastspan.benchmarks.studies.promised_precision import World, repeat
 from fastspan.errors import DataError
-from support.learnable_sets import learnable_sets
+from support.questions.learnable_sets import learnable_sets
 
 
 def world(count: int = 600, per_passage: int = 6) -> World:
