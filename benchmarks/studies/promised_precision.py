@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--variant", default="fp32", help="what answers (default: %(default)s)")
     add("--precisions", default="0.6,0.7,0.8", help="what is promised, with commas (default: %(default)s)")
     add("--level", type=float, default=0.9, help="with which certainty (default: %(default)s)")
-    add("--draws", type=int, default=1000, metavar="N", help="how often to draw (default: %(default)s)")
+    add("--draws", type=int, default=200, metavar="N", help="how often to draw (default: %(default)s)")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for promised-precision.md")
     options = parser.parse_args(arguments)
     try:
