@@ -124,10 +124,14 @@ class PieceTokenizer:
 
     Args:
         tokenizer: Without truncation and padding.
+        piece: Characters of a piece, at least; a text of at most two of them is tokenized whole.
+        searched: Characters that are searched for the next place to cut, between two looks at the deadline.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, piece: int = PIECE, searched: int = _SEARCHED) -> None:
         self._tokenizer = tokenizer
+        self._piece = piece
+        self._searched = searched
         self._pattern = _where_to_cut(tokenizer)
         self._shift = 0
         if self._pattern is not None:
@@ -143,7 +147,7 @@ class PieceTokenizer:
             between: Called before every few pieces, and while a piece takes long; what it raises ends the
                 work. None: nothing looks, and no thread is made.
         """
-        begins = [0] if self._pattern is None else list(_begins(text, self._pattern, between))
+        begins = list(self.begins(text, between))
         encodings: list[Any] = []
         for at in range(0, len(begins), _GROUP):
             if between is not None:
@@ -155,6 +159,28 @@ class PieceTokenizer:
             else:
                 encodings += self._in_a_thread(pieces, between)
         return encodings[0] if len(encodings) == 1 else JoinedEncoding(encodings, begins, self._shift)
+
+    def begins(self, text: str, between: Callable[[], None] | None = None) -> Iterator[int]:
+        """Yield where the pieces of a text begin.
+
+        Args:
+            text: Any length.
+            between: As for ``encode``.
+        """
+        begin, search_from = 0, self._piece
+        yield begin
+        while self._pattern is not None and len(text) - begin > 2 * self._piece and search_from < len(text):
+            # A stretch at a time: a megabyte without such a place is long to search, too.
+            until = search_from + self._searched
+            if found := self._pattern.search(text, search_from, until):
+                begin = found.start()
+                yield begin
+                search_from = begin + self._piece
+                continue
+            if between is not None:
+                between()
+            # Whoever looks at the last character did not see the one behind it.
+            search_from = until - 1
 
     def _in_a_thread(self, pieces: Sequence[str], between: Callable[[], None]) -> list[Any]:
         """Tokenize what nothing can interrupt in a thread, which is left behind if ``between`` raises."""
@@ -177,24 +203,6 @@ class PieceTokenizer:
         while not wait([done], _LOOK).done:
             between()
         return done.result()
-
-
-def _begins(text: str, pattern: re.Pattern[str], between: Callable[[], None] | None) -> Iterator[int]:
-    """Yield where pieces begin."""
-    begin, search_from = 0, PIECE
-    yield begin
-    while len(text) - begin > 2 * PIECE and search_from < len(text):
-        # A stretch at a time: a megabyte without such a place is long to search, too.
-        until = search_from + _SEARCHED
-        if found := pattern.search(text, search_from, until):
-            begin = found.start()
-            yield begin
-            search_from = begin + PIECE
-            continue
-        if between is not None:
-            between()
-        # Whoever looks at the last character did not see the one behind it.
-        search_from = until - 1
 
 
 def _where_to_cut(tokenizer: Tokenizer) -> re.Pattern[str] | None:

@@ -70,9 +70,7 @@ class Noting:
 @given(texts=st.lists(st.sampled_from(PARTS), min_size=20, max_size=60), joint=st.sampled_from(["", " "]))
 def test_pieces_are_tokenized_as_the_whole_is(name, texts, joint):
     tokenizer = TOKENIZERS[name]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE", 30)
-        joined = PieceTokenizer(tokenizer).encode(joint.join(texts), None)
+    joined = PieceTokenizer(tokenizer, piece=30).encode(joint.join(texts), None)
     assert all_of(joined) == all_of(tokenizer.encode(joint.join(texts), add_special_tokens=False))
 
 
@@ -221,13 +219,12 @@ def test_threads_that_were_left_behind_are_few():
 
 @pytest.mark.parametrize("searched", [2, 3, 7, 50, 1 << 18])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_where_a_text_is_cut_does_not_depend_on_how_it_is_searched(name, searched, monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE", 40)
+def test_where_a_text_is_cut_does_not_depend_on_how_it_is_searched(name, searched):
+    tokenizer = PieceTokenizer(FAMILIES[name](), piece=40, searched=searched)
     text = " ".join([*CORPUS, "ab." * 60, *CORPUS, "1 a", "..", "x"])
-    pattern = PieceTokenizer(FAMILIES[name]())._pattern
+    pattern = tokenizer._pattern
     expected, begin = [0], 0
     while len(text) - begin > 80 and (found := pattern.search(text, begin + 40)):
         expected.append(begin := found.start())
-    monkeypatch.setattr(pieces, "_SEARCHED", searched)
-    assert list(pieces._begins(text, pattern, None)) == expected
+    assert list(tokenizer.begins(text)) == expected
     assert len(expected) > 10
