@@ -27,6 +27,8 @@ __all__ = ["answers_needed", "chance_of_as_many", "guaranteed_threshold"]
 
 # More thresholds than a hundred make no difference to a reader, and every one has to be confirmed.
 _STEPS = 100
+# The share of fewer answers says nothing: two right ones of two are no reason to be sure.
+_FEWEST = 10
 _MOST_ANSWERS = 10_000_000
 
 
@@ -116,7 +118,8 @@ def answers_needed(share: float, precision: float, level: float) -> int | None:
 def _sequence(curve: PrecisionCoverage, precision: float) -> NDArray[np.float64]:
     """The thresholds to try, in order: from the one that this half is surest of, looser and looser."""
     hits = np.rint(curve.precision * curve.answers).astype(int)
-    steps = np.unique(np.linspace(0, curve.answers.size - 1, 2 * _STEPS).round().astype(int))
+    enough = int(np.argmax(curve.answers >= min(_FEWEST, curve.answers[-1])))
+    steps = np.unique(np.linspace(enough, curve.answers.size - 1, 2 * _STEPS).round().astype(int))
     chances = [chance_of_as_many(int(hits[n]), int(curve.answers[n]), precision) for n in steps]
     # Of equally sure ones the first, which is the strictest.
     begin = int(steps[int(np.argmin(chances))])

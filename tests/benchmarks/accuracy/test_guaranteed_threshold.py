@@ -97,6 +97,14 @@ def test_too_few_questions_are_told_how_many_it_takes():
     assert chance_of_as_many(45, 45, 0.95) < 0.1 < chance_of_as_many(44, 44, 0.95)
 
 
+def test_two_right_answers_of_two_are_no_reason_to_be_sure():
+    margins = np.linspace(-2, 2, 400)
+    right = np.tile([0.0, 1.0], 200)
+    right[:2] = 1.0
+    with pytest.raises(DataError, match="no larger share than that"):
+        guaranteed_threshold(margins, right, margins, right, precision=0.8, level=0.9)
+
+
 @pytest.mark.parametrize("share", [0.96, 0.97, 0.99])
 def test_as_many_answers_as_are_said_to_be_needed_suffice(share):
     needed = answers_needed(share, 0.95, 0.9)
