@@ -11,7 +11,7 @@ import onnxruntime
 import psutil
 import pytest
 
-from fastspan import AnswerOptions, DeadlineExceeded, InferenceError, QuestionAnswerer
+from fastspan import AnswerOptions, InferenceError, QuestionAnswerer
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import Graph
 from fastspan.loading import LoadedBundle, load_bundle
@@ -19,6 +19,7 @@ from fastspan.options import LoadOptions
 from fastspan.runtime.session import OnnxSession, SessionSettings
 from fastspan.text.encoder import Window
 from support.models.tiny_checkpoint import WORDS
+from support.stopped_runs import check_stops
 
 QUESTION = "who built the tower"
 
@@ -115,15 +116,7 @@ def test_a_deadline_ends_a_run_within_50_ms_and_leaves_no_trace(deep_bundle: Pat
         whole = time.monotonic() - began
     short = windows(deep, 1, 64)
     expected = deep.session.run(short)
-    late = []
-    for part in (0.1, 0.2, 0.3, 0.4, 0.5):
-        deadline = time.monotonic() + part * whole
-        with pytest.raises(DeadlineExceeded, match="deadline passed"):
-            deep.session.run(batch, deadline=deadline)
-        late.append(time.monotonic() - deadline)
-    assert min(late) >= 0
-    # Other processes may hold the cores for longer than that, but not in most of the runs.
-    assert sorted(late)[2] <= 0.05, late
+    check_stops(lambda deadline: deep.session.run(batch, deadline=deadline), threads=2)
     for _ in range(100):
         for logits, again in zip(expected, deep.session.run(short), strict=True):
             assert logits.tobytes() == again.tobytes()
