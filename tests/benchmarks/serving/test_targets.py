@@ -57,8 +57,12 @@ def test_the_suite_measures_them_and_writes_the_report(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
+    asked = [{"question": QUESTION, "context": text, "answers": []} for text in (CONTEXT, LONG_CONTEXT) * 8]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
     arguments = [
         str(tiny_bundle),
+        "--data",
+        str(tmp_path / "asked.jsonl"),
         "--seconds",
         "0.2",
         "--services",
