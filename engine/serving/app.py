@@ -173,11 +173,11 @@ class Service:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
         self.bundles.stop_at(moment)
 
-    def close(self) -> None:
-        """Refuse what waits. The end of the application's lifespan does it, where it has one."""
+    def close(self, *, wait: float = 0.0) -> None:
+        """Refuse what waits, and wait at most so many seconds for the runs of each bundle."""
         self.drain()
         self._bodies.close()
-        self.bundles.close()
+        self.bundles.close(wait=wait)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

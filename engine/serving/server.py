@@ -38,6 +38,8 @@ _BACKLOG = 1024
 
 # How long a thread may keep Python's lock while another asks for it: a tenth of Python's own default.
 _TURN_S = 0.0005
+# Runs end within milliseconds of being told to, unless the machine is overloaded.
+_LAST_RUNS_S = 5.0
 
 # Files that are open beside connections: libraries, the model, the log.
 _OTHER_FILES = 256
@@ -83,8 +85,9 @@ def run_server(service: Service, listening: socket.socket, tls: Tls | None = Non
     service.on_failure = server.stop
     with counted_repeats(), _signals(service, server), _short_turns():
         server.run(sockets=[listening])
-    # Asked to stop while it began, uvicorn leaves that out.
-    service.close()
+    # Asked to stop while it began, uvicorn leaves that out. A thread that comes back from ONNX Runtime while Python
+    # ends aborts the process.
+    service.close(wait=_LAST_RUNS_S)
     if service.failed:
         raise InferenceError("The model failed several times in a row, so the service stopped; see its log.")
 

@@ -148,10 +148,10 @@ class Bundles:
         for hosted in self:
             hosted.stop_at(moment)
 
-    def close(self) -> None:
-        """Refuse what waits."""
+    def close(self, *, wait: float = 0.0) -> None:
+        """Refuse what waits, and wait at most so many seconds for the runs of each."""
         for hosted in self:
-            hosted.close()
+            hosted.close(wait=wait)
 
     def _host(self, name: str, answerer: Answerer) -> Hosted:
         return Hosted(

@@ -133,11 +133,11 @@ class Hosted:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
         self._batcher.stop_at(moment)
 
-    def close(self) -> None:
-        """Refuse what waits and what comes; runs under way end by themselves."""
+    def close(self, *, wait: float = 0.0) -> None:
+        """Refuse what waits and what comes; runs under way end by themselves, awaited for ``wait`` seconds."""
         self._stopping = True
         self._encoding.shutdown(wait=False, cancel_futures=True)
-        self._batcher.close()
+        self._batcher.close(wait=wait)
         self._decoding.shutdown(wait=False)
 
     def retire(self, then: Callable[[], None]) -> None:

@@ -115,11 +115,11 @@ class Batcher:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
         self._stops_at = moment
 
-    def close(self, *, wait: bool = False) -> None:
+    def close(self, *, wait: float = 0.0) -> None:
         """Refuse what waits, what runs and what comes, and let the threads end after the runs they are in.
 
         Args:
-            wait: Return when they have ended.
+            wait: For so many seconds at most, return when they have ended.
         """
         with self._changed:
             self._closed = True
@@ -129,9 +129,9 @@ class Batcher:
             self._changed.notify_all()
         for job in left:
             job.fail(Closed(STOPPED))
-        if wait:
-            for thread in self._threads:
-                thread.join()
+        until = time.monotonic() + wait
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def drain(self) -> None:
         """Run what is queued, then close."""

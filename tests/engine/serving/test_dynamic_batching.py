@@ -94,7 +94,7 @@ def rig() -> Iterator[Rig]:
     made = Rig()
     yield made
     made.gate.may_end.release(100)
-    made.batcher.close(wait=True)
+    made.batcher.close(wait=60)
 
 
 def until(condition: Any) -> None:
@@ -214,7 +214,7 @@ def test_who_waited_too_long_is_refused_before_it_runs() -> None:
         old.future.result(WAIT)
     assert refused.value.retry_after > 0
     rig.gate.may_end.release(10)
-    rig.batcher.close(wait=True)
+    rig.batcher.close(wait=60)
     assert ["old"] not in rig.gate.runs
 
 
@@ -228,7 +228,7 @@ def test_who_was_let_in_stays_for_a_little_longer_than_was_estimated() -> None:
     assert rig.gate.runs == [["first"], ["old"]]
     rig.gate.may_end.release()
     until(lambda: old in rig.finished)
-    rig.batcher.close(wait=True)
+    rig.batcher.close(wait=60)
 
 
 def test_a_failing_run_reaches_all_who_wait_for_it_and_no_other(rig: Rig) -> None:
@@ -284,6 +284,17 @@ def test_closing_tells_all_who_wait() -> None:
     with pytest.raises(Closed):
         rig.batcher.submit(job("comes", 100))
     rig.gate.may_end.release()
+
+
+def test_closing_may_wait_for_the_runs_under_way() -> None:
+    rig = Rig()
+    rig.begin(job("first", 100))
+    rig.batcher.close(wait=0.01)
+    running = [thread for thread in rig.batcher._threads if thread.is_alive()]
+    assert running
+    threading.Timer(0.05, rig.gate.may_end.release).start()
+    rig.batcher.close(wait=WAIT)
+    assert not any(thread.is_alive() for thread in running)
 
 
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
@@ -351,4 +362,4 @@ def test_idle_threads_sleep() -> None:
     time.sleep(0.1)
     # Each looks once; threads that wake each other up would look thousands of times.
     assert len(looked) == 4
-    batcher.close(wait=True)
+    batcher.close(wait=60)
