@@ -85,8 +85,8 @@ def run_server(service: Service, listening: socket.socket, tls: Tls | None = Non
     service.on_failure = server.stop
     with counted_repeats(), _signals(service, server), _short_turns():
         server.run(sockets=[listening])
-    # Asked to stop while it began, uvicorn leaves that out. A thread that comes back from ONNX Runtime while Python
-    # ends aborts the process.
+    # Asked to stop while it began, uvicorn leaves that out. A thread that comes back from ONNX Runtime while
+    # Python ends aborts the process.
     service.close(wait=_LAST_RUNS_S)
     if service.failed:
         raise InferenceError("The model failed several times in a row, so the service stopped; see its log.")

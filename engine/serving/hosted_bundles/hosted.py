@@ -134,7 +134,7 @@ class Hosted:
         self._batcher.stop_at(moment)
 
     def close(self, *, wait: float = 0.0) -> None:
-        """Refuse what waits and what comes; runs under way end by themselves, awaited for ``wait`` seconds."""
+        """Refuse what waits and what comes; wait so many seconds at most for the runs under way."""
         self._stopping = True
         self._encoding.shutdown(wait=False, cancel_futures=True)
         self._batcher.close(wait=wait)
