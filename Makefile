@@ -26,7 +26,7 @@ SOURCES := $(shell find engine export benchmarks -name '.venv*' -prune -o -name 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup dev export demo test fuzz fuzz-serve test-reference test-integrations test-packaging soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu bench-serve figures serve clean
+.PHONY: help setup dev export demo test fuzz fuzz-serve test-reference test-integrations test-packaging soak golden test-kernels test-gpu lint parity bench bench-full bench-gpu bench-gpu-full bench-serve figures serve clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -187,7 +187,10 @@ figures: .venv/.dev  ## Put the latest parity and speed figures into the README.
 	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[gpu,export,bench]' hypothesis pytest
 	@touch $@
 
-bench-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Measure on an NVIDIA GPU and fill the report's GPU section.
+bench-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Measure on an NVIDIA GPU, quickly, and fill the report's GPU section.
+	.venv-gpu/bin/python -m fastspan.benchmarks.suite --gpu --quick
+
+bench-gpu-full: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## The same at full length, with every peer.
 	.venv-gpu/bin/python -m fastspan.benchmarks.suite --gpu
 
 test-gpu: .venv-gpu/.ready $(BUNDLED)/fastspan.json  ## Run the tests that need an NVIDIA GPU.

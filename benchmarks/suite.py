@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, subjects: Subjects | None = Non
     except KeyboardInterrupt:
         print(
             f"interrupted; what was measured until now is in {options.out}, and the same command with "
-            "--report-only in place of --quick or --gpu writes the report on it",
+            "--report-only in place of --quick writes the report on it",
             file=sys.stderr,
         )
         return 130
@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastspan.benchmarks.suite", description=description)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="ten minutes or so: fewer peers and repeats")
-    kind.add_argument("--gpu", action="store_true", help="measure on an NVIDIA GPU instead of the CPU")
     kind.add_argument(
         "--report-only", action="store_true", help="write all reports from what was measured before"
     )
     add = parser.add_argument
+    add("--gpu", action="store_true", help="measure on an NVIDIA GPU instead of the CPU")
     add("--data", type=Path, help="questions to ask, in SQuAD's format")
     add("--threads", type=int, help="threads of every peer (default: the usable cores)")
     add("--peers", default="", metavar="TEXT", help="only FastSpan and peers whose name holds TEXT")

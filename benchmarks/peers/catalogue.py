@@ -99,12 +99,14 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
     ]
 
 
-def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
-    """Return what is measured on an NVIDIA GPU.
+def gpu_peers(providers: tuple[str, ...], *, quick: bool) -> list[PeerSpec]:
+    """Return what is measured on an NVIDIA GPU, FastSpan first.
 
     Args:
         providers: Full names of the execution providers that onnxruntime offers.
+        quick: Leave out what takes long to compile or to export, and is not a system's fastest.
     """
+    left_out = "left to the full run (`make bench-gpu-full`)" if quick else None
     wanted = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
     # ONNX Runtime offers TensorRT whether or not its libraries are here.
     no_tensorrt = why_tensorrt_fails() if "TensorrtExecutionProvider" in providers else None
@@ -117,8 +119,9 @@ def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
         ),
         _transformers("fp32", "cuda"),
         _transformers("fp16", "cuda"),
-        _transformers("fp16", "cuda", compiled="dynamic"),
-        _transformers("fp16", "cuda", compiled="cuda-graphs"),
+        _transformers("fp16", "cuda", compiled="dynamic", absent=left_out),
+        # It compiles and captures once a shape, and batches of all lengths have too many.
+        _only(_transformers("fp16", "cuda", compiled="cuda-graphs"), ("single",)),
         *(
             PeerSpec(
                 system="optimum",
@@ -126,8 +129,9 @@ def gpu_peers(providers: tuple[str, ...]) -> list[PeerSpec]:
                 module="optimum_peer",
                 environment="optimum-cuda",
                 options={"int8": "", "device": "cuda", "half": precision == "fp16"},
+                absent=absent,
             )
-            for precision in ("fp16", "fp32")
+            for precision, absent in (("fp16", None), ("fp32", left_out))
         ),
     ]
 

@@ -56,7 +56,7 @@ PROVIDERS = ("AzureExecutionProvider", "CPUExecutionProvider")
 
 
 def test_every_peer_has_its_module_and_its_environment():
-    specs = [*cpu_peers(ANY_CPU, PROVIDERS, quick=False), *gpu_peers(("CUDAExecutionProvider",))]
+    specs = [*cpu_peers(ANY_CPU, PROVIDERS, quick=False), *gpu_peers(("CUDAExecutionProvider",), quick=False)]
     assert {spec.system for spec in specs} == {OURS, "transformers", "optimum", "Haystack", "OpenVINO"}
     for spec in specs:
         assert importlib.util.find_spec(f"fastspan.benchmarks.peers.{spec.module}")
@@ -114,7 +114,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         return None if "onnxparser" in file else object()
 
     monkeypatch.setattr(cuda_libraries, "load_library", load)
-    specs = {spec.name: spec.absent for spec in gpu_peers(providers)}
+    specs = {spec.name: spec.absent for spec in gpu_peers(providers, quick=False)}
     assert len(loaded) == 3
     assert {name for name, absent in specs.items() if absent} == {
         f"FastSpan {precision} Tensorrt{mode}"
@@ -123,7 +123,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
     }
     assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
     monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
-    assert not any(spec.absent for spec in gpu_peers(providers))
+    assert not any(spec.absent for spec in gpu_peers(providers, quick=False))
 
 
 @pytest.mark.parametrize(
