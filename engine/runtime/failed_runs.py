@@ -1,4 +1,4 @@
-"""What becomes of a run that failed: a deadline that passed, an error, or a second try in two halves."""
+"""What becomes of a run that failed: a deadline that passed, an error, or a second try in halves."""
 
 from __future__ import annotations
 
@@ -50,10 +50,13 @@ def failure(
 
 
 class Halves:
-    """Runs again, in two halves, what did not fit into memory, and counts how often. Safe for many threads.
+    """Runs again, in halves, what did not fit into memory, and counts how often. Safe for many threads.
+
+    A half can be too large as well: what a failed run has taken stays with ONNX Runtime's arena, in pieces of
+    that run's sizes. So halves are halved, down to single windows.
 
     Attributes:
-        count: How many batches were run again.
+        count: How many batches, halves among them, were halved.
     """
 
     def __init__(self) -> None:
@@ -63,19 +66,27 @@ class Halves:
     def run(
         self, windows: Sequence[Window], run: Callable[[Sequence[Window]], tuple[Logits, Logits]]
     ) -> tuple[Logits, Logits]:
-        """Run the first half, then the second.
+        """Run all, or else the first half, then the second.
 
         Args:
-            windows: Two or more.
+            windows: One or more.
             run: Runs some of them.
 
         Returns:
             As ``Session.run`` does for all of them.
+
+        Raises:
+            OutOfMemory: A single window does not fit.
         """
+        try:
+            return run(windows)
+        except OutOfMemory:
+            if len(windows) == 1:
+                raise
         with self._lock:
             self.count += 1
         middle = len(windows) // 2
-        halves = [run(half) for half in (windows[:middle], windows[middle:])]
+        halves = [self.run(half, run) for half in (windows[:middle], windows[middle:])]
         start, end = (_one_below_the_other(side) for side in zip(*halves, strict=True))
         return start, end
 

@@ -212,16 +212,24 @@ def test_a_batch_that_does_not_fit_runs_in_halves_and_is_counted(installed: Inst
     assert [shapes["input_ids"] for _, _, shapes in runtime.calls] == [(90,), (160,), (70,), (90,)]
 
 
-def test_halves_that_do_not_fit_either_are_an_error(installed: Installed) -> None:
+def test_halves_that_do_not_fit_either_are_halved_too(installed: Installed) -> None:
     runtime = installed(before_run=Cramped(50, NO_MEMORY[0]))
     session = opened()
-    with pytest.raises(InferenceError, match=r"on 1 windows of up to 60 tokens.*smaller token_budget"):
-        session.run(windows(60))
-    assert session.out_of_memory_retries == 0
-    with pytest.raises(InferenceError, match="on 2 windows"):
-        session.run(windows(40, 40, 40, 40))
-    assert session.out_of_memory_retries == 1
-    assert len(runtime.calls) == 1 + 2
+    check(session, windows(40, 40, 40, 20, 20))
+    assert session.out_of_memory_retries == 3
+    asked = [shapes["input_ids"] for _, _, shapes in runtime.calls]
+    assert asked == [(160,), (80,), (40,), (40,), (80,), (40,), (40,)]
+
+
+def test_a_window_that_does_not_fit_alone_is_an_error(installed: Installed) -> None:
+    runtime = installed(before_run=Cramped(50, NO_MEMORY[0]))
+    session = opened()
+    for batch, halved in ((windows(60), 0), (windows(40, 40, 60), 2)):
+        before = session.out_of_memory_retries
+        with pytest.raises(InferenceError, match=r"on 1 windows of up to 60 tokens.*smaller token_budget"):
+            session.run(batch)
+        assert session.out_of_memory_retries == before + halved
+    assert len(runtime.calls) == 1 + 5
     check(session, windows(20, 20))
 
 
