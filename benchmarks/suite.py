@@ -22,7 +22,6 @@ from fastspan.errors import FastSpanError
 __all__ = ["main"]
 
 _RESULTS = ROOT / "benchmarks" / "results"
-_DEFAULT_PRICE = 0.10
 
 
 def main(arguments: Sequence[str] | None = None, subjects: Subjects | None = None) -> int:
@@ -91,9 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--price-per-hour",
         type=_price,
-        default=_DEFAULT_PRICE,
         metavar="PRICE",
-        help="of this machine, in any currency, for the cost of a million questions (default: %(default)s)",
+        help="of this machine, in any currency, for the cost of a million questions (default: 0.1 with a CPU, 3 with a GPU)",
     )
     add(
         "--out",

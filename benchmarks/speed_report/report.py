@@ -36,12 +36,12 @@ _SUBJECTS = (
 )  # fmt: skip
 
 
-def write_speed_reports(root: Path, *, price_per_hour: float) -> list[Path]:
+def write_speed_reports(root: Path, *, price_per_hour: float | None) -> list[Path]:
     """Write the report of every kind of hardware under a folder, and the comparison.
 
     Args:
         root: The folder whose folders hold records and samples.
-        price_per_hour: Price of the machine, in any currency.
+        price_per_hour: Price of the machine, in any currency; None: what is assumed of its kind.
 
     Returns:
         The files, those of the comparison first.
@@ -62,13 +62,13 @@ def write_speed_reports(root: Path, *, price_per_hour: float) -> list[Path]:
 
 
 def write_hardware_report(
-    folder: Path, *, price_per_hour: float, write_plot: Write = write_figure
+    folder: Path, *, price_per_hour: float | None, write_plot: Write = write_figure
 ) -> list[Path]:
     """Write the report on what lies in the folder of one kind of hardware.
 
     Args:
         folder: Where the records and samples lie, and where the report is put.
-        price_per_hour: Price of the machine, in any currency.
+        price_per_hour: Price of the machine, in any currency; None: what is assumed of its kind.
         write_plot: Writes a plot.
 
     Returns:
@@ -99,7 +99,7 @@ def write_comparison(root: Path) -> list[Path]:
     """
     folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
     sections = [
-        Section.of(measured, folder, price_per_hour=0.0)
+        Section.of(measured, folder, None)
         for folder in folders
         for measured in _measured(folder)
     ]

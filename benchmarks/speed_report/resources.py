@@ -108,8 +108,8 @@ def cost(section: Section) -> Iterator[Block]:
                     row.peer.name,
                     row.workload.model,
                     three_digits(row.questions_per_second),
-                    f"{hours:.1f}",
-                    f"{hours * section.price_per_hour:.2f}",
+                    three_digits(hours),
+                    three_digits(hours * section.price_per_hour),
                 )
             )
     if lines:

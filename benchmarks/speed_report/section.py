@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fastspan.benchmarks.reporting.plot_style import Write, write_figure
+from fastspan.benchmarks.speed.answers import Device
 from fastspan.benchmarks.speed.record import SpeedRecord
 from fastspan.benchmarks.speed.samples import Measured
 from fastspan.benchmarks.speed_report.accuracy import Difference, ParityFigures, differences, parity_figures
@@ -17,6 +19,9 @@ __all__ = ["PLOTS", "Section"]
 
 PLOTS = "plots"
 """The folder of the plots, within that of the report."""
+
+# Of a machine with two cores, and of one with a large GPU: orders of magnitude, for costs to have one.
+_PRICES: Mapping[Device, float] = MappingProxyType({"cpu": 0.10, "gpu": 3.00})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +50,15 @@ class Section:
 
     @classmethod
     def of(
-        cls, measured: Measured, folder: Path, price_per_hour: float, write_plot: Write = write_figure
+        cls, measured: Measured, folder: Path, price_per_hour: float | None, write_plot: Write = write_figure
     ) -> Section:
         """Compute what the section's parts share.
+
+        Args:
+            measured: The record with its samples.
+            folder: Where the report is put.
+            price_per_hour: Price of the machine; None: what is assumed of its kind.
+            write_plot: Writes a plot.
 
         Raises:
             DataError: A parity report in the folder or the one above is malformed.
@@ -55,7 +66,7 @@ class Section:
         return cls(
             measured=measured,
             folder=folder,
-            price_per_hour=price_per_hour,
+            price_per_hour=_PRICES[measured.record.device] if price_per_hour is None else price_per_hour,
             rows=tuple(rows_of(measured)),
             shares=equal_answers(measured),
             accuracy=differences(measured.record.peers),

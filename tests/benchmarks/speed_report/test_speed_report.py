@@ -203,6 +203,12 @@ def test_cost_follows_from_price_and_speed(tmp_path):
     assert costs[1] == pytest.approx(10 * costs[0], rel=0.02)
 
 
+def test_a_price_that_nobody_names_is_assumed_by_the_kind_of_machine(tmp_path):
+    for device, price in (("cpu", "At 0.1 an hour"), ("gpu", "At 3 an hour")):
+        folder = write_recorded(tmp_path / device, device=device)
+        assert price in report_on(folder, price=None)[0]
+
+
 def test_a_cpu_and_a_gpu_in_one_folder_have_a_section_each(tmp_path):
     folder = write_recorded(tmp_path)
     write_recorded(folder, device="gpu")
