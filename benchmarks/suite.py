@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         "--price-per-hour",
         type=_price,
         metavar="PRICE",
-        help="of this machine, in any currency, for the cost of a million questions (default: 0.1 with a CPU, 3 with a GPU)",
+        help="of this machine, in any currency, for the cost of a million questions (default: 0.1 with a "
+        "CPU, 3 with a GPU)",
     )
     add(
         "--out",

@@ -58,7 +58,7 @@ def load(job: Job) -> PipelinePeer:
 
 
 def _with_single_logits(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The forward pass with logits in fp32: the pipeline decodes in numpy, which is slow in half precision."""
+    """The forward pass with logits in fp32: the pipeline decodes in numpy, slowly in half precision."""
 
     @wraps(forward)
     def run(*arguments: Any, **named: Any) -> Any:

@@ -98,11 +98,7 @@ def write_comparison(root: Path) -> list[Path]:
         MissingDependency: matplotlib or markdown-it-py is not installed.
     """
     folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
-    sections = [
-        Section.of(measured, folder, None)
-        for folder in folders
-        for measured in _measured(folder)
-    ]
+    sections = [Section.of(measured, folder, None) for folder in folders for measured in _measured(folder)]
     return _write(root, [Heading(1, "FastSpan: speed"), *hardware(sections, root)])
 
 

@@ -28,6 +28,17 @@ def test_of_several_kinds_of_hardware_the_newest_counts(tmp_path):
     assert "CPU b, 2 cores" in " ".join(speed_tables(tmp_path).split())
 
 
+def test_a_cpu_that_multiplies_bytes_goes_before_a_newer_one_that_does_not(tmp_path):
+    kinds = (("a", "2026-01-02", ["avx2", "avx512_vnni"]), ("b", "2026-02-01", ["avx2"]))
+    for kind, measured, sets in kinds:
+        path = write_recorded(tmp_path / kind) / "speed-cpu.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["environment"]["measured"] = measured
+        record["cpu"].update(name=f"CPU {kind}", instruction_sets=sets)
+        path.write_text(json.dumps(record), encoding="utf-8")
+    assert "CPU a, 2 cores" in " ".join(speed_tables(tmp_path).split())
+
+
 def test_without_a_measurement_the_error_names_the_command(tmp_path):
     with pytest.raises(DataError, match="make bench"):
         speed_tables(tmp_path)
