@@ -145,7 +145,8 @@ def share_interval(
     z2 = 1.959963984540054**2
     center = (share + z2 / (2 * counts)) / (1 + z2 / counts)
     half = np.sqrt(z2 * (share * (1 - share) / counts + z2 / (4 * counts**2))) / (1 + z2 / counts)
-    return center - half, center + half
+    # Rounding could put an end a hair outside.
+    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
 
 
 def _resampled_means(
