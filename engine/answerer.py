@@ -16,8 +16,8 @@ from fastspan.runtime.deadline import check_deadline, deadline_in
 from fastspan.runtime.session import Logits
 from fastspan.runtime.workers import Runs
 from fastspan.stage_times import StageClock
-from fastspan.stages import decode
-from fastspan.streaming import ChunkStages, OnError, check_on_error, stream
+from fastspan.stages.pairs import decode
+from fastspan.stages.streaming import ChunkStages, OnError, check_on_error, stream
 from fastspan.text.encoder import EncodedPair
 
 if TYPE_CHECKING:

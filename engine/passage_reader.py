@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal, overload
 from fastspan.errors import InputError
 from fastspan.loaded_model import LoadedModel
 from fastspan.options import AnswerOptions, AnswerOverrides
-from fastspan.reading import PASSAGES, SetRuns, encode_set, encode_sets, finish_sets, reading_options
 from fastspan.results import Reading
 from fastspan.runtime.deadline import check_deadline, deadline_in
 from fastspan.runtime.workers import Runs
 from fastspan.stage_times import StageClock
-from fastspan.streaming import ChunkStages, OnError, check_on_error, stream
+from fastspan.stages.sets import PASSAGES, SetRuns, encode_set, encode_sets, finish_sets, reading_options
+from fastspan.stages.streaming import ChunkStages, OnError, check_on_error, stream
 from fastspan.text.passages import GivenSet, Passage, passage_set
 
 if TYPE_CHECKING:

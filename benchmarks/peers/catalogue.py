@@ -26,7 +26,7 @@ class PeerSpec:
         system: Whose it is.
         variant: Its precision, for people.
         mode: ``"latency"``: one run at a time on all threads. ``"throughput"``: several runs at once.
-        module: Module in ``fastspan.benchmarks.peers`` that loads and runs it.
+        module: Module in ``fastspan.benchmarks.peers.systems`` that loads and runs it.
         environment: ``"project"``: the project's own environment. Else the name of one that
             ``requirements-NAME.txt`` describes.
         options: What its module needs to know.

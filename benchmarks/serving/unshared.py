@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastspan import QuestionAnswerer
 from fastspan.results import Info
 from fastspan.serving import Limits, Service, listen, run_server
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
 
 __all__ = ["main"]
 

@@ -236,7 +236,7 @@ def _haystack(checkpoint: str, sets: Sequence[AskedSet]) -> list[dict[str, Any]]
         given, answers = Path(folder, "sets.jsonl"), Path(folder, "answers.jsonl")
         lines = (json.dumps({"question": each.question.question, "passages": each.passages}) for each in sets)
         given.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        module = "fastspan.benchmarks.peers.haystack_reading"
+        module = "fastspan.benchmarks.peers.systems.haystack_reading"
         command = [python, "-m", module, checkpoint, str(given), str(answers), str(usable_cores())]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -14,18 +14,12 @@ from support.paths import ROOT
 
 pytest.importorskip("psutil")
 
-import fastspan.stages
-from fastspan.benchmarks.peers import (
-    catalogue,
-    environments,
-    fastspan_peer,
-    optimum_peer,
-    transformers_peer,
-)
-from fastspan.benchmarks.peers.batch_choice import fastest_batch
+from fastspan.benchmarks.peers import catalogue, environments
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_peers
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job, Staged
+from fastspan.benchmarks.peers.systems import fastspan_peer, optimum_peer, transformers_peer
+from fastspan.benchmarks.peers.systems.batch_choice import fastest_batch
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.workloads import Workload
 from fastspan.benchmarks.speed import measurement as measuring
@@ -39,6 +33,7 @@ from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
 from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
+from fastspan.stages import pairs
 from support.packages import put_in_place_of
 
 PEERS = Path(catalogue.__file__).parent
@@ -59,7 +54,7 @@ def test_every_peer_has_its_module_and_its_environment():
     specs = [*cpu_peers(ANY_CPU, PROVIDERS, quick=False), *gpu_peers(("CUDAExecutionProvider",), quick=False)]
     assert {spec.system for spec in specs} == {OURS, "transformers", "optimum", "Haystack", "OpenVINO"}
     for spec in specs:
-        assert importlib.util.find_spec(f"fastspan.benchmarks.peers.{spec.module}")
+        assert importlib.util.find_spec(f"fastspan.benchmarks.peers.systems.{spec.module}")
         if spec.environment != "project":
             assert (PEERS / f"requirements-{spec.environment}.txt").is_file()
     names = [spec.name for spec in cpu_peers(ANY_CPU, PROVIDERS, quick=False)]
@@ -210,11 +205,11 @@ def test_fastspan_says_where_its_time_goes_and_is_left_as_it_was(tiny_bundle, mo
     peer = fastspan_peer.load(fastspan_job(tiny_bundle, mode))
     assert isinstance(peer, Staged)
     answers = peer.run(WORKLOAD)
-    decode, answerer = fastspan.stages.decode_squad, dict(vars(peer._answerer))
+    decode, answerer = pairs.decode_squad, dict(vars(peer._answerer))
     stages = peer.stages(WORKLOAD, 2)
     assert set(stages) == {"encode", "plan", "run", "decode", "other"}
     assert all(seconds > 0 for stage, seconds in stages.items() if stage != "other")
-    assert fastspan.stages.decode_squad is decode
+    assert pairs.decode_squad is decode
     assert vars(peer._answerer) == answerer
     assert peer.run(WORKLOAD) == answers
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastspan.benchmarks.peers.haystack_reading import _record
+from fastspan.benchmarks.peers.systems.haystack_reading import _record
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.passage_sets import passage_sets
 from fastspan.benchmarks.studies import calibration_by_variant, reading

@@ -19,7 +19,7 @@ from fastspan.errors import Closed
 from fastspan.loading import load_bundle
 from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Queued, Runs, Workers
-from fastspan.streaming import ChunkStages, stream
+from fastspan.stages.streaming import ChunkStages, stream
 from fastspan.text.encoder import EncodedPair, Encoder
 
 QUESTION = "who built the tower"

@@ -13,7 +13,7 @@ from fastspan.options import AnswerOptions
 from fastspan.results import Reading
 from fastspan.runtime.workers import Runs
 from fastspan.stage_times import StageClock
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.passages import PassageSet, passage_set, unpacked
 
