@@ -33,6 +33,7 @@ class _Unshared:
 
     @property
     def stages(self) -> Stages:
+        """The answerer's, each window in a run of its own."""
         return _Alone(self.answerer.stages.loaded)
 
     def info(self) -> Info:
