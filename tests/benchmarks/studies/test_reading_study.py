@@ -40,9 +40,9 @@ def test_the_page_has_a_row_a_system(
             for n, each in enumerate(sets)
         ]
 
-    monkeypatch.setattr(reading, "_haystack", haystack)
     command = ["--bundle", str(tiny_bundle), "--data", str(path), "--passages", "4", "--variant", "fp32"]
-    assert reading.main([*command, "--haystack", "--out", str(tmp_path / "out")]) == 0
+    command += ["--haystack", "--out", str(tmp_path / "out")]
+    assert reading.main(command, haystack=haystack) == 0
     page = Path(capsys.readouterr().out.strip())
     assert asked == passage_sets(open_data(path).questions, 4)
     found = rows(page)
