@@ -1,6 +1,6 @@
 """The whole story: text in, windows, batches, logits, spans, answer out.
 
-``passage_reader`` has the same story of many passages, ``loaded_model`` what an answerer holds meanwhile.
+``stages`` has each step, of pairs and of sets of passages; ``loaded_model`` what an answerer holds meanwhile.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, cast, overload
 
 from fastspan.errors import InputError
+from fastspan.loaded_model import LoadedModel
 from fastspan.options import AnswerOptions, AnswerOverrides
-from fastspan.passage_reader import PassageReader
-from fastspan.results import Prediction
+from fastspan.results import Prediction, Reading
 from fastspan.runtime.deadline import check_deadline, deadline_in
 from fastspan.runtime.session import Logits
 from fastspan.runtime.workers import Runs
 from fastspan.stage_times import StageClock
-from fastspan.stages import decode
-from fastspan.streaming import ChunkStages, OnError, check_on_error, stream
+from fastspan.stages.pairs import decode
+from fastspan.stages.sets import PASSAGES, read_set, reading_options, set_stages
+from fastspan.stages.streaming import ChunkStages, Encoded, Given, OnError, Started, check_on_error, stream
 from fastspan.text.encoder import EncodedPair
+from fastspan.text.passages import GivenSet, Passage, passage_set
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,7 +35,7 @@ Decode = Callable[[Sequence[EncodedPair], OfWindows, OfWindows], Sequence[T]]
 ``(length,)``, float32, where ``length`` is the window's own."""
 
 
-class QuestionAnswerer(PassageReader):
+class QuestionAnswerer(LoadedModel):
     """Answers questions from text. Made by ``load``; safe to call from many threads at once.
 
     It works in a forked child, and pickles as the path and options it was loaded with.
@@ -133,8 +135,102 @@ class QuestionAnswerer(PassageReader):
             Closed: ``close`` was called before.
         """
         chosen = self.stages.options(options, overrides, "answer_many")
-        check_on_error(on_error)
         return self._stream_pairs(pairs, chosen, lambda runs: self._finish(runs, chosen), on_error)
+
+    def read(
+        self,
+        question: str,
+        passages: Iterable[Passage],
+        *,
+        retriever_scores: Iterable[float] | None = None,
+        timeout: float | None = None,
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Reading:
+        """Answer one question from any number of passages, such as a retriever's.
+
+        The passages' windows share batches, and the question is tokenized once. Spans are ranked over all
+        passages by how far they exceed "no answer" in their own.
+
+        Args:
+            question: What is asked.
+            passages: Strings, or pairs of an id and a string; of any number and length. Of no passages, there
+                is no answer.
+            retriever_scores: One number a passage, higher where the retriever holds it for better. They do
+                not change the ranks; a calibration for sets makes the confidence of them, too.
+            timeout: Seconds until the call gives up; None: it never does.
+            options: How to answer; None: ``top_k`` is 5, the window the bundle's, every other the default.
+            **overrides: Single fields of ``AnswerOptions``: ``top_k``, ``max_answer_length``, ``n_best``,
+                ``max_length``, ``overlap``, ``max_windows`` (here of all passages together),
+                ``max_question_length``, ``no_answer_threshold``, ``truncate_question`` or ``domain``;
+                ``decoding``, ``align_to_words`` and ``handle_impossible_answer`` stay as they are, since the
+                pipeline's scores cannot be compared between passages.
+
+        Raises:
+            InputError: An argument is unusable; the message names it.
+            DeadlineExceeded: ``timeout`` passed first.
+            InferenceError: ONNX Runtime failed.
+            Closed: ``close`` was called before.
+        """
+        deadline = deadline_in(timeout)
+        stages = self.stages
+        chosen = reading_options(stages, options, overrides, "read")
+        asked = passage_set(question, passages, retriever_scores)
+        return read_set(stages, asked, chosen, deadline, self._workers)
+
+    @overload
+    def read_many(
+        self,
+        sets: Iterable[GivenSet],
+        *,
+        on_error: Literal["raise"] = "raise",
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Reading]: ...
+
+    @overload
+    def read_many(
+        self,
+        sets: Iterable[GivenSet],
+        *,
+        on_error: Literal["yield"],
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Reading | InputError]: ...
+
+    def read_many(
+        self,
+        sets: Iterable[GivenSet],
+        *,
+        on_error: OnError = "raise",
+        options: AnswerOptions | None = None,
+        **overrides: Unpack[AnswerOverrides],
+    ) -> Iterator[Reading] | Iterator[Reading | InputError]:
+        """Answer any number of questions from passages of their own, streamed in the order of the input.
+
+        Args:
+            sets: Tuples of question and passages, or of question, passages and retriever scores, each as
+                ``read`` takes it; a generator of any length is read as readings are taken.
+            on_error: What a set that cannot be used does, as for ``answer_many``.
+            options: As for ``read``.
+            **overrides: As for ``read``: ``top_k``, ``max_answer_length``, ``n_best``, ``max_length``,
+                ``overlap``, ``max_windows``, ``max_question_length``, ``no_answer_threshold``,
+                ``truncate_question`` or ``domain``.
+
+        Yields:
+            One reading a set; with ``on_error="yield"`` an ``InputError`` for one that cannot be used.
+
+        Raises:
+            InputError: A set is unusable, which its ``index`` tells, or an option is. Every set before it has
+                been answered by then.
+            Exception: What ``sets`` raised, if it did; every set before has been answered by then.
+            InferenceError: ONNX Runtime failed.
+            Closed: ``close`` was called before.
+        """
+        chosen = reading_options(self.stages, options, overrides, "read_many")
+        # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
+        chunks = set_stages(lambda: self.stages, self._start, chosen, self._manifest)
+        return self._stream("sets", "question and passages", sets, chunks, self._chunk // PASSAGES, on_error)
 
     def decode_many(
         self, pairs: Iterable[tuple[str, str]], decode: Decode[T], *, options: AnswerOptions | None = None
@@ -170,23 +266,28 @@ class QuestionAnswerer(PassageReader):
         finish: Callable[[Runs], Sequence[T]],
         on_error: OnError,
     ) -> Iterator[T | InputError]:
-        if not isinstance(pairs, Iterable):
-            raise InputError(
-                "pairs must be tuples of question and context, in a list or generator, "
-                f"not {type(pairs).__name__}."
-            )
-        # The stages are asked for chunk by chunk: a stream that nobody reads on must not hold the model.
-        return stream(
-            iter(pairs),
-            ChunkStages(
-                encode=lambda texts, position, last: self.stages.encode(texts, options, position, last),
-                start=self._start,
-                finish=finish,
-            ),
-            chunk=self._chunk,
-            ahead=self._ahead,
-            on_error=on_error,
+        chunks: ChunkStages[tuple[str, str], EncodedPair, Runs, T] = ChunkStages(
+            encode=lambda texts, position, last: self.stages.encode(texts, options, position, last),
+            start=self._start,
+            finish=finish,
         )
+        return self._stream("pairs", "question and context", pairs, chunks, self._chunk, on_error)
+
+    def _stream(
+        self,
+        name: str,
+        of: str,
+        given: Iterable[Given],
+        chunks: ChunkStages[Given, Encoded, Started, T],
+        chunk: int,
+        on_error: OnError,
+    ) -> Iterator[T | InputError]:
+        check_on_error(on_error)
+        if not isinstance(given, Iterable):
+            raise InputError(
+                f"{name} must be tuples of {of}, in a list or generator, not {type(given).__name__}."
+            )
+        return stream(iter(given), chunks, chunk=chunk, ahead=self._ahead, on_error=on_error)
 
     def _finish(self, runs: Runs, options: AnswerOptions) -> list[Prediction]:
         """Wait for the runs of a chunk and decode it."""

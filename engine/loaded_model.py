@@ -16,8 +16,8 @@ from fastspan.options import LoadOptions, LoadOverrides
 from fastspan.results import Info
 from fastspan.runtime.workers import Queued, Runs, Workers
 from fastspan.stage_times import StageClock
-from fastspan.stages import Stages
-from fastspan.streaming import CHUNK, GPU_CHUNK
+from fastspan.stages.pairs import Stages
+from fastspan.stages.streaming import CHUNK, GPU_CHUNK
 from fastspan.text.encoder import EncodedPair
 
 if TYPE_CHECKING:

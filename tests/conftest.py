@@ -16,7 +16,7 @@ import pytest
 import fastspan
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.errors import BundleError, MissingDependency
-from fastspan.kernels import unavailable_reason
+from fastspan.kernels import library, unavailable_reason
 from fastspan.machine.cpu import cpu_features
 from fastspan.machine.cuda_libraries import why_cuda_fails
 from fastspan.runtime.cuda.probe import cuda_runs
@@ -25,7 +25,7 @@ from support.forced_cpu import CPUS, asked, asker, force_cores, force_cpu, stop_
 from support.fuzzing import give_time, run_for_its_share
 from support.made_once import made_once
 from support.models.tiny_checkpoint import save_tiny_checkpoint
-from support.paths import EXPORTED_MINILM, MINILM
+from support.paths import EXPORTED_MINILM, MINILM, ROOT
 from support.references.golden import Golden
 
 # Tests import onnxruntime by themselves too, and send no telemetry.
@@ -254,6 +254,21 @@ def kernels_here() -> None:
     cpu_features()
     if (reason := unavailable_reason()) is not None:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def without_kernels() -> Iterator[None]:
+    """A FastSpan that was installed without a compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "_FILE", ROOT / "nowhere.so")
+        _forget_kernels()
+        yield
+    _forget_kernels()
+
+
+def _forget_kernels() -> None:
+    library.unavailable_reason.cache_clear()
+    library._library.cache_clear()
 
 
 class SilentProgress:

@@ -164,6 +164,7 @@ class _Ranked:
 
     @classmethod
     def of(cls, confidence: ArrayLike, correct: ArrayLike) -> _Ranked:
+        """Rank decisions by their confidence; of equal ones, the order stays."""
         sure, right = parallel_arrays(confidence, correct)
         if not np.isin(right, (0.0, 1.0)).all():
             raise DataError("What is correct must be 0 or 1.")
@@ -181,20 +182,24 @@ class _Ranked:
         return np.cumsum(drawn)[at], np.cumsum(drawn * (1 - self.correct))[at]
 
     def curve(self, drawn: Floats) -> RiskCoverage:
+        """Coverage and risk at the end of every group that was drawn at all."""
         kept, wrong = self.sums(drawn)
         some = kept > 0
         return RiskCoverage(kept[some] / kept[-1], wrong[some] / kept[some])
 
     def coverage_at(self, accuracy: float, drawn: Floats) -> float:
+        """As ``RiskCoverage.coverage_at``."""
         return self.curve(drawn).coverage_at(accuracy)
 
     def aurc(self, drawn: Floats) -> float:
+        """The area under the risk-coverage curve: the mean risk over all coverages."""
         kept, wrong = self.sums(drawn)
         steps = np.diff(kept, prepend=0.0)
         some = kept > 0
         return float((steps[some] * wrong[some] / kept[some]).sum() / kept[-1])
 
     def auroc(self, drawn: Floats) -> float:
+        """How often a right decision is surer than a wrong one; 0.5 where there are none to compare."""
         kept, wrong = self.sums(drawn)
         wrongs = np.diff(wrong, prepend=0.0)
         rights = np.diff(kept, prepend=0.0) - wrongs
@@ -204,10 +209,12 @@ class _Ranked:
         return float((wrongs * before).sum() / pairs) if pairs else 0.5
 
     def ece(self, drawn: Floats) -> float:
+        """The mean gap between confidence and accuracy in a bin, each bin weighted by what lies in it."""
         gaps = np.bincount(self.bins, drawn * (self.confidence - self.correct), minlength=_BINS)
         return float(np.abs(gaps).sum() / drawn.sum())
 
     def macro_ce(self, drawn: Floats) -> float:
+        """The mean error of confidence among right decisions and among wrong ones, averaged."""
         off = np.abs(self.correct - self.confidence) * drawn
         right = self.correct > 0
         return float(sum(off[one].sum() / max(1.0, drawn[one].sum()) for one in (right, ~right)) / 2)

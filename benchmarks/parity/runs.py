@@ -19,10 +19,10 @@ from fastspan.benchmarks.questions.squad_files import Question
 from fastspan.bundle.folder import Bundle, sha256_of
 from fastspan.decoding.squad import decode_squad
 from fastspan.errors import CheckpointError, DataError, InputError, MissingDependency
-from fastspan.export.checkpoint.source import resolve_source
+from fastspan.export.checkpoint.source import ResolvedSource, resolve_source
 from fastspan.export.verification.comparison import LogitPairs
 from fastspan.export.verification.pytorch_reference import has_pytorch, torch_logits
-from fastspan.loading import load_bundle
+from fastspan.loading import LoadedBundle, load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.runtime.session import Logits, Session
 from fastspan.runtime.workers import by_pair
@@ -52,13 +52,19 @@ class VariantRun:
     logits: LogitPairs
 
 
-def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
+def find_checkpoint(
+    bundle: Bundle,
+    checkpoint: str | None,
+    *,
+    resolve: Callable[[str, str | None], ResolvedSource] = resolve_source,
+) -> Path:
     """Return the folder of the checkpoint that a bundle was exported from.
 
     Args:
         bundle: The bundle.
         checkpoint: A folder or a hub id; None: what the manifest names. The hub id that the manifest names is
             taken at the manifest's commit, any other at its main branch.
+        resolve: Returns the folder that a name and a commit stand for.
 
     Raises:
         CheckpointError: It is not found, or it is not the one that was exported.
@@ -72,7 +78,7 @@ def find_checkpoint(bundle: Bundle, checkpoint: str | None) -> Path:
     wanted = checkpoint or source.id
     exported = wanted == source.id and not Path(wanted).exists()
     try:
-        folder = resolve_source(wanted, source.revision if exported else None).folder
+        folder = resolve(wanted, source.revision if exported else None).folder
     except CheckpointError as error:
         if checkpoint is not None:
             raise
@@ -142,6 +148,7 @@ def run_variant(
     pairs: Sequence[EncodedPair],
     *,
     step: Callable[[], None],
+    load: Callable[[Path, str | None, LoadOptions], LoadedBundle] = load_bundle,
 ) -> VariantRun:
     """Answer the questions with one variant in the engine.
 
@@ -151,13 +158,14 @@ def run_variant(
         questions: What to ask.
         pairs: The questions, encoded as ``encode_questions`` does.
         step: Called after each question.
+        load: Loads the bundle; its session is the one that runs.
 
     Raises:
         BundleError: The bundle is damaged or lacks the variant.
         ProviderError: The provider cannot run it.
         InferenceError: ONNX Runtime failed, or the graph yields what is not a number.
     """
-    loaded = load_bundle(bundle.folder, None, options)
+    loaded = load(bundle.folder, None, options)
     recording = _RecordingSession(loaded.session)
     with QuestionAnswerer(replace(loaded, session=recording)) as answerer:
         info = answerer.info()

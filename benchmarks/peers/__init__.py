@@ -1,1 +1,1 @@
-"""The systems that are measured, FastSpan among them, each in a process of its own."""
+"""The systems that are measured, FastSpan among them: which, and the process and environment of each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fastspan.benchmarks.questions.workloads import Group
@@ -26,7 +26,7 @@ class PeerSpec:
         system: Whose it is.
         variant: Its precision, for people.
         mode: ``"latency"``: one run at a time on all threads. ``"throughput"``: several runs at once.
-        module: Module in ``fastspan.benchmarks.peers`` that loads and runs it.
+        module: Module in ``fastspan.benchmarks.peers.systems`` that loads and runs it.
         environment: ``"project"``: the project's own environment. Else the name of one that
             ``requirements-NAME.txt`` describes.
         options: What its module needs to know.
@@ -99,17 +99,23 @@ def cpu_peers(cpu: CpuFeatures, providers: tuple[str, ...], *, quick: bool) -> l
     ]
 
 
-def gpu_peers(providers: tuple[str, ...], *, quick: bool) -> list[PeerSpec]:
+def gpu_peers(
+    providers: tuple[str, ...],
+    *,
+    quick: bool,
+    why_no_tensorrt: Callable[[], str | None] = why_tensorrt_fails,
+) -> list[PeerSpec]:
     """Return what is measured on an NVIDIA GPU, FastSpan first.
 
     Args:
         providers: Full names of the execution providers that onnxruntime offers.
         quick: Leave out what takes long to compile or to export, and is not a system's fastest.
+        why_no_tensorrt: Says what TensorRT lacks here; None: nothing.
     """
     left_out = "left to the full run (`make bench-gpu-full`)" if quick else None
     wanted = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
     # ONNX Runtime offers TensorRT whether or not its libraries are here.
-    no_tensorrt = why_tensorrt_fails() if "TensorrtExecutionProvider" in providers else None
+    no_tensorrt = why_no_tensorrt() if "TensorrtExecutionProvider" in providers else None
     return [
         *(
             replace(spec, absent=no_tensorrt if name == "TensorrtExecutionProvider" else None)

@@ -114,7 +114,7 @@ class _Server:
         return self._workload
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        module = importlib.import_module(f"fastspan.benchmarks.peers.{request['module']}")
+        module = importlib.import_module(f"fastspan.benchmarks.peers.systems.{request['module']}")
         began = time.perf_counter()
         self._peer = module.load(Job.from_json(request["job"]))
         return {"seconds": time.perf_counter() - began, "description": self._loaded.describe()}

@@ -42,10 +42,12 @@ def largest_rate(services: Sequence[float], limit: float, late: float = 0.01) ->
         raise InputError("the service times must be positive numbers of seconds, at least one.")
 
     def log_moment(theta: float) -> float:
+        """Return log E[e^{θS}]; e^{θS} itself may overflow."""
         top = float((theta * times).max())
         return top + float(np.log(np.exp(theta * times - top).mean()))
 
     def excess(theta: float) -> float:
+        """By how much the bound on late answers exceeds the share that may be late, in logarithms."""
         return log_moment(theta) - theta * limit - math.log(late)
 
     # The excess is convex and begins at -log(late) > 0; below zero it may lie between two roots.

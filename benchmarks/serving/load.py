@@ -147,6 +147,7 @@ _JSON = {"content-type": "application/json"}
 
 
 async def _post(session: Any, url: str, body: bytes, due: float) -> Outcome:
+    """Send one request that was due at a moment of ``perf_counter``; whatever happens is an outcome."""
     status = 0
     late = time.perf_counter() - due
     try:
@@ -164,6 +165,7 @@ async def _post(session: Any, url: str, body: bytes, due: float) -> Outcome:
 
 
 def _session(patience: float, deadline_ms: int | None = None) -> Any:
+    """Return a client's session."""
     aiohttp = _aiohttp()
     headers = {} if deadline_ms is None else {"x-request-timeout-ms": str(deadline_ms)}
     # Connections are kept, as clients and load balancers do; there is no limit to how many.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastspan import QuestionAnswerer
 from fastspan.results import Info
 from fastspan.serving import Limits, Service, listen, run_server
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
 
 __all__ = ["main"]
 
@@ -33,6 +33,7 @@ class _Unshared:
 
     @property
     def stages(self) -> Stages:
+        """The answerer's, each window in a run of its own."""
         return _Alone(self.answerer.stages.loaded)
 
     def info(self) -> Info:

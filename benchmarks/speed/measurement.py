@@ -61,6 +61,7 @@ class Measurement:
         record: Given every turn with its workload's name, as soon as it is over.
         say: Told what happens.
         folder: Where the peers' output is kept while they run.
+        interpreter: Returns the interpreter of a peer's environment.
 
     Attributes:
         peers: Name → what is known of it.
@@ -76,12 +77,14 @@ class Measurement:
         record: Callable[[str, Turn], None],
         say: Callable[[str], None],
         folder: Path,
+        interpreter: Callable[[str], str] = interpreter,
     ) -> None:
         self._model = model
         self._plan = plan
         self._record = record
         self._say = say
         self._folder = folder
+        self._interpreter = interpreter
         self._alive: dict[str, tuple[PeerSpec, PeerProcess]] = {}
         self._prepared: set[str] = set()
         self.peers: dict[str, MeasuredPeer] = {}
@@ -200,7 +203,7 @@ class Measurement:
         Start it again where it first made something of the checkpoint, which took time and memory that no
         later start takes.
         """
-        python = interpreter(spec.environment)
+        python = self._interpreter(spec.environment)
         before = self._made()
         while True:
             process = PeerProcess(

@@ -40,7 +40,7 @@ class PeerProcess:
     Args:
         name: Its name.
         python: Interpreter of its environment.
-        module: Its module in ``fastspan.benchmarks.peers``.
+        module: Its module in ``fastspan.benchmarks.peers.systems``.
         job: What it is to load, as ``Job.to_json`` gives it.
         log: File for whatever it prints.
         timeout: Seconds that an answer may take.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ CHECKPOINT = ROOT / "models" / "minilm-l6-squad2"
 BUNDLE = ROOT / "models" / "exported" / "minilm-l6-squad2"
 
 _DOCUMENTS = 3
+
+Readers = tuple[Any, Any, Any, Any]
+"""Our reader with segment ids and without, the other one, and what makes a document of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,12 @@ def _accuracy(questions: Sequence[Question], answers: Sequence[Sequence[Any]]) -
     return f"EM {scores['exact']:.2f}, F1 {scores['f1']:.2f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, readers: Callable[[], Readers] | None = None) -> int:
     """Compare the readers and print what was found.
 
     Args:
         arguments: The command line without the program's name; None: the process's.
+        readers: Makes the readers that are compared; None: they are loaded.
 
     Returns:
         0, or 1 after an error, which is printed.
@@ -118,15 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=200, help="how many answerable ones to ask")
     options = parser.parse_args(arguments)
     try:
-        print(_report(options.data, options.questions))
+        print(_report((readers or _readers)(), options.data, options.questions))
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _report(data: Path | None, count: int) -> str:
-    ours, ours_without, theirs, document = _readers()
+def _report(readers: Readers, data: Path | None, count: int) -> str:
+    ours, ours_without, theirs, document = readers
     answerable = [question for question in open_data(data).questions if not question.is_impossible]
     questions = spread(answerable, count)
     documents = [[document(text) for text in documents_of(answerable, question)] for question in questions]
@@ -147,8 +151,7 @@ def _report(data: Path | None, count: int) -> str:
     )
 
 
-def _readers() -> tuple[Any, Any, Any, Any]:
-    """Return our reader with segment ids and without, the other one, and what makes a document of a text."""
+def _readers() -> Readers:
     try:
         import torch
         from haystack import Document

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,8 +158,13 @@ def memory_table(found: Sequence[Memory]) -> Table:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the page."""
+def main(arguments: Sequence[str] | None = None, *, measure: Callable[..., list[Memory]] = measured) -> int:
+    """Measure and write the page.
+
+    Args:
+        arguments: The command line without the program's name; None: the process's.
+        measure: Measures, given what ``measured`` is.
+    """
     description = (__doc__ or "").replace("`", "")
     parser = argparse.ArgumentParser(
         prog="python -m fastspan.benchmarks.studies.memory", description=description
@@ -180,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads = options.threads or usable_cores()
         manifest = Bundle.open(folder).manifest
         graphs = [each for each in _GRAPHS if _runs(manifest.variants, each[1], each[2])]
-        found = measured(folder, requests=options.requests, threads=threads, graphs=graphs)
+        found = measure(folder, requests=options.requests, threads=threads, graphs=graphs)
         machine = describe_machine(("fastspan", "onnxruntime", "numpy"))
         record = {
             "bundle": manifest.name,

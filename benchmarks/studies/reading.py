@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from fastspan.errors import DataError, FastSpanError
 from fastspan.machine.cpu import usable_cores
 
 __all__ = ["Decided", "main"]
+
+TheirReading = Callable[[str, Sequence[AskedSet]], list[dict[str, Any]]]
+"""Given a checkpoint and sets, returns what ``haystack_reading`` writes of each."""
 
 _COLUMNS = ("system", "right passage", "EM", "F1", "F1, answerable", "right, unanswerable", "ECE", "AUROC")
 
@@ -85,8 +88,13 @@ class Decided:
         ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the page."""
+def main(arguments: Sequence[str] | None = None, *, haystack: TheirReading | None = None) -> int:
+    """Measure and write the page.
+
+    Args:
+        arguments: The command line without the program's name; None: the process's.
+        haystack: Lets Haystack read sets; None: in an environment of its own.
+    """
     description = (__doc__ or "").replace("`", "")
     parser = argparse.ArgumentParser(
         prog="python -m fastspan.benchmarks.studies.reading", description=description
@@ -105,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.every < 1:
             raise DataError("--every takes a whole number of at least 1.")
         page = options.out / "reading.md"
-        write_text(page, markdown(_page(options)))
+        write_text(page, markdown(_page(options, haystack or _haystack)))
     except FastSpanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -113,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(options: argparse.Namespace) -> list[Block]:
+def _page(options: argparse.Namespace, haystack: TheirReading) -> list[Block]:
     data = open_data(options.data)
     # However few questions are asked, all passages stay candidates, and the halves are those of the whole
     # file: where the bundle's own calibration was fitted on one of them, it is judged on the other.
@@ -140,7 +148,7 @@ def _page(options: argparse.Namespace) -> list[Block]:
         _ours("the same with BM25's scores", held, Calibration(sets=fitted), retriever=True),
     ]
     if options.haystack:
-        found = _haystack(options.checkpoint, sets)
+        found = haystack(options.checkpoint, sets)
         decided += _theirs(found, sets, fitting, holding)
     return [
         Heading(1, f"Reading {options.passages} passages: {info.name}, {info.variant}"),
@@ -236,7 +244,7 @@ def _haystack(checkpoint: str, sets: Sequence[AskedSet]) -> list[dict[str, Any]]
         given, answers = Path(folder, "sets.jsonl"), Path(folder, "answers.jsonl")
         lines = (json.dumps({"question": each.question.question, "passages": each.passages}) for each in sets)
         given.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        module = "fastspan.benchmarks.peers.haystack_reading"
+        module = "fastspan.benchmarks.peers.systems.haystack_reading"
         command = [python, "-m", module, checkpoint, str(given), str(answers), str(usable_cores())]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -77,6 +77,7 @@ class _Decoded:
         self._options = options
 
     def predictions(self, top_k: int) -> list[Prediction]:
+        """One prediction a passage, of at most so many spans each."""
         pairs, starts, ends = self._given
         if not pairs:
             return []

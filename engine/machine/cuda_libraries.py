@@ -8,7 +8,7 @@ import importlib
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,9 @@ _NEWEST = max(_LIBRARIES)
 # The major version of TensorRT that the provider links to.
 _TENSORRT = 10
 
+Load = Callable[[str], Any]
+"""Returns the library of a file, or None where it does not load."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CudaFindings:
@@ -51,11 +54,12 @@ class CudaFindings:
     missing: tuple[str, ...]
 
 
-def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
+def find_cuda(onnxruntime: ModuleType | None, *, load: Load | None = None) -> CudaFindings:
     """Look for the driver, its GPUs, and the libraries of the CUDA version that ONNX Runtime was built for.
 
     Args:
         onnxruntime: The installed ONNX Runtime; None: the libraries of the newest CUDA are looked for.
+        load: Loads a library; None: the system's loader does.
     """
     built_for = _built_for(onnxruntime)
     if onnxruntime is not None and built_for is not None:
@@ -63,8 +67,9 @@ def find_cuda(onnxruntime: ModuleType | None) -> CudaFindings:
     major = int(built_for.split(".")[0]) if built_for else _NEWEST
     versions = _LIBRARIES.get(major, _LIBRARIES[_NEWEST])
     files = [_file_name(name, version) for name, version in versions.items()]
-    driver = load_library(_driver_file())
-    missing = [file for file in files if load_library(file) is None]
+    load = load or load_library
+    driver = load(_driver_file())
+    missing = [file for file in files if load(file) is None]
     if driver is None:
         missing.insert(0, _driver_file())
     return CudaFindings(
@@ -128,14 +133,18 @@ def why_cuda_fails(onnxruntime: ModuleType) -> str | None:
     return None
 
 
-def why_tensorrt_fails() -> str | None:
+def why_tensorrt_fails(*, load: Load | None = None) -> str | None:
     """Say that TensorRT is missing, and how to mend it; None: its libraries load.
 
     ONNX Runtime's wheels for NVIDIA GPUs offer the provider whether or not TensorRT is installed.
+
+    Args:
+        load: As for ``find_cuda``.
     """
     preload_tensorrt()
     files = [_tensorrt_file(name) for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser")]
-    missing = [file for file in files if load_library(file) is None]
+    load = load or load_library
+    missing = [file for file in files if load(file) is None]
     if not missing:
         return None
     return (

@@ -19,16 +19,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 import fastspan
 from fastspan.errors import FastSpanError, InputError
 from fastspan.serving.hosted_bundles.bundles import Bundles
 from fastspan.serving.hosted_bundles.hosted import Answerer
 from fastspan.serving.http.bodies import Bodies
+from fastspan.serving.http.closing import ClosingWhileDraining
 from fastspan.serving.http.keys import check_key
 from fastspan.serving.http.openapi import document, page
-from fastspan.serving.http.responses import error_response, json_response, of_error
+from fastspan.serving.http.responses import error_response, json_response, of_error, of_router
 from fastspan.serving.observing.access_log import AccessLog
 from fastspan.serving.observing.metrics import CONTENT_TYPE, Metrics
 from fastspan.serving.observing.tracing import open_tracer
@@ -153,7 +154,7 @@ class Service:
             )
         if self.settings.access_log:
             app = AccessLog(app)
-        self.app: ASGIApp = _ClosingWhileDraining(app, self)
+        self.app: ASGIApp = ClosingWhileDraining(app, lambda: self._draining)
 
     @property
     def draining(self) -> bool:
@@ -270,34 +271,8 @@ class Service:
     # Errors
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
-        """Answer what the router refuses: an unknown path, or a method that a path does not have."""
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = (error.headers if isinstance(error, HTTPException) else None) or {}
-        kind = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid")
-        allowed = headers.get("Allow") or headers.get("allow")
-        hint = f"use {allowed}" if allowed else "POST / and /answer; GET /health, /ready and /info"
-        response = error_response(
-            status, kind, f"There is no {request.method} {request.url.path} here: {hint}."
-        )
-        response.headers.update(headers)
-        return response
+        return of_router(request.method, request.url.path, error)
 
     async def _unexpected_error(self, request: Request, error: Exception) -> Response:
         # The server logs the traceback; what it says may not be for everyone's eyes.
         return of_error(error)
-
-
-class _ClosingWhileDraining:
-    """Tells every client, while the service drains, that its connection is closed behind this response."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._service.draining:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-
-        await self._app(scope, receive, sent if scope["type"] == "http" else send)

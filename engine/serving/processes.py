@@ -100,6 +100,8 @@ def _end_with_parent(parent: int) -> None:
 
 
 class _Supervisor:
+    """Keeps so many processes alive, and hands signals on to them."""
+
     def __init__(self, count: int, load_anew: Callable[[], None]) -> None:
         self._count = count
         self._load_anew = load_anew

@@ -93,6 +93,8 @@ def run_server(service: Service, listening: socket.socket, tls: Tls | None = Non
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's server for one service: it has its limits, and lets what is in flight finish."""
+
     def __init__(self, service: Service, tls: Tls | None = None) -> None:
         limits = service.limits
         config = uvicorn.Config(

@@ -13,7 +13,6 @@ import pytest
 import fastspan
 from fastspan import BundleError, CheckpointError, MissingDependency, ParityError, QuestionAnswerer
 from fastspan.bundle.beside.file_lock import FileLock
-from fastspan.bundle.hub import checkpoints
 from fastspan.cli.main import main
 from fastspan.export import on_demand
 from fastspan.export.options import ExportOptions
@@ -164,7 +163,9 @@ def test_a_cache_that_refuses_is_told(
     def homeless() -> Path:
         raise RuntimeError("no home")
 
-    monkeypatch.setattr(checkpoints, "user_cache", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(BundleError, match="There is no home folder"):
         answer()
 

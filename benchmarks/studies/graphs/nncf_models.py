@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastspan.benchmarks.peers.openvino_peer import OPTIONS, calibration_feeds, feeds, logits
+from fastspan.benchmarks.peers.systems.openvino_peer import OPTIONS, calibration_feeds, feeds, logits
 from fastspan.benchmarks.speed.interleaving import balanced_order
 from fastspan.bundle.folder import Bundle
 from fastspan.decoding.squad import decode_squad

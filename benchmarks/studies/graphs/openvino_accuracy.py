@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,13 @@ _ORDINARY = "int8"
 _SPARSE = 3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the page."""
+def main(arguments: Sequence[str] | None = None, *, interpreter: Callable[[str], str] = interpreter) -> int:
+    """Measure and write the page.
+
+    Args:
+        arguments: The command line without the program's name; None: the process's.
+        interpreter: Returns the interpreter of a peer's environment.
+    """
     description = (__doc__ or "").replace("`", "")
     parser = argparse.ArgumentParser(
         prog="python -m fastspan.benchmarks.studies.graphs.openvino_accuracy", description=description
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "judged": _texts(judged.questions[: options.limit]),
             "rounds": options.rounds,
         }
-        found = _in_its_environment(task)
+        found = _measured_by(interpreter("openvino"), task)
         page = options.out / "openvino-accuracy.md"
         write_text(page, markdown(_page(model.name, judged.name, found)))
     except FastSpanError as error:
@@ -97,14 +102,12 @@ def _texts(questions: Sequence[Question]) -> list[tuple[str, str]]:
     return [(each.question, each.context) for each in questions]
 
 
-def _in_its_environment(task: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Do the task in OpenVINO's environment.
+def _measured_by(python: str, task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let an interpreter do the task.
 
     Raises:
-        MissingDependency: The environment cannot be made.
         DataError: The task failed; what it said stands on standard error.
     """
-    python = interpreter("openvino")
     with tempfile.TemporaryDirectory() as name:
         given, result = Path(name) / "task.json", Path(name) / "result.json"
         given.write_text(json.dumps(task), encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,14 @@ class CountingKernels:
         return {stage: count / whole for stage, count in zip(STAGES, ticks, strict=True)}
 
 
-def counting_kernels(folder: Path = ROOT / "build" / "kernels" / "counting") -> CountingKernels:
+def counting_kernels(
+    folder: Path = ROOT / "build" / "kernels" / "counting", *, sources: Callable[[], list[Path]] = sources
+) -> CountingKernels:
     """Compile the counting library, where it is not there for these sources yet.
 
     Args:
         folder: Where it is kept.
+        sources: Returns the kernels' sources.
 
     Raises:
         MissingDependency: There is no compiler, or there are no sources.

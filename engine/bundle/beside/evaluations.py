@@ -85,6 +85,8 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
+    """What ``evaluations.json`` holds."""
+
     evaluations: tuple[Evaluation, ...]
 
 

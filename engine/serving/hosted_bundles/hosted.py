@@ -18,7 +18,7 @@ from fastspan.serving.scheduling.admission import Waiting
 from fastspan.serving.scheduling.dynamic_batching import TOO_LONG, Batcher
 from fastspan.serving.scheduling.jobs import STOPPED, Job
 from fastspan.serving.scheduling.limits import Limits
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
 from fastspan.text.encoder import EncodedPair
 
 __all__ = ["Answerer", "Hosted", "TooManyPairsError"]

@@ -49,6 +49,8 @@ def connection_class(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
 
 
 class _Connection(H11Protocol):
+    """A connection whose class knows the service's limits and its idle connections."""
+
     _limits: Limits
     _metrics: Metrics
     _idle: dict[_Connection, None]

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from fastspan.errors import (
@@ -29,6 +30,7 @@ __all__ = [
     "error_response",
     "json_response",
     "of_error",
+    "of_router",
 ]
 
 _LONGEST_MESSAGE = 1000
@@ -95,4 +97,16 @@ def of_error(error: Exception) -> Response:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, NotAllowedError):
         response.headers["www-authenticate"] = "Bearer"
+    return response
+
+
+def of_router(method: str, path: str, error: Exception) -> Response:
+    """Return the response to a path that is unknown, or does not have the method that it was asked with."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+    kind = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid")
+    allowed = headers.get("Allow") or headers.get("allow")
+    hint = f"use {allowed}" if allowed else "POST / and /answer; GET /health, /ready and /info"
+    response = error_response(status, kind, f"There is no {method} {path} here: {hint}.")
+    response.headers.update(headers)
     return response

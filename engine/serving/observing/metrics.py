@@ -181,6 +181,7 @@ class _Margins:
         self._latest: deque[float] = deque(maxlen=_COMPARED)
 
     def add(self, margin: float) -> None:
+        """Take a margin; an infinite one, of an answer without a span, has no mean."""
         if not math.isfinite(margin):
             return
         if len(self._first) < _COMPARED:

@@ -35,6 +35,8 @@ def counted_repeats(
 
 
 class _Repeats(logging.Filter):
+    """Lets a line of each kind through from time to time, and counts those between."""
+
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()

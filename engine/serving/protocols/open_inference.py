@@ -86,6 +86,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, outputs: object, default: object) -> _Wanted:
+        """Read what a request says of its outputs, and of binary ones in general."""
         if not isinstance(default, bool):
             raise InputError("binary_data_output must be true or false.")
         if outputs is None:
@@ -106,6 +107,7 @@ class _Wanted:
         return cls(binary)
 
     def reply(self, head: Mapping[str, Any], elements: Sequence[bytes]) -> Reply:
+        """Return the elements of the one output, within the JSON or as bytes behind it."""
         output: dict[str, Any] = {
             "name": OUTPUT,
             "shape": [len(elements), 1],

@@ -11,11 +11,11 @@ from fastspan.bundle.manifest import Manifest
 from fastspan.decoding.passages import decode_sets
 from fastspan.errors import InputError
 from fastspan.options import AnswerOptions
-from fastspan.reading import TOP_K
 from fastspan.results import Info, Reading
 from fastspan.runtime.session import Logits
 from fastspan.serving.protocols.asked import Asked, Incoming, Reply, Times, json_reply
 from fastspan.serving.protocols.request_body import check_keys, check_range, json_object, parse_body
+from fastspan.stages.sets import TOP_K
 from fastspan.text.encoder import EncodedPair
 from fastspan.text.passages import PassageSet, passage_set
 

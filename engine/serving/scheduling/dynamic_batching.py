@@ -20,7 +20,7 @@ from fastspan.runtime.deadline import TOO_LATE
 from fastspan.runtime.session import Logits
 from fastspan.serving.scheduling.admission import Pace, Waiting
 from fastspan.serving.scheduling.jobs import STOPPED, Job, told_of
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
 
 __all__ = ["TOO_LONG", "Batcher"]
 

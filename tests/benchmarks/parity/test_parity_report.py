@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from fastspan.benchmarks.accuracy.evaluation import Outcomes, evaluate
-from fastspan.benchmarks.parity import runs
 from fastspan.benchmarks.parity.figures import compare_runs
 from fastspan.benchmarks.parity.gates import ACCURACY_GATES, FEWEST_FOR_F1, Demand, held_against
 from fastspan.benchmarks.parity.markdown import parity_markdown, summary_table
@@ -223,7 +222,7 @@ class PackedStandIn:
         return tuple(np.stack(side) for side in sides)
 
 
-def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: Path, tmp_path, monkeypatch):
+def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: Path, tmp_path):
     questions = open_data(write_squad(tmp_path)).questions
     bundle = Bundle.open(tiny_bundle)
     pairs = encode_questions(bundle, questions)
@@ -231,13 +230,8 @@ def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: 
     expected = run_variant(bundle, options, questions, pairs, step=lambda: None)
     loaded = load_bundle(tiny_bundle, None, options)
     stand_in = PackedStandIn(loaded.session)
-    monkeypatch.setattr(runs, "load_bundle", lambda *_: replace(loaded, session=stand_in))
-
-    def made_anew(*_):
-        raise AssertionError("a second session was made")
-
-    monkeypatch.setattr(OnnxSession, "__init__", made_anew)
-    run = run_variant(bundle, options, questions, pairs, step=lambda: None)
+    composed = replace(loaded, session=stand_in)
+    run = run_variant(bundle, options, questions, pairs, step=lambda: None, load=lambda *_: composed)
     assert max(stand_in.runs) > 1
     assert sum(stand_in.runs) >= len(
         {window.input_ids.tobytes() for pair in pairs for window in pair.windows}
@@ -259,7 +253,7 @@ def test_the_loaded_session_itself_is_recorded_whatever_its_layout(tiny_bundle: 
     ],
 )
 def test_the_checkpoint_the_manifest_names_is_taken_at_its_revision(
-    tiny_bundle: Path, tiny_checkpoint: Path, monkeypatch, checkpoint, asked
+    tiny_bundle: Path, tiny_checkpoint: Path, checkpoint, asked
 ):
     calls = []
 
@@ -267,11 +261,10 @@ def test_the_checkpoint_the_manifest_names_is_taken_at_its_revision(
         calls.append(source)
         return resolve_source(tiny_checkpoint)
 
-    monkeypatch.setattr(runs, "resolve_source", resolve)
     bundle = Bundle.open(tiny_bundle)
     source = replace(bundle.manifest.source, id="owner/name", revision="c" * 40)
     bundle = replace(bundle, manifest=replace(bundle.manifest, source=source))
-    assert find_checkpoint(bundle, checkpoint) == tiny_checkpoint
+    assert find_checkpoint(bundle, checkpoint, resolve=resolve) == tiny_checkpoint
     assert calls == [asked]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ ONE = Workload(name="one", title="one question", group="single", pairs=(("Who?",
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Starts made-up peers with a workload prepared, and ends them."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     workload = tmp_path / "workload.json"
     save_workload(ONE, workload)
     with ExitStack() as stack:

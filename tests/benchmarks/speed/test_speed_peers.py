@@ -14,21 +14,14 @@ from support.paths import ROOT
 
 pytest.importorskip("psutil")
 
-import fastspan.stages
-from fastspan.benchmarks.peers import (
-    catalogue,
-    environments,
-    fastspan_peer,
-    optimum_peer,
-    transformers_peer,
-)
-from fastspan.benchmarks.peers.batch_choice import fastest_batch
+from fastspan.benchmarks.peers import catalogue, environments
 from fastspan.benchmarks.peers.catalogue import OURS, PeerSpec, cpu_peers, gpu_peers
 from fastspan.benchmarks.peers.environments import interpreter
 from fastspan.benchmarks.peers.protocol import Job, Staged
+from fastspan.benchmarks.peers.systems import fastspan_peer, optimum_peer, transformers_peer
+from fastspan.benchmarks.peers.systems.batch_choice import fastest_batch
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.workloads import Workload
-from fastspan.benchmarks.speed import measurement as measuring
 from fastspan.benchmarks.speed.interleaving import Schedule
 from fastspan.benchmarks.speed.measurement import Measurement, Plan
 from fastspan.benchmarks.speed.models.measured import SpeedModel
@@ -37,8 +30,9 @@ from fastspan.benchmarks.speed.subjects import asked_peers
 from fastspan.errors import InputError, MissingDependency
 from fastspan.export.checkpoint.reader import read_checkpoint
 from fastspan.export.graphs.families import describe
-from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
+from fastspan.machine.cuda_libraries import why_tensorrt_fails
+from fastspan.stages import pairs
 from support.packages import put_in_place_of
 
 PEERS = Path(catalogue.__file__).parent
@@ -59,7 +53,7 @@ def test_every_peer_has_its_module_and_its_environment():
     specs = [*cpu_peers(ANY_CPU, PROVIDERS, quick=False), *gpu_peers(("CUDAExecutionProvider",), quick=False)]
     assert {spec.system for spec in specs} == {OURS, "transformers", "optimum", "Haystack", "OpenVINO"}
     for spec in specs:
-        assert importlib.util.find_spec(f"fastspan.benchmarks.peers.{spec.module}")
+        assert importlib.util.find_spec(f"fastspan.benchmarks.peers.systems.{spec.module}")
         if spec.environment != "project":
             assert (PEERS / f"requirements-{spec.environment}.txt").is_file()
     names = [spec.name for spec in cpu_peers(ANY_CPU, PROVIDERS, quick=False)]
@@ -105,7 +99,7 @@ def test_a_peer_that_no_workload_asks_is_left_out_with_the_reason():
         assert all(spec.absent == specs[spec.name].absent for spec in found if spec.name not in unasked)
 
 
-def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
+def test_tensorrt_is_measured_only_where_its_libraries_load():
     providers = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
     loaded = []
 
@@ -113,8 +107,10 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         loaded.append(file)
         return None if "onnxparser" in file else object()
 
-    monkeypatch.setattr(cuda_libraries, "load_library", load)
-    specs = {spec.name: spec.absent for spec in gpu_peers(providers, quick=False)}
+    def peers(load):
+        return gpu_peers(providers, quick=False, why_no_tensorrt=lambda: why_tensorrt_fails(load=load))
+
+    specs = {spec.name: spec.absent for spec in peers(load)}
     assert len(loaded) == 3
     assert {name for name, absent in specs.items() if absent} == {
         f"FastSpan {precision} Tensorrt{mode}"
@@ -122,8 +118,7 @@ def test_tensorrt_is_measured_only_where_its_libraries_load(monkeypatch):
         for mode in ("", ", throughput")
     }
     assert re.search(r"nvonnxparser.*10.* did not load.*'tensorrt<11'", specs["FastSpan fp16 Tensorrt"])
-    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
-    assert not any(spec.absent for spec in gpu_peers(providers, quick=False))
+    assert not any(spec.absent for spec in peers(lambda file: object()))
 
 
 @pytest.mark.parametrize(
@@ -210,11 +205,11 @@ def test_fastspan_says_where_its_time_goes_and_is_left_as_it_was(tiny_bundle, mo
     peer = fastspan_peer.load(fastspan_job(tiny_bundle, mode))
     assert isinstance(peer, Staged)
     answers = peer.run(WORKLOAD)
-    decode, answerer = fastspan.stages.decode_squad, dict(vars(peer._answerer))
+    decode, answerer = pairs.decode_squad, dict(vars(peer._answerer))
     stages = peer.stages(WORKLOAD, 2)
     assert set(stages) == {"encode", "plan", "run", "decode", "other"}
     assert all(seconds > 0 for stage, seconds in stages.items() if stage != "other")
-    assert fastspan.stages.decode_squad is decode
+    assert pairs.decode_squad is decode
     assert vars(peer._answerer) == answerer
     assert peer.run(WORKLOAD) == answers
 
@@ -227,7 +222,6 @@ def test_a_measurement_notes_what_was_measured_missing_and_failed(
             raise MissingDependency(f"{name} cannot be installed")
         return sys.executable
 
-    monkeypatch.setattr(measuring, "interpreter", only_project)
     model = SpeedModel(
         name="tiny",
         title="",
@@ -250,6 +244,7 @@ def test_a_measurement_notes_what_was_measured_missing_and_failed(
         record=lambda workload, turn: turns.append((workload, turn.peer)),
         say=lambda text: None,
         folder=tmp_path,
+        interpreter=only_project,
     )
     try:
         measurement.start(specs)

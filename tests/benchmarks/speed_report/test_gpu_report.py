@@ -130,7 +130,7 @@ def test_pytorch_is_measured_at_its_best_on_a_gpu():
 def test_a_model_of_fixed_lengths_is_padded_and_its_logits_cut_back():
     import torch
 
-    from fastspan.benchmarks.peers.fixed_lengths import STEP, FixedLengths
+    from fastspan.benchmarks.peers.systems.fixed_lengths import STEP, FixedLengths
 
     seen = []
 

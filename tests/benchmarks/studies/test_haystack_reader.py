@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from fastspan.benchmarks.questions.evaluation_set import open_data
-from fastspan.benchmarks.studies import haystack_reader
 from fastspan.benchmarks.studies.haystack_reader import Comparison, ask, compare, documents_of, main
 
 CAFE = SimpleNamespace(id="cafe", content="the cafe\u0301 of Rollo")
@@ -62,12 +61,12 @@ def test_every_question_is_asked_of_its_documents():
     assert [[a.data for a in of] for of in found] == [["Rollo", None]] * 4
 
 
-def test_the_report_says_what_was_found(monkeypatch, capsys):
+def test_the_report_says_what_was_found(capsys):
     def document(text):
         return SimpleNamespace(id=text, content=text)
 
-    monkeypatch.setattr(haystack_reader, "_readers", lambda: (Reader(0.1), Reader(2e-5), Reader(0), document))
-    assert main(["--questions", "5"]) == 0
+    readers = (Reader(0.1), Reader(2e-5), Reader(0), document)
+    assert main(["--questions", "5"], readers=lambda: readers) == 0
     printed = capsys.readouterr().out
     assert "5 questions, 3 documents each, 20 answers." in printed
     assert "all answers equal for 5 of 5 questions; scores differ by 2.0e-05 at most." in printed

@@ -8,7 +8,6 @@ import os
 import onnxruntime
 import pytest
 
-from fastspan.benchmarks.studies import memory
 from fastspan.benchmarks.studies.memory import Memory, main, measured, memory_table
 from fastspan.benchmarks.studies.memory_worker import MeasuredSession
 from fastspan.errors import InputError
@@ -70,7 +69,8 @@ def test_every_process_is_asked_as_often(tiny_bundle):
         measured(tiny_bundle, requests=0, threads=1)
 
 
-def test_the_page_and_the_record(tiny_bundle, tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("without_kernels")
+def test_the_page_and_the_record(tiny_bundle, tmp_path, capsys):
     one = Memory(
         graph="fp32",
         arena=True,
@@ -87,10 +87,9 @@ def test_the_page_and_the_record(tiny_bundle, tmp_path, monkeypatch, capsys):
         asked.update(folder=folder, **options)
         return [one]
 
-    monkeypatch.setattr(memory, "measured", made_up)
     assert memory_table([one]).rows == [("fp32", "on", "off", "200", "204", "+2.0%", "250", "12.30")]
-    monkeypatch.setattr(memory, "unavailable_reason", lambda: "they are not there")
-    assert main([str(tiny_bundle), "--requests", "1000", "--threads", "1", "--out", str(tmp_path)]) == 0
+    command = [str(tiny_bundle), "--requests", "1000", "--threads", "1", "--out", str(tmp_path)]
+    assert main(command, measure=made_up) == 0
     assert [graph[0] for graph in asked["graphs"]] == ["fp32", "int8, plain"]
     page = tmp_path / "memory.md"
     assert capsys.readouterr().out.strip() == str(page)

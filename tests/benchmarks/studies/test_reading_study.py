@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastspan.benchmarks.peers.haystack_reading import _record
+from fastspan.benchmarks.peers.systems.haystack_reading import _record
 from fastspan.benchmarks.questions.evaluation_set import open_data
 from fastspan.benchmarks.questions.passage_sets import passage_sets
 from fastspan.benchmarks.studies import calibration_by_variant, reading
@@ -40,9 +40,9 @@ def test_the_page_has_a_row_a_system(
             for n, each in enumerate(sets)
         ]
 
-    monkeypatch.setattr(reading, "_haystack", haystack)
     command = ["--bundle", str(tiny_bundle), "--data", str(path), "--passages", "4", "--variant", "fp32"]
-    assert reading.main([*command, "--haystack", "--out", str(tmp_path / "out")]) == 0
+    command += ["--haystack", "--out", str(tmp_path / "out")]
+    assert reading.main(command, haystack=haystack) == 0
     page = Path(capsys.readouterr().out.strip())
     assert asked == passage_sets(open_data(path).questions, 4)
     found = rows(page)

@@ -138,23 +138,24 @@ def test_a_file_from_before_spinning_had_a_duration_is_read(measured: Profile) -
 
 
 @pytest.mark.parametrize(
-    ("knows", "duration", "said"),
+    ("runtime", "duration", "said"),
     [
-        (True, 1000, "for fp32."),
-        (False, None, f"fp32, without spin_duration_us, which ONNX Runtime {RUNTIME} does not know."),
+        ("1.26.0", 1000, "for fp32."),
+        ("1.25.1", None, "fp32, without spin_duration_us, which ONNX Runtime 1.25.1 does not know."),
     ],
 )
 def test_how_long_threads_spin_is_left_aside_where_the_runtime_does_not_know_it(
     folder: Path,
     measured: Profile,
     monkeypatch: pytest.MonkeyPatch,
-    knows: bool,
+    runtime: str,
     duration: int | None,
     said: str,
 ) -> None:
-    monkeypatch.setattr("fastspan.runtime.run_settings.bounds_spinning", lambda _: knows)
+    monkeypatch.setattr(onnxruntime, "__version__", runtime)
     spinning = replace(LATENCY, threads=2, spin_duration_us=1000)
-    replace(measured, variants={"fp32": Tuned(latency=spinning, throughput=THROUGHPUT)}).write(folder)
+    tuned = {"fp32": Tuned(latency=spinning, throughput=THROUGHPUT)}
+    replace(measured, machine=this_machine(runtime), variants=tuned).write(folder)
     settings, state = loaded(folder)
     assert settings == replace(spinning, spin_duration_us=duration)
     assert state.endswith(said)

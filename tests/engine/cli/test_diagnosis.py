@@ -11,9 +11,9 @@ import pytest
 from fastspan.cli import diagnosis
 from fastspan.cli.diagnosis import auto_provider, diagnose
 from fastspan.cli.main import main
-from fastspan.machine import cuda_libraries
 from fastspan.machine.cpu import CpuFeatures
 from fastspan.machine.cuda_libraries import CudaFindings, find_cuda
+from support.forced_cpu import forced_features
 from support.packages import hide, put_in_place_of
 
 NOTHING = CudaFindings(driver=None, devices=(), built_for=None, missing=("libcuda.so.1",))
@@ -74,13 +74,12 @@ def test_without_onnxruntime_it_names_the_extra_and_does_not_fail(absent, capsys
     assert "nothing: ONNX Runtime is not usable" in capsys.readouterr().out
 
 
-def test_two_wheels_over_each_other_are_a_problem(monkeypatch):
-    version = diagnosis.installed_version
-    monkeypatch.setattr(
-        diagnosis,
-        "installed_version",
-        lambda name: "1.2" if name.startswith("onnxruntime-g") else version(name),
-    )
+def test_two_wheels_over_each_other_are_a_problem(tmp_path, monkeypatch):
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        (tmp_path / f"{name}-1.2.dist-info").mkdir()
+        written = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n"
+        (tmp_path / f"{name}-1.2.dist-info" / "METADATA").write_text(written)
+    monkeypatch.syspath_prepend(tmp_path)
     problems = diagnose().problems
     assert any("onnxruntime and onnxruntime-gpu are installed together" in problem for problem in problems)
 
@@ -101,7 +100,6 @@ def test_auto_takes_cuda_only_where_it_starts(monkeypatch):
 
 def test_a_cuda_build_that_cannot_run_is_a_problem(monkeypatch):
     put_in_place_of(monkeypatch, "onnxruntime", gpu_build(FallenBack, cuda_version="13.0"))
-    monkeypatch.setattr(diagnosis, "find_cuda", lambda _runtime: GPULESS)
     assert any("built for CUDA 13.0" in problem for problem in diagnose().problems)
 
 
@@ -117,19 +115,18 @@ def test_a_cuda_build_that_cannot_run_is_a_problem(monkeypatch):
 )
 def test_the_variant_that_auto_takes_follows_the_cpu_and_the_kernels(monkeypatch, flags, kernels, variant):
     monkeypatch.setattr(diagnosis, "best_path", lambda: kernels)
-    monkeypatch.setattr(diagnosis, "cpu_features", lambda: CpuFeatures("x86_64", frozenset(flags)))
-    found = diagnose()
+    with forced_features(CpuFeatures("x86_64", frozenset(flags))):
+        found = diagnose()
     if found.auto.provider == "CPUExecutionProvider":
         assert found.auto_variant == variant
     assert found.instruction_sets["avx512_vnni"] == ("avx512_vnni" in flags)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are named differently")
-def test_the_libraries_looked_for_are_those_of_the_build(monkeypatch, capsys):
+def test_the_libraries_looked_for_are_those_of_the_build(capsys):
     looked_for = []
-    monkeypatch.setattr(cuda_libraries, "load_library", looked_for.append)
     runtime = gpu_build(Session, cuda_version="12.8", preload_dlls=lambda: print("Failed to load it all"))
-    found = find_cuda(runtime)
+    found = find_cuda(runtime, load=looked_for.append)
     assert found.built_for == "12.8"
     assert found.driver is None
     assert {"libcuda.so.1", "libcudart.so.12", "libcublasLt.so.12", "libcudnn.so.9"} <= set(found.missing)
@@ -137,7 +134,7 @@ def test_the_libraries_looked_for_are_those_of_the_build(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_driver_says_its_version_and_its_gpus(monkeypatch):
+def test_a_driver_says_its_version_and_its_gpus():
     class Driver:
         def cuDriverGetVersion(self, version):
             version._obj.value = 12080
@@ -158,6 +155,5 @@ def test_a_driver_says_its_version_and_its_gpus(monkeypatch):
             name.value = f"GPU {device.value}".encode()
             return 0
 
-    monkeypatch.setattr(cuda_libraries, "load_library", lambda _file: Driver())
-    found = find_cuda(None)
+    found = find_cuda(None, load=lambda _file: Driver())
     assert (found.driver, found.devices, found.missing) == ("12.8", ("GPU 0", "GPU 1"), ())

@@ -121,7 +121,7 @@ class TestPlace:
         def refuse(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("fastspan.hosting.own_folder.sync_tree", refuse)
+        monkeypatch.setattr(os, "fsync", refuse)
         with pytest.raises(BundleError, match=r"could not be written .*No space left"):
             package(tiny_bundle, out, "container")
         assert files_of(out) == before

@@ -12,32 +12,18 @@ import pytest
 from fastspan import DeadlineExceeded, QuestionAnswerer, kernels
 from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import Graph
-from fastspan.kernels import library
 from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import SessionSettings
 from fastspan.text.encoder import Window
 from support.models.random_encoder import RandomEncoder
-from support.paths import ROOT
 from support.stopped_runs import check_stops
 
 needs_kernels = pytest.mark.usefixtures("kernels_here")
 PLAIN = ("onnx/model_int8.onnx", "onnx/model_int8_dot_product.onnx")
 QUESTION = "Who led the raiders?"
 CONTEXT = "The Normans descended from Norse raiders who, under their leader Rollo, swore fealty to a king. "
-
-
-@pytest.fixture
-def without_kernels(monkeypatch):
-    """A FastSpan that was installed without a compiler."""
-    monkeypatch.setattr(library, "_FILE", ROOT / "nowhere.so")
-    library.unavailable_reason.cache_clear()
-    library._library.cache_clear()
-    yield
-    monkeypatch.undo()
-    library.unavailable_reason.cache_clear()
-    library._library.cache_clear()
 
 
 def test_int8_has_a_graph_for_the_kernels_that_reads_no_fp32_weights(bundled_bundle):

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from fastspan import AnswerOptions, BundleError, InputError, QuestionAnswerer
 from fastspan.bundle.beside.machine_profile import Cost, Profile, RunSettings, profile_path
 from fastspan.cli.commands.bundles import tune as tune_command
 from fastspan.cli.main import main
-from fastspan.runtime.providers import bounds_spinning
 from fastspan.tuning import paired_timing, search
 from fastspan.tuning.results import Tuning
 from fastspan.tuning.sample_texts import questions_of
@@ -123,7 +123,7 @@ def sleepless(settings: RunSettings) -> float:
 def test_what_saves_processor_time_is_shown_and_kept_only_where_that_is_asked_for(
     tuned_with: Callable[..., Tuning], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search, "bounds_spinning", lambda _: True)
+    monkeypatch.setattr(onnxruntime, "__version__", "1.26.0")
     shown = tuned_with(lambda _: 1.0, sleepless)
     assert not any(trial.kept for trial in shown.trials)
     assert {trial.what for trial in shown.trials if trial.thrifty} == {"spinning 1000 µs", "spinning 100 µs"}
@@ -144,7 +144,7 @@ def test_what_saves_processor_time_is_shown_and_kept_only_where_that_is_asked_fo
 def test_an_older_runtime_is_not_told_how_long_to_spin(
     tuned_with: Callable[..., Tuning], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "bounds_spinning", lambda version: bounds_spinning("1.25.1"))
+    monkeypatch.setattr(onnxruntime, "__version__", "1.25.1")
     found = tuned_with(lambda _: 1.0)
     assert not any("µs" in trial.what for trial in found.trials)
 

@@ -18,8 +18,9 @@ from fastspan.export.graphs.builder import WeightFile
 from fastspan.export.graphs.families import describe
 from fastspan.export.int8.graph import DotProductLowering, Int8Lowering
 from fastspan.export.int8.recipe import Int8Recipe, quantize_encoder
-from fastspan.export.verification import bench, checks
+from fastspan.export.verification import checks
 from fastspan.machine.cpu import CpuFeatures
+from support.forced_cpu import forced_features
 from support.models.graph_runs import calibrated, run, segments_for, session, tokens
 from support.models.random_models import config_and_weights
 
@@ -94,11 +95,11 @@ def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("twin") / "tiny-qa"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Int8Recipe, "quantize", quantize)
-        patch.setattr(bench, "cpu_features", lambda: VNNI)
         chosen = options.ExportOptions(
             variants=("fp32", "int8"), allow_parity_loss=True, int8=Int8Recipe(windows=4)
         )
-        export(tiny_checkpoint, folder, chosen, progress=SilentProgress())
+        with forced_features(VNNI):
+            export(tiny_checkpoint, folder, chosen, progress=SilentProgress())
     return folder
 
 
@@ -112,19 +113,18 @@ def test_a_bundle_has_it_only_where_it_differs(bundle: Path, tiny_bundle: Path) 
 
 
 @pytest.mark.parametrize(("cpu", "graph"), [(VNNI, TWIN), (AVX2, "onnx/model_int8.onnx")])
-def test_it_runs_where_the_cpu_has_the_instruction(
-    bundle: Path, cpu: CpuFeatures, graph: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fastspan.loading.cpu_features", lambda: cpu)
-    with QuestionAnswerer.load(bundle, variant="int8", provider="cpu", kernels=False) as qa:
+def test_it_runs_where_the_cpu_has_the_instruction(bundle: Path, cpu: CpuFeatures, graph: str) -> None:
+    with (
+        forced_features(cpu),
+        QuestionAnswerer.load(bundle, variant="int8", provider="cpu", kernels=False) as qa,
+    ):
         assert qa.info().graph == graph
         qa.answer("who built it?", "The stone bridge was built by Rollo.")
 
 
 @pytest.mark.parametrize(("cpu", "left"), [(VNNI, []), (AVX2, [TWIN])])
-def test_it_is_verified_only_where_it_would_run(
-    bundle: Path, cpu: CpuFeatures, left: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench, "cpu_features", lambda: cpu)
-    monkeypatch.setattr(bench, "why_no_kernels", lambda: None)
-    assert checks.not_run_here(Bundle.open(bundle).manifest) == left
+def test_it_is_verified_only_where_it_would_run(bundle: Path, cpu: CpuFeatures, left: list[str]) -> None:
+    with forced_features(cpu):
+        not_run = checks.not_run_here(Bundle.open(bundle).manifest)
+    # Whether the kernels run here is another question.
+    assert [file for file in not_run if "kernels" not in file] == left

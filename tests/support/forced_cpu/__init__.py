@@ -5,7 +5,8 @@ int8 kernels, as if there had been no compiler. ``vnni`` tells it of one with su
 the kernels. ``native``, the default, leaves all as it is. Which tests asked is kept, so that the other CPU
 needs to be shown only to them: ``--asked-cpu``.
 
-``--cores=8`` tells it of so many usable cores; so does ``forced_cores``, for one test.
+``--cores=8`` tells it of so many usable cores; so does ``forced_cores``, for one test. ``forced_features``
+tells it of any instruction sets, for one test.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "force_cores",
     "force_cpu",
     "forced_cores",
+    "forced_features",
     "stop_forcing",
     "true_cpu_features",
     "true_usable_cores",
@@ -37,7 +39,7 @@ CPUS = tuple(injection.CPUS)
 _FOLDER = str(Path(injection.__file__).parent)
 
 # At once: modules that are imported from here on take what asks the environment.
-injection.inject_cores(cpu)
+injection.inject_all(cpu)
 
 
 def force_cpu(name: str, log: Path) -> None:
@@ -58,15 +60,15 @@ def force_cores(number: int) -> None:
 @contextmanager
 def forced_cores(number: int) -> Iterator[None]:
     """While the block runs, FastSpan finds so many usable cores in this process."""
-    before = os.environ.get(injection.CORES)
-    os.environ[injection.CORES] = str(number)
-    try:
+    with _variable(injection.CORES, str(number)):
         yield
-    finally:
-        if before is None:
-            del os.environ[injection.CORES]
-        else:
-            os.environ[injection.CORES] = before
+
+
+@contextmanager
+def forced_features(features: CpuFeatures) -> Iterator[None]:
+    """While the block runs, FastSpan finds such a CPU in this process."""
+    with _variable(injection.FLAGS, f"{features.machine}:{' '.join(features.flags)}"):
+        yield
 
 
 def stop_forcing() -> None:
@@ -88,15 +90,21 @@ def _reach_children() -> None:
 @contextmanager
 def asker(name: str) -> Iterator[None]:
     """While the block runs, it is ``name`` that asks, not the test that happens to run first."""
-    before = os.environ.get(injection.ASKER)
-    os.environ[injection.ASKER] = name
+    with _variable(injection.ASKER, name):
+        yield
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ[injection.ASKER]
+            del os.environ[name]
         else:
-            os.environ[injection.ASKER] = before
+            os.environ[name] = before
 
 
 def true_cpu_features(**elsewhere: Path) -> CpuFeatures:

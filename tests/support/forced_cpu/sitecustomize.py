@@ -13,6 +13,9 @@ from types import ModuleType
 VARIABLE = "FASTSPAN_TESTS_CPU"
 """Names the CPU, and after a colon the file that takes down who asks."""
 
+FLAGS = "FASTSPAN_TESTS_FLAGS"
+"""The machine and after a colon its instruction sets, for one test; goes before what VARIABLE names."""
+
 CORES = "FASTSPAN_TESTS_CORES"
 """How many cores FastSpan finds usable; unset: as many as there are."""
 
@@ -35,15 +38,24 @@ CPUS = {
 
 
 def inject(cpu: ModuleType) -> None:
-    """Let ``cpu_features`` answer for the CPU that was named, wherever it was imported to already."""
-    if hasattr(cpu.cpu_features, "true"):
-        return
-    name, _, log = os.environ[VARIABLE].partition(":")
-    true = cpu.cpu_features
+    """Let ``cpu_features`` answer what the environment says then, wherever it was imported to already."""
+    if not hasattr(cpu.cpu_features, "true"):
+        cpu.cpu_features = _forced_features(cpu, cpu.cpu_features)
+    for module in list(sys.modules.values()):
+        if getattr(module, "cpu_features", None) is cpu.cpu_features.true:
+            module.cpu_features = cpu.cpu_features
 
+
+def _forced_features(cpu: ModuleType, true):
     def forced_features(**elsewhere):
         if set(elsewhere.values()) - {true.__kwdefaults__["cpuinfo"]}:
             return true(**elsewhere)
+        if FLAGS in os.environ:
+            machine, _, flags = os.environ[FLAGS].partition(":")
+            return cpu.CpuFeatures(machine, frozenset(flags.split()))
+        if VARIABLE not in os.environ:
+            return true(**elsewhere)
+        name, _, log = os.environ[VARIABLE].partition(":")
         test, _, _ = os.environ.get("PYTEST_CURRENT_TEST", OUTSIDE).rpartition(" (")
         who = os.environ.get(ASKER) or test or OUTSIDE
         # One write of one line: children write to the file as well.
@@ -53,9 +65,7 @@ def inject(cpu: ModuleType) -> None:
         return cpu.CpuFeatures(machine, frozenset(CPUS[name].get(machine, ())))
 
     forced_features.true = true
-    for module in list(sys.modules.values()):
-        if getattr(module, "cpu_features", None) is true:
-            module.cpu_features = forced_features
+    return forced_features
 
 
 def inject_cores(cpu: ModuleType) -> None:
@@ -76,8 +86,7 @@ def inject_cores(cpu: ModuleType) -> None:
 
 def inject_all(cpu: ModuleType) -> None:
     """Let the CPU and its cores be those that the environment names, where it does."""
-    if VARIABLE in os.environ:
-        inject(cpu)
+    inject(cpu)
     inject_cores(cpu)
 
 
@@ -111,5 +120,5 @@ class _Finder:
         return spec
 
 
-if {VARIABLE, CORES} & os.environ.keys() and __name__ == "sitecustomize":
+if {VARIABLE, FLAGS, CORES} & os.environ.keys() and __name__ == "sitecustomize":
     sys.meta_path.insert(0, _Finder())

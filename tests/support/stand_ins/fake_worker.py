@@ -52,5 +52,5 @@ def load(job):
 if __name__ == "__main__":
     module = types.ModuleType("fake")
     module.load = load
-    sys.modules["fastspan.benchmarks.peers.fake"] = module
+    sys.modules["fastspan.benchmarks.peers.systems.fake"] = module
     worker.main(sys.argv[1:])

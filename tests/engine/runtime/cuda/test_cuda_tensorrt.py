@@ -48,15 +48,12 @@ def test_a_wheel_that_does_not_load_is_found_out_later(wheel: Path, broken: str)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries are named differently")
 def test_what_does_not_load_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_libraries, "load_library", lambda file: None if "nvinfer" in file else object())
-    with pytest.MonkeyPatch.context() as patched:
-        hide(patched, "tensorrt_libs")
-        assert why_tensorrt_fails() == (
-            "libnvinfer.so.10, libnvinfer_plugin.so.10 of TensorRT 10 did not load: run pip install "
-            "'tensorrt<11', or install it system-wide."
-        )
-        monkeypatch.setattr(cuda_libraries, "load_library", lambda file: object())
-        assert why_tensorrt_fails() is None
+    hide(monkeypatch, "tensorrt_libs")
+    assert why_tensorrt_fails(load=lambda file: None if "nvinfer" in file else object()) == (
+        "libnvinfer.so.10, libnvinfer_plugin.so.10 of TensorRT 10 did not load: run pip install "
+        "'tensorrt<11', or install it system-wide."
+    )
+    assert why_tensorrt_fails(load=lambda file: object()) is None
 
 
 def test_a_session_without_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,8 @@ def test_what_layers_are_ranked_on_is_not_what_models_are_judged_on(tmp_path, mo
             json.dump(FOUND, file)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(openvino_accuracy, "interpreter", lambda _: sys.executable)
     monkeypatch.setattr(openvino_accuracy.subprocess, "run", run)
-    assert main(["--out", str(tmp_path), "--ignored", "3"]) == 0
+    assert main(["--out", str(tmp_path), "--ignored", "3"], interpreter=lambda _: sys.executable) == 0
     (task,) = tasks
     assert task["ignored"] == [3]
     control, judged = ({tuple(pair) for pair in task[name]} for name in ("control", "judged"))
@@ -66,18 +65,16 @@ def test_what_layers_are_ranked_on_is_not_what_models_are_judged_on(tmp_path, mo
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_failure_is_told(tmp_path, monkeypatch, capsys, code):
-    monkeypatch.setattr(openvino_accuracy, "interpreter", lambda _: sys.executable)
     monkeypatch.setattr(
         openvino_accuracy.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, code)
     )
-    assert main(["--out", str(tmp_path)]) == 1
+    assert main(["--out", str(tmp_path)], interpreter=lambda _: sys.executable) == 1
     assert f"error: NNCF failed with exit code {code}" in capsys.readouterr().err
 
 
-def test_an_environment_that_cannot_be_made_is_told(tmp_path, monkeypatch, capsys):
+def test_an_environment_that_cannot_be_made_is_told(tmp_path, capsys):
     def missing(_):
         raise MissingDependency("The environment 'openvino' cannot be installed: no such version")
 
-    monkeypatch.setattr(openvino_accuracy, "interpreter", missing)
-    assert main(["--out", str(tmp_path)]) == 1
+    assert main(["--out", str(tmp_path)], interpreter=missing) == 1
     assert "error: The environment 'openvino' cannot be installed" in capsys.readouterr().err

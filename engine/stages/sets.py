@@ -11,11 +11,13 @@ from fastspan.decoding.passages import decode_sets
 from fastspan.errors import InputError, TooManyWindows
 from fastspan.options import AnswerOptions
 from fastspan.results import Reading
-from fastspan.runtime.workers import Runs
+from fastspan.runtime.deadline import check_deadline
+from fastspan.runtime.workers import Runs, Workers
 from fastspan.stage_times import StageClock
-from fastspan.stages import Stages
+from fastspan.stages.pairs import Stages
+from fastspan.stages.streaming import ChunkStages
 from fastspan.text.encoder import EncodedPair
-from fastspan.text.passages import PassageSet, passage_set, unpacked
+from fastspan.text.passages import GivenSet, PassageSet, passage_set, unpacked
 
 __all__ = [
     "PASSAGES",
@@ -25,7 +27,9 @@ __all__ = [
     "encode_set",
     "encode_sets",
     "finish_sets",
+    "read_set",
     "reading_options",
+    "set_stages",
 ]
 
 TOP_K = 5
@@ -139,6 +143,60 @@ def encode_set(
             index=index,
         )
     return EncodedSet(asked, pairs)
+
+
+def read_set(
+    stages: Stages,
+    asked: PassageSet,
+    options: AnswerOptions,
+    deadline: float | None = None,
+    workers: Workers | None = None,
+) -> Reading:
+    """Read one set, from its texts to its answers.
+
+    Args:
+        stages: The bundle's.
+        asked: The question and its passages.
+        options: As ``reading_options`` returned them.
+        deadline: As for ``Stages.start``.
+        workers: As for ``Stages.start``.
+
+    Raises:
+        InputError: A text is unusable; the message names it.
+        DeadlineExceeded: The deadline passed first.
+        InferenceError: ONNX Runtime failed.
+    """
+    between = None if deadline is None else lambda: check_deadline(deadline)
+    encoded = encode_set(stages, asked, options, between=between)
+    groups, batches = stages.plan(encoded.pairs)
+    clock = StageClock()
+    logits = list(stages.start(batches, deadline, workers))
+    clock.lap("run")
+    runs = Runs(encoded.pairs, groups, logits)
+    return finish_sets(SetRuns([asked], runs), options, stages.loaded.bundle.manifest)[0]
+
+
+def set_stages(
+    stages: Callable[[], Stages],
+    start: Callable[[Sequence[EncodedPair]], Runs],
+    options: AnswerOptions,
+    manifest: Manifest,
+) -> ChunkStages[GivenSet, EncodedSet, SetRuns, Reading]:
+    """Return what is done with a chunk of a stream of sets.
+
+    Args:
+        stages: Gives the bundle's; asked at each chunk.
+        start: Starts the runs of a chunk's pairs.
+        options: As ``reading_options`` returned them.
+        manifest: The bundle's, for its calibrations.
+    """
+    return ChunkStages(
+        encode=lambda given, position, _: encode_sets(stages(), given, options, position),
+        start=lambda encoded: SetRuns(
+            [each.asked for each in encoded], start([pair for each in encoded for pair in each.pairs])
+        ),
+        finish=lambda runs: finish_sets(runs, options, manifest),
+    )
 
 
 def finish_sets(sets: SetRuns, options: AnswerOptions, manifest: Manifest) -> list[Reading]:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
 from fastspan.benchmarks.peers.protocol import Job
-from fastspan.benchmarks.peers.torch_cuda import require_cuda
+from fastspan.benchmarks.peers.systems.pipeline_peer import PipelinePeer
+from fastspan.benchmarks.peers.systems.torch_cuda import require_cuda
 
 __all__ = ["load"]
 

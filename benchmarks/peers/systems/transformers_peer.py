@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from fastspan.benchmarks.peers.fixed_lengths import FixedLengths
-from fastspan.benchmarks.peers.pipeline_peer import PipelinePeer
 from fastspan.benchmarks.peers.protocol import Job
-from fastspan.benchmarks.peers.torch_cuda import require_cuda
+from fastspan.benchmarks.peers.systems.fixed_lengths import FixedLengths
+from fastspan.benchmarks.peers.systems.pipeline_peer import PipelinePeer
+from fastspan.benchmarks.peers.systems.torch_cuda import require_cuda
 
 __all__ = ["load"]
 

@@ -19,7 +19,7 @@ from fastspan.errors import Closed
 from fastspan.loading import load_bundle
 from fastspan.runtime.session import Session
 from fastspan.runtime.workers import Queued, Runs, Workers
-from fastspan.streaming import ChunkStages, stream
+from fastspan.stages.streaming import ChunkStages, stream
 from fastspan.text.encoder import EncodedPair, Encoder
 
 QUESTION = "who built the tower"
@@ -288,16 +288,17 @@ def test_a_context_shared_by_many_questions_is_tokenized_once(tiny_bundle: Path,
     assert counting.times == 1
 
 
-def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(
-        "fastspan.answerer.stream", lambda pairs, stages, *, chunk, **_: asked.append(chunk) or iter(())
-    )
+def test_a_packed_graph_has_larger_chunks(tiny_bundle: Path) -> None:
+    def taken_for_the_first(qa: QuestionAnswerer) -> int:
+        pairs = iter([(QUESTION, "rollo built it")] * 1000)
+        next(qa.answer_many(pairs))
+        return 1000 - len(list(pairs))
+
     with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
-        qa.answer_many([])
+        assert taken_for_the_first(qa) == 64
     packed = load_bundle(tiny_bundle, None, LoadOptions(variant="fp32"))
     gate = Gate(packed.session)
+    gate.free.set()
     gate.graph = replace(gate.graph, layout="packed", target="cuda")
     with QuestionAnswerer(replace(packed, session=gate)) as qa:
-        qa.answer_many([])
-    assert asked == [64, 256]
+        assert taken_for_the_first(qa) == 256

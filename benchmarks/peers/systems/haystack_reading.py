@@ -1,8 +1,8 @@
 """Haystack's extractive reader on sets of passages, in an environment of its own.
 
-Run as ``python -m fastspan.benchmarks.peers.haystack_reading CHECKPOINT SETS ANSWERS THREADS``. It reads JSON
-lines of ``question`` and ``passages``. It writes one line each of ``best`` (``text``, ``passage``, ``score``;
-null without one), ``no_answer`` (its score) and ``answered`` (whether the best one goes first).
+Run as ``python -m fastspan.benchmarks.peers.systems.haystack_reading CHECKPOINT SETS ANSWERS THREADS``. It
+reads JSON lines of ``question`` and ``passages``. It writes one line each of ``best`` (``text``, ``passage``,
+``score``; null without one), ``no_answer`` (its score) and ``answered`` (whether the best one goes first).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from fastspan.benchmarks.peers.batch_choice import fastest_batch
 from fastspan.benchmarks.peers.protocol import MAX_LENGTH, OVERLAP, Job
+from fastspan.benchmarks.peers.systems.batch_choice import fastest_batch
 from fastspan.benchmarks.questions.workloads import Workload
 
 __all__ = ["HaystackPeer", "load"]
