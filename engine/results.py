@@ -243,7 +243,8 @@ class Info:
         onnxruntime: Its version.
         revision: The commit on the hub: that of the bundle where it was loaded from there, else that of the
             checkpoint it was exported from; None where neither came from a hub.
-        out_of_memory_retries: How many batches, halves among them, did not fit into memory until now and were halved.
+        out_of_memory_retries: How many batches did not fit into memory until now and were halved, halves
+            among them.
     """
 
     bundle: str
