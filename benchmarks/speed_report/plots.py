@@ -117,9 +117,19 @@ def ranked_bars(bars: Sequence[Bar], path: Path, *, x: str, write: Write = write
         axes.set_yticks(range(len(ranked)), [bar.label for bar in ranked])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        # Room for what is written behind the longest bar.
-        axes.set(xlim=(0, 1.75 * max(max(bar.value, bar.high) for bar in ranked)), xlabel=x)
+        axes.set(xlim=(0, 1), xlabel=x)
+        figure.draw_without_rendering()
+        axes.set(xlim=(0, max(_scale(axes, text) for text in axes.texts)))
         write(figure, path)
+
+
+def _scale(axes: Any, text: Any) -> float:
+    """Where the axis must end for a text behind its bar to end within it."""
+    whole = axes.get_window_extent().width
+    gap = text.xyann[0] * axes.figure.dpi / 72
+    # A text wider than the axis would push its end out of all bounds.
+    left = max(whole - gap - text.get_window_extent().width, 0.2 * whole)
+    return float(text.xy[0] * whole / left)
 
 
 def scatter(
