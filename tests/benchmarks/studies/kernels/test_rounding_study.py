@@ -22,7 +22,7 @@ LAYERS = {
 @pytest.mark.usefixtures("without_kernels")
 def test_it_says_why_it_cannot_run(capsys, tmp_path):
     assert rounding.main(["--out", str(tmp_path)]) == 1
-    assert "runs the int8 kernels, but they were not compiled" in capsys.readouterr().err
+    assert "runs the int8 kernels, but the int8 kernels were not compiled" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
