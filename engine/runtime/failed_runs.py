@@ -66,10 +66,10 @@ class Halves:
     def run(
         self, windows: Sequence[Window], run: Callable[[Sequence[Window]], tuple[Logits, Logits]]
     ) -> tuple[Logits, Logits]:
-        """Run all, or else the first half, then the second.
+        """Run the first half, then the second.
 
         Args:
-            windows: One or more.
+            windows: Two or more, which did not fit together.
             run: Runs some of them.
 
         Returns:
@@ -78,17 +78,23 @@ class Halves:
         Raises:
             OutOfMemory: A single window does not fit.
         """
+        with self._lock:
+            self.count += 1
+        middle = len(windows) // 2
+        halves = [self._fitted(half, run) for half in (windows[:middle], windows[middle:])]
+        start, end = (_one_below_the_other(side) for side in zip(*halves, strict=True))
+        return start, end
+
+    def _fitted(
+        self, windows: Sequence[Window], run: Callable[[Sequence[Window]], tuple[Logits, Logits]]
+    ) -> tuple[Logits, Logits]:
+        """Run a half, or else its halves."""
         try:
             return run(windows)
         except OutOfMemory:
             if len(windows) == 1:
                 raise
-        with self._lock:
-            self.count += 1
-        middle = len(windows) // 2
-        halves = [self.run(half, run) for half in (windows[:middle], windows[middle:])]
-        start, end = (_one_below_the_other(side) for side in zip(*halves, strict=True))
-        return start, end
+        return self.run(windows, run)
 
 
 def _one_below_the_other(halves: Sequence[Logits]) -> Logits:

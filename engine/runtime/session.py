@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from fastspan.bundle.variants import OUTPUTS, Graph
 from fastspan.errors import DeadlineExceeded
 from fastspan.runtime.deadline import terminated_at
-from fastspan.runtime.failed_runs import Halves, Logits, failure
+from fastspan.runtime.failed_runs import Halves, Logits, OutOfMemory, failure
 from fastspan.runtime.graph_inputs import pad
 from fastspan.runtime.loaded_graph import LoadedGraph, Prepare, Read, SessionSettings
 from fastspan.text.encoder import Window
@@ -144,6 +144,12 @@ class OnnxSession:
             DeadlineExceeded: The deadline passed first.
             InferenceError: ONNX Runtime failed.
         """
+        # What fits goes through no further call.
+        try:
+            return self._run(windows, deadline)
+        except OutOfMemory:
+            if len(windows) == 1:
+                raise
         return self._halves.run(windows, lambda some: self._run(some, deadline))
 
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:

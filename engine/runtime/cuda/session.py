@@ -24,7 +24,7 @@ from fastspan.bundle.variants import OUTPUTS, Graph
 from fastspan.errors import DeadlineExceeded, ProviderError
 from fastspan.runtime.cuda.captured_run import CapturedRun, Feeds
 from fastspan.runtime.deadline import TOO_LATE, terminated_at
-from fastspan.runtime.failed_runs import Halves, Logits, failure
+from fastspan.runtime.failed_runs import Halves, Logits, OutOfMemory, failure
 from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.graph_inputs import bucket_for, bucket_lengths, pack
 from fastspan.runtime.loaded_graph import LoadedGraph, Read, SessionSettings
@@ -96,6 +96,12 @@ class CudaSession:
             DeadlineExceeded: The deadline passed first.
             InferenceError: ONNX Runtime failed, or this is a forked child.
         """
+        # What fits goes through no further call.
+        try:
+            return self._run(windows, deadline)
+        except OutOfMemory:
+            if len(windows) == 1:
+                raise
         return self._halves.run(windows, lambda some: self._run(some, deadline))
 
     def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
