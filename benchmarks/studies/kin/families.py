@@ -25,7 +25,12 @@ class Family:
     lacks: str
 
 
+# The default of the type is the geometry of the second version's extra large model.
 _DEBERTA_V3 = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
     "vocab_size": 128100,
     "type_vocab_size": 0,
     "relative_attention": True,

@@ -24,7 +24,7 @@ from fastspan.export.verification.pytorch_reference import load_model, model_log
 from fastspan.machine.cpu import cpu_features
 from fastspan.runtime.providers import import_onnxruntime
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "measure", "random_model"]
 
 _SEED = 7
 _WINDOWS = 3
@@ -109,17 +109,28 @@ def measure(
 
 def _save(family: Family, folder: Path, layers: int | None) -> int:
     """Write a random checkpoint, and return how many parameters it has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = random_model(family, layers)
+        model.save_pretrained(folder)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def random_model(family: Family, layers: int | None) -> Any:
+    """Return a PyTorch model of the family's geometry with random weights, the same ones each time.
+
+    Args:
+        family: Whose geometry.
+        layers: How many layers; None: as published.
+    """
     import torch
     import transformers
 
     settings = family.settings | ({} if layers is None else {"num_hidden_layers": layers})
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
+    config = transformers.CONFIG_MAPPING[family.model_type].from_dict(dict(settings))
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        config = transformers.CONFIG_MAPPING[family.model_type].from_dict(dict(settings))
-        model = transformers.AutoModelForQuestionAnswering.from_config(config, attn_implementation="eager")
-        model.save_pretrained(folder)
-    return sum(parameter.numel() for parameter in model.parameters())
+        return transformers.AutoModelForQuestionAnswering.from_config(config, attn_implementation="eager")
 
 
 def _window(size: int, length: int, seed: int) -> dict[str, npt.NDArray[np.int64]]:

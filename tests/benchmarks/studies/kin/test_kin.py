@@ -7,7 +7,7 @@ import pytest
 from fastspan.benchmarks.reporting.document import markdown
 from fastspan.benchmarks.studies.kin.__main__ import main
 from fastspan.benchmarks.studies.kin.families import KIN
-from fastspan.benchmarks.studies.kin.measuring import Measured
+from fastspan.benchmarks.studies.kin.measuring import Measured, random_model
 from fastspan.benchmarks.studies.kin.page import table
 
 
@@ -33,6 +33,26 @@ def test_a_family_that_there_is_not_is_wrong_usage():
     with pytest.raises(SystemExit) as ended:
         main(["--families", "gpt2"])
     assert ended.value.code == 2
+
+
+# transformers makes DeBERTa's functions with it.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("mobilebert-uncased", 25),
+        ("albert-base-v2", 11),
+        ("deberta-v3-base", 184),
+        ("mpnet-base", 109),
+        ("bert-large-uncased", 334),
+    ],
+)
+def test_a_family_has_as_many_weights_as_the_published_model(name, millions):
+    torch = pytest.importorskip("torch")
+    with torch.device("meta"):
+        model = random_model(next(family for family in KIN if family.name == name), None)
+    assert round(sum(weight.numel() for weight in model.parameters()) / 1e6) == millions
 
 
 @pytest.mark.reference
