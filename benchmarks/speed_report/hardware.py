@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fastspan.benchmarks.peers.catalogue import OURS
@@ -17,6 +17,7 @@ from fastspan.benchmarks.reporting.document import (
     without_empty_columns,
 )
 from fastspan.benchmarks.reporting.files import make_folder
+from fastspan.benchmarks.speed.answers import Device
 from fastspan.benchmarks.speed_report.comparison import MARK, default_of
 from fastspan.benchmarks.speed_report.equal_answers import share_cell
 from fastspan.benchmarks.speed_report.plots import Bar, ranked_bars
@@ -25,6 +26,8 @@ from fastspan.benchmarks.speed_report.tables import faster_modes, like_for_like,
 
 __all__ = ["hardware"]
 
+# The package of ONNX Runtime that a record's environment names.
+_RUNTIMES: Mapping[Device, str] = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
 _COMPARED_AT = "single-128"
 
 
@@ -122,7 +125,7 @@ def _measured(sections: Sequence[Section]) -> Table:
                 gpu,
                 "quick" if record.quick else "full",
                 record.environment.get("measured", NONE)[:10],
-                record.environment.get("onnxruntime", NONE),
+                record.environment.get(_RUNTIMES[record.device], NONE),
             )
         )
     headers = ("Hardware", "CPU", "instruction sets", "cores", "GPU", "run", "measured", "onnxruntime")

@@ -235,6 +235,8 @@ def test_kinds_of_hardware_lie_side_by_side_and_are_compared(tmp_path):
     text, page = (path.read_text(encoding="utf-8") for path in written[:2])
     assert "make bench-gpu" not in text
     assert row(text, "[nvidia-h200](nvidia-h200/report.md)")[1:4] == ["a CPU", "avx2 fma", "2"]
+    found = [row(text, f"[{kind}]({kind}/report.md)")[-1] for kind in ("amd-zen3-avx2", "nvidia-h200")]
+    assert found == ["1.32.0", "1.31.1"]
     assert 'href="nvidia-h200/report.html"' in page
     assert row(text, "amd-zen3-avx2", "**int8**")[2:4] == ["2.02 ms", "8.17 ms"]
     peers = section(text, f"Peers on {MODEL}")
