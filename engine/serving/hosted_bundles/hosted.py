@@ -15,9 +15,10 @@ from fastspan.runtime.deadline import TOO_LATE
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.serving.scheduling.admission import Waiting
-from fastspan.serving.scheduling.dynamic_batching import TOO_LONG, Batcher
+from fastspan.serving.scheduling.dynamic_batching import Batcher
 from fastspan.serving.scheduling.jobs import STOPPED, Job
 from fastspan.serving.scheduling.limits import Limits
+from fastspan.serving.scheduling.lines import TOO_LONG
 from fastspan.stages import Stages
 from fastspan.text.encoder import EncodedPair
 
@@ -25,6 +26,12 @@ __all__ = ["Answerer", "Hosted", "TooManyPairsError"]
 
 # The most windows that a thread decodes which has run them.
 _DECODED_AT_ONCE = 8
+
+# Runs before the first request.
+_WARM_RUNS = 3
+
+# The share of each request in the moving average of tokens a byte.
+_SHARE = 1 / 16
 
 Answered = Callable[[Job, Sequence[Result]], None]
 """Told of every request that was answered, in the thread that decoded it."""
@@ -76,6 +83,7 @@ class Hosted:
         self._metrics = metrics
         self._answered = answered
         self._stopping = False
+        self._tokens_per_byte = 0.0
         self._info = answerer.info()
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
@@ -110,24 +118,31 @@ class Hosted:
             Overloaded: It would have to wait too long, whatever it costs.
             Closed: The service is shutting down.
         """
-        waiting = self._batcher.waiting()
-        self._batcher.pace.admit(waiting, job, self._limits.wait_ms / 1000)
+        job.expected_tokens = round(self._tokens_per_byte * len(incoming.body))
+        self._batcher.expect(job)
         try:
             begun = self._encoding.submit(self._encode, job, protocol, incoming)
         except RuntimeError as error:
+            self._batcher.forget(job)
             raise Closed(STOPPED) from error
         begun.add_done_callback(lambda task: job.fail(Closed(STOPPED)) if task.cancelled() else None)
 
     def warm_up(self) -> None:
-        """Run one pair, so that the first request finds the model ready and its pace known."""
+        """Run a window a few times, so that the first request finds the model ready and its pace known.
+
+        The fastest run counts: the first makes what later ones find, and what else the machine does while a
+        service starts says nothing of how long requests will take.
+        """
         stages = self.answerer.stages
         options = stages.options(None, {})
-        pairs = stages.encode([("Who wrote it?", "Ada wrote it. " * 30)], options)
-        windows = pairs[0].windows[:1]
-        for _ in range(2):
+        (pair,) = stages.encode([("Who wrote it?", "Ada wrote it. " * 30)], options)
+        windows = pair.windows[:1]
+        taken = []
+        for _ in range(_WARM_RUNS):
             began = time.monotonic()
             stages.loaded.session.run(windows)
-            self._batcher.pace.measured(len(windows[0].input_ids), time.monotonic() - began)
+            taken.append(time.monotonic() - began)
+        self._batcher.pace.begin_with(len(windows[0].input_ids), min(taken))
 
     def stop_at(self, moment: float) -> None:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
@@ -166,10 +181,18 @@ class Hosted:
                 # Of no passages there is a reading all the same.
                 self._decode(job)
                 return
+            self._learn_density(job.all_tokens / max(1, len(incoming.body)))
             self._batcher.submit(job, run=True)
-            self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
+            self._metrics.observe_queue(self.name, self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
+        finally:
+            self._batcher.forget(job)
+
+    def _learn_density(self, found: float) -> None:
+        """Take a request's tokens a byte into the average: they tell what others will be once encoded."""
+        known = self._tokens_per_byte
+        self._tokens_per_byte = known + _SHARE * (found - known) if known else found
 
     def _encoded(self, job: Job, asked: Asked) -> list[EncodedPair]:
         """Encode pair by pair, so that the windows of all are counted before they are made."""
