@@ -16,9 +16,11 @@ from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.serving.scheduling.admission import Waiting
 from fastspan.serving.scheduling.dynamic_batching import Batcher
+from fastspan.serving.scheduling.giving_way import give_way
 from fastspan.serving.scheduling.jobs import STOPPED, Job
 from fastspan.serving.scheduling.limits import Limits
 from fastspan.serving.scheduling.lines import TOO_LONG
+from fastspan.serving.scheduling.pace import Density
 from fastspan.stages import Stages
 from fastspan.text.encoder import EncodedPair
 
@@ -29,9 +31,6 @@ _DECODED_AT_ONCE = 8
 
 # Runs before the first request.
 _WARM_RUNS = 3
-
-# The share of each request in the moving average of tokens a byte.
-_SHARE = 1 / 16
 
 Answered = Callable[[Job, Sequence[Result]], None]
 """Told of every request that was answered, in the thread that decoded it."""
@@ -83,7 +82,7 @@ class Hosted:
         self._metrics = metrics
         self._answered = answered
         self._stopping = False
-        self._tokens_per_byte = 0.0
+        self._density = Density()
         self._info = answerer.info()
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
@@ -96,7 +95,9 @@ class Hosted:
             failed=failed,
         )
         # As many of its threads may be in a run.
-        self._encoding = ThreadPoolExecutor(workers + max(2, workers), thread_name_prefix="fastspan-encode")
+        self._encoding = ThreadPoolExecutor(
+            workers + max(2, workers), thread_name_prefix="fastspan-encode", initializer=give_way
+        )
         self._decoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-decode")
 
     def info(self) -> Info:
@@ -118,7 +119,7 @@ class Hosted:
             Overloaded: It would have to wait too long, whatever it costs.
             Closed: The service is shutting down.
         """
-        job.expected_tokens = round(self._tokens_per_byte * len(incoming.body))
+        job.expected_tokens, job.least_tokens = self._density.tokens(len(incoming.body))
         self._batcher.expect(job)
         try:
             begun = self._encoding.submit(self._encode, job, protocol, incoming)
@@ -181,18 +182,13 @@ class Hosted:
                 # Of no passages there is a reading all the same.
                 self._decode(job)
                 return
-            self._learn_density(job.all_tokens / max(1, len(incoming.body)))
+            self._density.found(job.all_tokens, len(incoming.body))
             self._batcher.submit(job, run=True)
             self._metrics.observe_queue(self.name, self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
         finally:
             self._batcher.forget(job)
-
-    def _learn_density(self, found: float) -> None:
-        """Take a request's tokens a byte into the average: they tell what others will be once encoded."""
-        known = self._tokens_per_byte
-        self._tokens_per_byte = known + _SHARE * (found - known) if known else found
 
     def _encoded(self, job: Job, asked: Asked) -> list[EncodedPair]:
         """Encode pair by pair, so that the windows of all are counted before they are made."""

@@ -76,7 +76,7 @@ def admit(pace: Pace, foresight: Foresight, waiting: Waiting, job: Job, longest_
     Raises:
         Overloaded: With an estimate of when it would be let in.
     """
-    own = job.likely_tokens
+    own = job.sure_tokens
     wait = 0.0 if waiting.nothing else pace.seconds(waiting.before_next)
     if len(job.windows) == 1 or own <= waiting.run_tokens:
         done = wait + pace.run_seconds(own)
@@ -93,7 +93,7 @@ def admit(pace: Pace, foresight: Foresight, waiting: Waiting, job: Job, longest_
             f"{longest_wait:g}: ask again later.",
             retry_after=wait - longest_wait,
         )
-    safe = foresight.factor * done
+    safe = foresight.safe(done, pace.run_seconds(waiting.run_tokens))
     if safe > left:
         raise Overloaded(
             f"The answer would take about {safe:.2f} seconds, and {max(left, 0.0):.2f} are left: ask "

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fastspan.errors import Closed, DeadlineExceeded
 from fastspan.runtime.session import Logits
 from fastspan.serving.scheduling.admission import Waiting, admit
+from fastspan.serving.scheduling.giving_way import give_way
 from fastspan.serving.scheduling.jobs import STOPPED, Job, told_of
 from fastspan.serving.scheduling.lines import Lines
 from fastspan.serving.scheduling.pace import Foresight, Pace
@@ -84,7 +85,7 @@ class Batcher:
         self._stops_at = float("inf")
         self.pace = Pace(count)
         self._foresight = Foresight()
-        self._lines = Lines(self.pace, self._foresight, longest_wait)
+        self._lines = Lines(self.pace, self._foresight, longest_wait, stages.run_tokens)
         self._threads = [
             threading.Thread(target=self._work, name=f"fastspan-run-{number}", daemon=True)
             for number in range(count)
@@ -185,6 +186,7 @@ class Batcher:
         return round(batch.tokens * max(0.0, 1 - (now - batch.began) / whole)) if whole else batch.tokens
 
     def _work(self) -> None:
+        give_way()
         while True:
             with self._changed:
                 while (batch := self._take()) is None:
@@ -276,7 +278,7 @@ class Batcher:
         with self._changed:
             if isinstance(error, DeadlineExceeded):
                 for job in jobs:
-                    self._foresight.took(job.estimated, ended - job.queued)
+                    self._lines.over(job, ended)
             self._in_runs -= Counter(jobs)
             self._idle.notify_all()
 
@@ -293,7 +295,7 @@ class Batcher:
                 job.unfinished -= 1
                 if not job.unfinished:
                     complete.append(job)
-                    self._foresight.took(job.estimated, ended - job.queued)
+                    self._lines.over(job, ended)
         for job in complete:
             if not job.over:
                 job.times.run = ended - (job.first_run or began)

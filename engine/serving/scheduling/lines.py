@@ -33,14 +33,16 @@ class Lines:
 
     Args:
         pace: How long runs take.
-        foresight: Told of requests whose time was over first.
+        foresight: Told how long requests took.
         longest_wait: The longest that a request may have to wait for its first run, by estimate, in seconds.
+        run_tokens: The most tokens that share a run.
     """
 
-    def __init__(self, pace: Pace, foresight: Foresight, longest_wait: float) -> None:
+    def __init__(self, pace: Pace, foresight: Foresight, longest_wait: float, run_tokens: int) -> None:
         self._pace = pace
         self._foresight = foresight
         self._longest_wait = longest_wait
+        self._run_tokens = run_tokens
         self._fresh: deque[Job] = deque()
         self._begun: deque[Job] = deque()
         self._fresh_turn = True
@@ -76,6 +78,10 @@ class Lines:
     def requests(self) -> int:
         """Return how many requests wait whose answer somebody waits for."""
         return sum(not job.over and bool(job.waiting) for job in self)
+
+    def over(self, job: Job, moment: float) -> None:
+        """Learn from a request that has run, or whose time was over first."""
+        self._foresight.took(job.estimated, moment - job.queued, self._pace.run_seconds(self._run_tokens))
 
     def next(self) -> Job | None:
         """Take the request whose turn it is out of its line; None: nobody waits."""
@@ -125,7 +131,7 @@ class Lines:
         now = time.monotonic()
         if now >= job.deadline:
             # It takes longer than was estimated; how much longer is not known.
-            self._foresight.took(job.estimated, now - job.queued)
+            self.over(job, now)
             job.fail(DeadlineExceeded(TOO_LATE))
         elif job.first_run is None and now - job.arrived > TOO_LONG * self._longest_wait:
             job.fail(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Foresight", "Pace"]
+__all__ = ["Density", "Foresight", "Pace"]
 
 # What is left of a run's weight once one more has been measured. How fast runs are changes with what else the
 # machine does, and the last fifty or so count. What a run costs beside its tokens hardly changes, is a small
@@ -23,7 +23,7 @@ _FIRST_COUNTS = 16.0
 _LEAST_RUNS = 8.0
 _LEAST_SPREAD = 0.1
 
-# Each request's share in what is known of estimates, and how many deviations make a safe one.
+# Each request's share in what is known of the latest, and how many deviations away is sure.
 _SHARE = 1 / 16
 _DEVIATIONS = 2
 _LARGEST_FACTOR = 3.0
@@ -136,26 +136,63 @@ class Pace:
         self._enough = max(0.0, float(enough) * _UNIT)
 
 
+class _Mean:
+    """A mean and a mean deviation that move with each value, as TCP estimates a round trip (RFC 6298)."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self.deviation = 0.0
+
+    def take(self, value: float) -> None:
+        """Take a value into account."""
+        self.deviation += _SHARE * (abs(value - self.value) - self.deviation)
+        self.value += _SHARE * (value - self.value)
+
+
 class Foresight:
     """How much longer requests took than was estimated when they were let in.
 
-    The mean of the ratio and its mean deviation move with each request, as TCP's estimate of a round trip
-    does (RFC 6298). So a machine whose runs take now this long and now that promises less.
+    A machine whose runs take now this long and now that promises less. That a run more or less comes first is
+    no error of an estimate; so one run is added to both times before they are compared.
     """
 
     def __init__(self) -> None:
-        self._mean = 1.0
-        self._deviation = 0.0
+        self._ratio = _Mean(1.0)
 
-    @property
-    def factor(self) -> float:
-        """What a safe estimate is multiplied by; 1 at least."""
-        return min(max(1.0, self._mean + _DEVIATIONS * self._deviation), _LARGEST_FACTOR)
+    def safe(self, estimated: float, run: float) -> float:
+        """Return how long something hardly takes longer than.
 
-    def took(self, estimated: float, seconds: float) -> None:
-        """Take down how long something took that was estimated."""
-        if not estimated:
-            return
-        ratio = min(seconds / estimated, _LARGEST_FACTOR)
-        self._deviation += _SHARE * (abs(ratio - self._mean) - self._deviation)
-        self._mean += _SHARE * (ratio - self._mean)
+        Args:
+            estimated: How long it takes by estimate, in seconds.
+            run: How long a run takes.
+        """
+        factor = max(1.0, self._ratio.value + _DEVIATIONS * self._ratio.deviation)
+        return min(factor, _LARGEST_FACTOR) * (estimated + run) - run
+
+    def took(self, estimated: float, seconds: float, run: float) -> None:
+        """Take down how long something took that was estimated, and how long a run takes."""
+        if estimated:
+            self._ratio.take(min((seconds + run) / (estimated + run), _LARGEST_FACTOR))
+
+
+class Density:
+    """How many tokens requests make of a byte of their bodies."""
+
+    def __init__(self) -> None:
+        self._found: _Mean | None = None
+
+    def tokens(self, size: int) -> tuple[int, int]:
+        """Estimate how many a body of so many bytes makes: on average, and at least; 0: nobody knows yet."""
+        if self._found is None:
+            return 0, 0
+        least = max(0.0, self._found.value - _DEVIATIONS * self._found.deviation)
+        return round(self._found.value * size), round(least * size)
+
+    def found(self, tokens: int, size: int) -> None:
+        """Take down how many a body made."""
+        density = tokens / max(1, size)
+        if self._found is None:
+            self._found = _Mean(density)
+            # One tells nothing of how they differ.
+            self._found.deviation = density / _DEVIATIONS
+        self._found.take(density)

@@ -88,8 +88,8 @@ def test_where_estimates_were_too_short_more_is_refused() -> None:
     pace.measured([100], 1.0)
     admit(pace, foresight, waiting(fresh=200), job(100, seconds=4), longest_wait=10)
     for _ in range(200):
-        foresight.took(3.0, 6.0)
-    with pytest.raises(Overloaded, match=r"about 6"):
+        foresight.took(3.0, 7.0, 1.0)
+    with pytest.raises(Overloaded, match="about 7"):
         admit(pace, foresight, waiting(fresh=200), job(100, seconds=4), longest_wait=10)
 
 
@@ -98,9 +98,9 @@ def test_before_it_is_encoded_a_request_is_refused_only_for_what_it_surely_is() 
     pace.measured([100], 1.0)
     unknown = Job(deadline=time.monotonic() + 2)
     let_in(pace, waiting(fresh=100), unknown, 9)
-    unknown.expected_tokens = 150
+    unknown.expected_tokens, unknown.least_tokens = 500, 50
     let_in(pace, waiting(fresh=100), unknown, 9)
-    unknown.expected_tokens = 250
+    unknown.least_tokens = 150
     with pytest.raises(Overloaded):
         let_in(pace, waiting(fresh=100), unknown, 9)
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
-from fastspan.serving.scheduling.pace import Foresight, Pace
+from fastspan.serving.scheduling.pace import Density, Foresight, Pace
 
 
 def learned(fixed: float, each: float, sizes: list[int], side_by_side: int = 1) -> Pace:
@@ -120,34 +120,58 @@ def test_what_has_changed_is_learned_anew() -> None:
 
 def test_estimates_that_come_true_are_trusted() -> None:
     foresight = Foresight()
-    assert foresight.factor == 1
+    assert foresight.safe(2.0, 1.0) == 2
     for _ in range(50):
-        foresight.took(2.0, 1.9)
-    assert foresight.factor == 1
+        foresight.took(2.0, 1.9, 1.0)
+    assert foresight.safe(2.0, 1.0) == 2
 
 
 def test_estimates_that_are_too_short_are_made_longer_until_they_come_true() -> None:
     foresight = Foresight()
     for _ in range(200):
-        foresight.took(2.0, 3.0)
-    assert foresight.factor == pytest.approx(1.5, rel=0.01)
+        foresight.took(2.0, 3.5, 1.0)
+    assert foresight.safe(2.0, 1.0) == pytest.approx(3.5, rel=0.01)
     for _ in range(200):
-        foresight.took(2.0, 2.0)
-    assert foresight.factor == pytest.approx(1, rel=0.01)
+        foresight.took(2.0, 2.0, 1.0)
+    assert foresight.safe(2.0, 1.0) == pytest.approx(2, rel=0.01)
 
 
 def test_the_more_they_vary_the_longer_is_a_safe_estimate() -> None:
     steady, unsteady = Foresight(), Foresight()
     for number in range(200):
-        steady.took(1.0, 1.0)
-        unsteady.took(1.0, 0.6 if number % 2 else 1.4)
-    assert unsteady.factor > 1.5 > steady.factor
+        steady.took(1.0, 1.0, 0.0)
+        unsteady.took(1.0, 0.6 if number % 2 else 1.4, 0.0)
+    assert unsteady.safe(1.0, 0.0) > 1.5 > steady.safe(1.0, 0.0)
+
+
+def test_a_run_more_or_less_is_no_error() -> None:
+    foresight = Foresight()
+    for _ in range(200):
+        foresight.took(0.1, 0.3, 2.0)
+    assert foresight.safe(10.0, 2.0) < 11.5
 
 
 def test_one_that_took_for_ever_closes_the_service_for_nobody() -> None:
     foresight = Foresight()
     for _ in range(200):
-        foresight.took(0.001, 1000.0)
-    assert foresight.factor == 3
-    foresight.took(0.0, 1.0)
-    assert foresight.factor == 3
+        foresight.took(0.001, 1000.0, 0.0)
+    assert foresight.safe(1.0, 0.0) == 3
+    foresight.took(0.0, 1.0, 0.0)
+    assert foresight.safe(1.0, 0.0) == 3
+
+
+def test_the_tokens_of_a_body_are_told_by_its_size_and_how_texts_differ() -> None:
+    density = Density()
+    assert density.tokens(1000) == (0, 0)
+    density.found(250, 1000)
+    # One text says nothing of the least that others may have.
+    assert density.tokens(2000)[0] == 500
+    assert density.tokens(2000)[1] < 100
+    for _ in range(100):
+        density.found(250, 1000)
+    assert density.tokens(2000) == (500, pytest.approx(500, abs=10))
+    for number in range(200):
+        density.found(200 + 100 * (number % 2), 1000)
+    expected, least = density.tokens(2000)
+    assert expected == pytest.approx(500, rel=0.05)
+    assert least == pytest.approx(300, rel=0.1)
