@@ -278,7 +278,7 @@ class Batcher:
         with self._changed:
             if isinstance(error, DeadlineExceeded):
                 for job in jobs:
-                    self._lines.over(job, ended)
+                    self._lines.learn_from(job, ended)
             self._in_runs -= Counter(jobs)
             self._idle.notify_all()
 
@@ -295,7 +295,7 @@ class Batcher:
                 job.unfinished -= 1
                 if not job.unfinished:
                     complete.append(job)
-                    self._lines.over(job, ended)
+                    self._lines.learn_from(job, ended)
         for job in complete:
             if not job.over:
                 job.times.run = ended - (job.first_run or began)

@@ -79,8 +79,8 @@ class Lines:
         """Return how many requests wait whose answer somebody waits for."""
         return sum(not job.over and bool(job.waiting) for job in self)
 
-    def over(self, job: Job, moment: float) -> None:
-        """Learn from a request that has run, or whose time was over first."""
+    def learn_from(self, job: Job, moment: float) -> None:
+        """Take down how long a request took that has run, or whose time was over first."""
         self._foresight.took(job.estimated, moment - job.queued, self._pace.run_seconds(self._run_tokens))
 
     def next(self) -> Job | None:
@@ -131,7 +131,7 @@ class Lines:
         now = time.monotonic()
         if now >= job.deadline:
             # It takes longer than was estimated; how much longer is not known.
-            self.over(job, now)
+            self.learn_from(job, now)
             job.fail(DeadlineExceeded(TOO_LATE))
         elif job.first_run is None and now - job.arrived > TOO_LONG * self._longest_wait:
             job.fail(
