@@ -20,7 +20,7 @@ class _Alone(Stages):
 
     __slots__ = ()
 
-    def share(self, lengths: Sequence[int]) -> list[list[int]]:
+    def share(self, lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
         """As ``Stages.share``."""
         return [[index] for index in range(len(lengths))]
 

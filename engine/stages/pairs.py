@@ -89,22 +89,24 @@ class Stages:
         clock.lap("encode")
         return pairs
 
-    def share(self, lengths: Sequence[int]) -> list[list[int]]:
+    def share(self, lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
         """Say which windows had best share a run.
 
         Args:
             lengths: Tokens in each window.
+            most: About how many tokens may share a run; None: ``run_tokens``.
 
         Returns:
             Indexes into ``lengths``, each exactly once, a list a run. It depends on graph and provider what
             pays; ``fastspan.runtime.batching`` says why.
         """
         graph = self.loaded.session.graph
+        budget = self.run_tokens if most is None else most
         if graph.target == "cpu-kernels" or graph.layout == "packed":
-            return plan_packed(lengths, self.run_tokens)
+            return plan_packed(lengths, budget)
         if self._pads:
-            return plan_padded(lengths, self.run_tokens)
-        return plan_equal_lengths(lengths, self.run_tokens)
+            return plan_padded(lengths, budget)
+        return plan_equal_lengths(lengths, budget)
 
     @property
     def run_tokens(self) -> int:

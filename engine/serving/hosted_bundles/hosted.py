@@ -15,9 +15,12 @@ from fastspan.runtime.deadline import TOO_LATE
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.serving.scheduling.admission import Waiting
-from fastspan.serving.scheduling.dynamic_batching import TOO_LONG, Batcher
+from fastspan.serving.scheduling.dynamic_batching import Batcher
+from fastspan.serving.scheduling.giving_way import give_way
 from fastspan.serving.scheduling.jobs import STOPPED, Job
 from fastspan.serving.scheduling.limits import Limits
+from fastspan.serving.scheduling.lines import TOO_LONG
+from fastspan.serving.scheduling.pace import Density
 from fastspan.stages.pairs import Stages
 from fastspan.text.encoder import EncodedPair
 
@@ -25,6 +28,9 @@ __all__ = ["Answerer", "Hosted", "TooManyPairsError"]
 
 # The most windows that a thread decodes which has run them.
 _DECODED_AT_ONCE = 8
+
+# Runs before the first request.
+_WARM_RUNS = 3
 
 Answered = Callable[[Job, Sequence[Result]], None]
 """Told of every request that was answered, in the thread that decoded it."""
@@ -76,6 +82,7 @@ class Hosted:
         self._metrics = metrics
         self._answered = answered
         self._stopping = False
+        self._density = Density()
         self._info = answerer.info()
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
@@ -88,7 +95,9 @@ class Hosted:
             failed=failed,
         )
         # As many of its threads may be in a run.
-        self._encoding = ThreadPoolExecutor(workers + max(2, workers), thread_name_prefix="fastspan-encode")
+        self._encoding = ThreadPoolExecutor(
+            workers + max(2, workers), thread_name_prefix="fastspan-encode", initializer=give_way
+        )
         self._decoding = ThreadPoolExecutor(max(2, workers), thread_name_prefix="fastspan-decode")
 
     def info(self) -> Info:
@@ -110,24 +119,31 @@ class Hosted:
             Overloaded: It would have to wait too long, whatever it costs.
             Closed: The service is shutting down.
         """
-        waiting = self._batcher.waiting()
-        self._batcher.pace.admit(waiting, job, self._limits.wait_ms / 1000)
+        job.expected_tokens, job.least_tokens = self._density.tokens(len(incoming.body))
+        self._batcher.expect(job)
         try:
             begun = self._encoding.submit(self._encode, job, protocol, incoming)
         except RuntimeError as error:
+            self._batcher.forget(job)
             raise Closed(STOPPED) from error
         begun.add_done_callback(lambda task: job.fail(Closed(STOPPED)) if task.cancelled() else None)
 
     def warm_up(self) -> None:
-        """Run one pair, so that the first request finds the model ready and its pace known."""
+        """Run a window a few times, so that the first request finds the model ready and its pace known.
+
+        The fastest run counts: the first makes what later ones find, and what else the machine does while a
+        service starts says nothing of how long requests will take.
+        """
         stages = self.answerer.stages
         options = stages.options(None, {})
-        pairs = stages.encode([("Who wrote it?", "Ada wrote it. " * 30)], options)
-        windows = pairs[0].windows[:1]
-        for _ in range(2):
+        (pair,) = stages.encode([("Who wrote it?", "Ada wrote it. " * 30)], options)
+        windows = pair.windows[:1]
+        taken = []
+        for _ in range(_WARM_RUNS):
             began = time.monotonic()
             stages.loaded.session.run(windows)
-            self._batcher.pace.measured(len(windows[0].input_ids), time.monotonic() - began)
+            taken.append(time.monotonic() - began)
+        self._batcher.pace.begin_with(len(windows[0].input_ids), min(taken))
 
     def stop_at(self, moment: float) -> None:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
@@ -166,10 +182,13 @@ class Hosted:
                 # Of no passages there is a reading all the same.
                 self._decode(job)
                 return
+            self._density.found(job.all_tokens, len(incoming.body))
             self._batcher.submit(job, run=True)
-            self._metrics.queue_depth.labels(self.name).set(self._batcher.waiting().requests)
+            self._metrics.observe_queue(self.name, self._batcher.waiting().requests)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
+        finally:
+            self._batcher.forget(job)
 
     def _encoded(self, job: Job, asked: Asked) -> list[EncodedPair]:
         """Encode pair by pair, so that the windows of all are counted before they are made."""

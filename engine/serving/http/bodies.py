@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 
 from starlette.requests import Request
 
-from fastspan.errors import Closed, Overloaded
+from fastspan.errors import Closed, FastSpanError, Overloaded
 from fastspan.serving.http.responses import BodyTimeoutError, PayloadTooLargeError
 from fastspan.serving.scheduling.limits import Limits
 
@@ -23,7 +25,8 @@ class Bodies:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._pending = 0
-        self._arriving: set[asyncio.Task[bytes]] = set()
+        # What ends the wait for each, with an error.
+        self._arriving: set[Callable[[FastSpanError], None]] = set()
 
     async def receive(self, request: Request) -> bytes:
         """Return a request's body once it is complete.
@@ -39,25 +42,34 @@ class Bodies:
         # Twenty digits are beyond any limit already; int() would refuse thousands of them.
         if declared.isdecimal() and int(declared[:20]) > self._limits.payload_bytes:
             raise self._too_large()
-        arriving = asyncio.ensure_future(self._received(request))
-        self._arriving.add(arriving)
+        task = asyncio.current_task()
+        assert task is not None
+        given_up: list[FastSpanError] = []
+
+        def give_up(error: FastSpanError) -> None:
+            if not given_up:
+                given_up.append(error)
+                task.cancel()
+
+        # Most bodies come with their header: a task of its own would cost more than to receive them does.
+        late = asyncio.get_running_loop().call_later(self._limits.body_seconds, give_up, self._too_slow())
+        self._arriving.add(give_up)
         try:
-            done, _ = await asyncio.wait((arriving,), timeout=self._limits.body_seconds)
-            if not done:
-                raise BodyTimeoutError(
-                    f"The body was not complete after {self._limits.body_seconds:g} seconds: send it faster."
-                )
-            if arriving.cancelled():
-                raise Closed("The service was asked to stop before this body was complete: ask another one.")
-            return arriving.result()
+            return await self._received(request)
+        except asyncio.CancelledError:
+            if not given_up:
+                raise
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            raise given_up[0] from None
         finally:
-            self._arriving.discard(arriving)
-            arriving.cancel()
+            self._arriving.discard(give_up)
+            late.cancel()
 
     def close(self) -> None:
         """Give up the bodies that are arriving."""
-        for arriving in self._arriving:
-            arriving.cancel()
+        for give_up in list(self._arriving):
+            give_up(Closed("The service was asked to stop before this body was complete: ask another one."))
 
     async def _received(self, request: Request) -> bytes:
         body = bytearray()
@@ -78,6 +90,11 @@ class Bodies:
             return bytes(body)
         finally:
             self._pending -= counted
+
+    def _too_slow(self) -> BodyTimeoutError:
+        return BodyTimeoutError(
+            f"The body was not complete after {self._limits.body_seconds:g} seconds: send it faster."
+        )
 
     def _too_large(self) -> PayloadTooLargeError:
         return PayloadTooLargeError(

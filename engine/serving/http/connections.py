@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import h11
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from fastspan.serving.http.responses import error_body
@@ -64,10 +65,11 @@ class _Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._header_timer: asyncio.TimerHandle | None = None
+        self._begun: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; where there are too many, in the place of an idle one."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self._begins_response))  # type: ignore[arg-type]
         _send_at_once(transport)
         if len(self.connections) > self._limits.connections:
             longest = next(iter(self._idle), None)
@@ -106,6 +108,13 @@ class _Connection(H11Protocol):
 
     def _has_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _begins_response(self) -> bool:
+        """Whether what is written now is the header of a response."""
+        begins = self.cycle is not None and self.cycle.response_started and self.cycle is not self._begun
+        if begins:
+            self._begun = self.cycle
+        return begins
 
     def _becomes_idle(self) -> None:
         self._idle[self] = None
@@ -150,11 +159,44 @@ class _Connection(H11Protocol):
         self.transport.close()
 
 
+class _Joined:
+    """A connection's transport that sends the header of a response together with what comes next.
+
+    uvicorn writes them apart. Each packet costs a call of the system, and wakes the client up.
+
+    Args:
+        transport: The transport; whatever is not said here is its own.
+        begins: Whether what is written is a header of a response.
+    """
+
+    def __init__(self, transport: asyncio.Transport, begins: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._begins = begins
+        self._header = b""
+
+    def write(self, data: bytes) -> None:
+        """Send data, or keep it until there is more."""
+        if self._begins():
+            self._header = data
+            return
+        header, self._header = self._header, b""
+        self._transport.write(header + data)
+
+    def close(self) -> None:
+        """Close, once everything was sent."""
+        header, self._header = self._header, b""
+        self._transport.write(header)
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def _send_at_once(transport: asyncio.Transport) -> None:
     """Let no packet wait until the client has acknowledged the one before.
 
-    A response is two writes, its header and its body. Clients may acknowledge the first 40 ms late. asyncio
-    sets this only where it knows that a socket speaks TCP, and of a socket that it was given it does not.
+    A response may be several writes, and clients may acknowledge the first 40 ms late. asyncio sets this only
+    where it knows that a socket speaks TCP, and of a socket that it was given it does not.
     """
     connected = transport.get_extra_info("socket")
     if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):

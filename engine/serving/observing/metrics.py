@@ -10,9 +10,12 @@ import math
 import os
 from collections import deque
 from collections.abc import Sequence
+from statistics import fmean, pstdev
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from fastspan.results import Prediction
@@ -126,6 +129,12 @@ class Metrics:
             registry=here,
         )
         self._margins: dict[str, _Margins] = {}
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
+
+    def observe_request(self, protocol: str, bundle: str, status: int, seconds: float) -> None:
+        """Take down a request's outcome, and how long it took."""
+        self._of(self.requests, protocol, bundle, str(status)).inc()
+        self._of(self.duration, protocol, bundle).observe(seconds)
 
     def observe_run(self, bundle: str, tokens: Sequence[int], pace: float, waiting: int) -> None:
         """Take down a run.
@@ -136,29 +145,41 @@ class Metrics:
             pace: Tokens a second, of all runs together.
             waiting: Requests that wait behind it.
         """
-        self._batch_windows.labels(bundle).observe(len(tokens))
-        self._batch_tokens.labels(bundle).observe(sum(tokens))
-        self._pace.labels(bundle).set(pace)
-        self.queue_depth.labels(bundle).set(waiting)
+        self._of(self._batch_windows, bundle).observe(len(tokens))
+        self._of(self._batch_tokens, bundle).observe(sum(tokens))
+        self._of(self._pace, bundle).set(pace)
+        self.observe_queue(bundle, waiting)
+
+    def observe_queue(self, bundle: str, waiting: int) -> None:
+        """Take down how many requests wait for a run."""
+        self._of(self.queue_depth, bundle).set(waiting)
 
     def observe_times(self, protocol: str, bundle: str, times: Times) -> None:
         """Take down where a request's time went."""
         for stage, histogram in self._stages.items():
-            histogram.labels(protocol, bundle).observe(max(0.0, getattr(times, stage)))
+            self._of(histogram, protocol, bundle).observe(max(0.0, getattr(times, stage)))
 
     def observe_answers(self, bundle: str, found: Sequence[Result]) -> None:
         """Take down what was predicted, or read."""
         margins = self._margins.setdefault(bundle, _Margins())
         for result in found:
-            self._answers.labels(bundle, "yes" if result.answer is not None else "no").inc()
+            self._of(self._answers, bundle, "yes" if result.answer is not None else "no").inc()
             if result.confidence is not None:
-                self._confidence.labels(bundle).observe(result.confidence)
+                self._of(self._confidence, bundle).observe(result.confidence)
             # The best of many passages has other margins than one; they are not compared.
             if isinstance(result, Prediction):
-                self._null_score.labels(bundle).observe(result.null_score)
+                self._of(self._null_score, bundle).observe(result.null_score)
                 margins.add(result.margin)
         if (drift := margins.drift()) is not None:
-            self._drift.labels(bundle).set(drift)
+            self._of(self._drift, bundle).set(drift)
+
+    def _of(self, metric: MetricWrapperBase, *labels: str) -> Any:
+        """Return what a metric counts of these labels; ``labels`` looks at each of them anew."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def forget(self, bundle: str) -> None:
         """Begin anew with a bundle's drift: another one answers from now on."""
@@ -179,6 +200,8 @@ class _Margins:
     def __init__(self) -> None:
         self._first: list[float] = []
         self._latest: deque[float] = deque(maxlen=_COMPARED)
+        # Mean and standard deviation of the first.
+        self._known: tuple[float, float] | None = None
 
     def add(self, margin: float) -> None:
         """Take a margin; an infinite one, of an answer without a span, has no mean."""
@@ -193,6 +216,7 @@ class _Margins:
         """None: there are not enough answers yet."""
         if len(self._latest) < _COMPARED:
             return None
-        mean = sum(self._first) / len(self._first)
-        deviation = math.sqrt(sum((margin - mean) ** 2 for margin in self._first) / len(self._first))
+        if self._known is None:
+            self._known = fmean(self._first), pstdev(self._first)
+        mean, deviation = self._known
         return abs(sum(self._latest) / len(self._latest) - mean) / deviation if deviation else 0.0

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from fastspan.errors import InputError, Overloaded
 from fastspan.serving.scheduling.jobs import Job
+from fastspan.serving.scheduling.pace import Foresight, Pace
 
-__all__ = ["MemoryLimit", "Pace", "Slots", "Waiting"]
-
-# Each run's share in the moving average of the pace: the last thirty or so count.
-_SHARE = 1 / 16
+__all__ = ["MemoryLimit", "Slots", "Waiting", "admit"]
 
 _STATM = Path("/proc/self/statm")
 
@@ -33,9 +31,10 @@ class Waiting:
     Attributes:
         fresh: Tokens of requests none of whose windows has run.
         begun: Tokens that wait of requests that are under way.
-        running: Tokens of the runs under way.
+        running: What is left of the tokens of the runs under way, by estimate.
         requests: Requests with windows that wait.
-        run_tokens: Tokens of one run.
+        run_tokens: The most tokens that share a run.
+        free: Runs that could begin at once.
     """
 
     fresh: int
@@ -43,6 +42,12 @@ class Waiting:
     running: int
     requests: int
     run_tokens: int
+    free: int
+
+    @property
+    def nothing(self) -> bool:
+        """Whether a request that comes now runs at once."""
+        return self.free > 0 and not self.requests
 
     @property
     def before_next(self) -> int:
@@ -55,58 +60,47 @@ class Waiting:
         return self.running + self.fresh + self.begun
 
 
-class Pace:
-    """How many tokens a second the model runs, as a moving average, and what follows for a request's wait.
+def admit(pace: Pace, foresight: Foresight, waiting: Waiting, job: Job, longest_wait: float) -> float:
+    """Refuse a request that would come too late; where a run may begin at once, it is always tried.
 
     Args:
-        side_by_side: How many runs there are at once.
+        pace: How long runs take.
+        foresight: How far such estimates were off.
+        waiting: What runs before it.
+        job: The request.
+        longest_wait: The longest that it may have to wait for its first run, in seconds.
+
+    Returns:
+        In how many seconds it has run, as ``pace`` alone has it.
+
+    Raises:
+        Overloaded: With an estimate of when it would be let in.
     """
-
-    def __init__(self, side_by_side: int) -> None:
-        self._side_by_side = side_by_side
-        self._per_run: float | None = None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Of all runs together; None: nothing has run yet."""
-        return None if self._per_run is None else self._per_run * self._side_by_side
-
-    def measured(self, tokens: int, seconds: float) -> None:
-        """Take a run into the average."""
-        rate = tokens / max(seconds, 1e-6)
-        self._per_run = rate if self._per_run is None else self._per_run + _SHARE * (rate - self._per_run)
-
-    def seconds(self, tokens: int) -> float:
-        """Estimate how long tokens take to run; 0 where nothing is known yet."""
-        pace = self.tokens_per_second
-        return 0.0 if pace is None else tokens / pace
-
-    def admit(self, waiting: Waiting, job: Job, longest_wait: float) -> None:
-        """Refuse a request that would come too late; where nothing waits, it is always tried.
-
-        Raises:
-            Overloaded: With an estimate of when it would be let in.
-        """
-        if not waiting.in_all:
-            return
-        own = job.all_tokens
-        wait = self.seconds(waiting.before_next)
-        short = own <= waiting.run_tokens
-        done = wait + self.seconds(own) if short else self.seconds(waiting.in_all + own)
-        left = job.deadline - time.monotonic()
-        # A run that has just begun is no wait worth refusing for: there are as many as threads.
-        if wait > longest_wait and waiting.requests:
-            raise Overloaded(
-                f"{waiting.requests} requests wait, about {wait:.2f} seconds of work, and the limit is "
-                f"{longest_wait:g}: ask again later.",
-                retry_after=wait - longest_wait,
-            )
-        if done > left:
-            raise Overloaded(
-                f"The answer would take about {done:.2f} seconds, and {max(left, 0.0):.2f} are left: ask "
-                "again later, or allow more time.",
-                retry_after=done - left,
-            )
+    own = job.sure_tokens
+    wait = 0.0 if waiting.nothing else pace.seconds(waiting.before_next)
+    if len(job.windows) == 1 or own <= waiting.run_tokens:
+        done = wait + pace.run_seconds(own)
+    else:
+        # Threads that share runs, in whatever order, are through after their share of them and one run more.
+        done = pace.seconds(waiting.in_all + own) + pace.run_seconds(waiting.run_tokens)
+    if waiting.nothing:
+        return done
+    left = job.deadline - time.monotonic()
+    # A run that has just begun is no wait worth refusing for: there are as many as threads.
+    if wait > longest_wait and waiting.requests:
+        raise Overloaded(
+            f"{waiting.requests} requests wait, about {wait:.2f} seconds of work, and the limit is "
+            f"{longest_wait:g}: ask again later.",
+            retry_after=wait - longest_wait,
+        )
+    safe = foresight.safe(done, pace.run_seconds(waiting.run_tokens))
+    if safe > left:
+        raise Overloaded(
+            f"The answer would take about {safe:.2f} seconds, and {max(left, 0.0):.2f} are left: ask "
+            "again later, or allow more time.",
+            retry_after=safe - left,
+        )
+    return done
 
 
 class Slots:
@@ -123,11 +117,11 @@ class Slots:
         self.taken = 0
 
     @contextmanager
-    def one(self, retry_after: float) -> Iterator[None]:
+    def one(self, retry_after: Callable[[], float]) -> Iterator[None]:
         """Take a slot.
 
         Args:
-            retry_after: Seconds after which one who is refused may try again.
+            retry_after: Says after how many seconds one who is refused may try again.
 
         Raises:
             Overloaded: All are taken.
@@ -136,7 +130,7 @@ class Slots:
             raise Overloaded(
                 f"{self.taken} requests are in flight, which is the limit: ask again in a moment, or "
                 "start the service with a higher --max-concurrent-requests.",
-                retry_after=retry_after,
+                retry_after=retry_after(),
             )
         self.taken += 1
         self._observe(self.taken)

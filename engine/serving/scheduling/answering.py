@@ -21,7 +21,7 @@ from fastspan.serving.http.responses import error_response, of_error
 from fastspan.serving.observing.access_log import note as note_in_log
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.observing.tracing import Note, Tracer
-from fastspan.serving.protocols.asked import Incoming, Protocol
+from fastspan.serving.protocols.asked import Incoming, Protocol, Reply
 from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
 from fastspan.serving.protocols.native import ask_natively
 from fastspan.serving.protocols.open_inference import ask_as_open_inference
@@ -39,6 +39,9 @@ __all__ = ["PROTOCOLS", "TIMEOUT_HEADER", "Answering", "error_of"]
 _log = logging.getLogger("fastspan.serving")
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
+
+# From then on it is noticed when a client goes away. Most answers are there before, and need no such task.
+_UNWATCHED_S = 0.02
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "native": ask_natively,
@@ -107,7 +110,8 @@ class Answering:
                 self._count_refusal(error)
                 response = await error_of(request, error)
             finally:
-                self._observe(protocol, hosted.name, response, time.monotonic() - began)
+                status = 500 if response is None else response.status_code
+                self._metrics.observe_request(protocol, hosted.name, status, time.monotonic() - began)
             return response
 
         return answer
@@ -124,25 +128,25 @@ class Answering:
         job = Job(deadline=deadline)
         incoming = Incoming(body=body, headers=request.headers, query=request.query_params.multi_items())
         name = request.path_params.get("bundle")
-        with self._slots.one(hosted.retry_after()):
+        with self._slots.one(hosted.retry_after):
             self._bundles.start(name, job, PROTOCOLS[protocol], incoming)
             if not await self._outcome(request, job):
                 return self._nobody_left()
         reply = job.future.result()
         self._metrics.observe_times(protocol, hosted.name, job.times)
-        self._note(request, job, note)
-        response = Response(reply.body, media_type=reply.media_type, headers=dict(reply.headers))
-        response.headers["server-timing"] = ", ".join(
-            f"{name};dur={milliseconds}" for name, milliseconds in job.times.milliseconds().items()
+        milliseconds = job.times.milliseconds()
+        self._note(request, job, milliseconds, note)
+        timing = ", ".join(f"{name};dur={taken}" for name, taken in milliseconds.items())
+        return Response(
+            reply.body, media_type=reply.media_type, headers={**reply.headers, "server-timing": timing}
         )
-        return response
 
-    def _note(self, request: Request, job: Job, note: Note | None) -> None:
+    def _note(self, request: Request, job: Job, milliseconds: Mapping[str, float], note: Note | None) -> None:
         """Put what a request cost into its line of the log and its span."""
         tokens, windows = job.all_tokens, len(job.windows)
         if note is not None:
             note(job.times, tokens=tokens, windows=windows)
-        note_in_log(request.scope, tokens=tokens, windows=windows, **job.times.milliseconds())
+        note_in_log(request.scope, tokens=tokens, windows=windows, **milliseconds)
         if self._settings.log_texts and job.asked is not None:
             note_in_log(request.scope, texts=list(job.asked.pairs))
 
@@ -152,19 +156,23 @@ class Answering:
         Raises:
             DeadlineExceeded: Its time was over first.
         """
-        through = asyncio.wrap_future(job.future)
-        gone = asyncio.ensure_future(_gone(request))
+        loop = asyncio.get_running_loop()
+        waiting = _PendingAnswer(request, asyncio.wrap_future(job.future))
+        late = loop.call_later(max(0.0, job.deadline - time.monotonic()), waiting.expire)
+        watched = loop.call_later(_UNWATCHED_S, waiting.watch)
         try:
-            left = max(0.0, job.deadline - time.monotonic())
-            await asyncio.wait((through, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if through.done() and not through.cancelled():
-                through.result()
-                return True
-            if gone.done():
+            await waiting.answer
+            return True
+        except asyncio.CancelledError:
+            if waiting.gone:
                 return False
-            raise DeadlineExceeded(TOO_LATE)
+            if waiting.expired:
+                raise DeadlineExceeded(TOO_LATE) from None
+            raise
         finally:
-            gone.cancel()
+            late.cancel()
+            watched.cancel()
+            waiting.stop()
             # Nobody waits any more: what has not run never does. Nothing happens where it is through.
             job.cancel()
 
@@ -189,11 +197,6 @@ class Answering:
         elif isinstance(error, DeadlineExceeded):
             self._metrics.rejected.labels("deadline").inc()
 
-    def _observe(self, protocol: str, bundle: str, response: Response | None, seconds: float) -> None:
-        status = "500" if response is None else str(response.status_code)
-        self._metrics.requests.labels(protocol, bundle, status).inc()
-        self._metrics.duration.labels(protocol, bundle).observe(seconds)
-
 
 async def error_of(request: Request, error: Exception) -> Response:
     """Return the response to an error of the tree; one of the model's is logged."""
@@ -203,7 +206,39 @@ async def error_of(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _gone(request: Request) -> None:
-    """Return once the client has gone away."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _PendingAnswer:
+    """Waits for an answer, until its time is over or its client goes away.
+
+    Args:
+        request: The request.
+        answer: Cancelled once nobody waits for it any more.
+
+    Attributes:
+        answer: As given.
+        expired: Whether its time was over first.
+        gone: Whether its client went away first.
+    """
+
+    def __init__(self, request: Request, answer: asyncio.Future[Reply]) -> None:
+        self.answer = answer
+        self.expired = self.gone = False
+        self._request = request
+        self._watching: asyncio.Task[None] | None = None
+
+    def expire(self) -> None:
+        """Its time is over."""
+        self.expired = self.answer.cancel()
+
+    def watch(self) -> None:
+        """Begin to notice when the client goes away."""
+        self._watching = asyncio.ensure_future(self._watch())
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.gone = self.answer.cancel()

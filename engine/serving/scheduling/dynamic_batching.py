@@ -2,35 +2,46 @@
 
 Threads take a batch whenever they are free, so a lone request never waits for company. The thread that
 submits it may run its first batch itself: to wake another costs time. A batch is planned around one window,
-the next in turn; windows of other requests join it where ``Stages.share`` says that this pays, up to the
-tokens of one run. Two lines take turns: requests none of whose windows has run, in the order they came, and
-requests that are under way, each one slice a turn. So a long request delays a short one by one run, and is
-never starved.
+the next in turn (``lines.py``); windows of other requests join it where ``Stages.share`` says that this may
+pay, up to the tokens from which on company makes runs no faster on this machine.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from fastspan.errors import Closed, DeadlineExceeded, Overloaded
-from fastspan.runtime.deadline import TOO_LATE
+from fastspan.errors import Closed, DeadlineExceeded
 from fastspan.runtime.session import Logits
-from fastspan.serving.scheduling.admission import Pace, Waiting
+from fastspan.serving.scheduling.admission import Waiting, admit
+from fastspan.serving.scheduling.giving_way import give_way
 from fastspan.serving.scheduling.jobs import STOPPED, Job, told_of
+from fastspan.serving.scheduling.lines import Lines
+from fastspan.serving.scheduling.pace import Foresight, Pace
 from fastspan.stages.pairs import Stages
 
-__all__ = ["TOO_LONG", "Batcher"]
-
-TOO_LONG = 2
-"""How many times the longest wait a request waits until it is refused after all.
-
-Late refusals help nobody: who was let in stays, unless the estimate was wrong by as much as this."""
+__all__ = ["Batcher"]
 
 Observe = Callable[[Sequence[int], float], None]
 """Told of a run: the tokens of each of its windows, and the seconds it took."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Windows that share a run.
+
+    Attributes:
+        windows: Requests and the indexes of their windows.
+        tokens: Of all windows together.
+        began: When it was taken out of the queue.
+    """
+
+    windows: list[tuple[Job, int]]
+    tokens: int
+    began: float
 
 
 class Batcher:
@@ -66,22 +77,39 @@ class Batcher:
         self._changed = threading.Condition(lock)
         # Whoever waits until nothing is left must not be woken by work, nor the threads by each other.
         self._idle = threading.Condition(lock)
-        self._fresh: deque[Job] = deque()
-        self._begun: deque[Job] = deque()
-        self._fresh_turn = True
-        self._runs = 0
-        self._running = 0
+        self._coming: set[Job] = set()
+        self._under_way: set[_Batch] = set()
         self._in_runs: Counter[Job] = Counter()
         self._failures = 0
         self._closed = False
         self._stops_at = float("inf")
         self.pace = Pace(count)
+        self._foresight = Foresight()
+        self._lines = Lines(self.pace, self._foresight, longest_wait, stages.run_tokens)
         self._threads = [
             threading.Thread(target=self._work, name=f"fastspan-run-{number}", daemon=True)
             for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
+
+    def expect(self, job: Job) -> None:
+        """Let in a request that is not encoded yet; those that come after it wait for it too.
+
+        It is refused for what is before it alone, which needs none of the work of encoding it.
+
+        Raises:
+            Overloaded: It would have to wait too long.
+        """
+        with self._changed:
+            coming = [other for other in self._coming if not other.over]
+            admit(self.pace, self._foresight, self._waiting(coming), job, self._longest_wait)
+            self._coming.add(job)
+
+    def forget(self, job: Job) -> None:
+        """Expect a request no more, where it was not submitted."""
+        with self._changed:
+            self._coming.discard(job)
 
     def submit(self, job: Job, *, run: bool = False) -> None:
         """Queue an encoded request; with ``run``, run a batch in this thread where fewer run than may.
@@ -93,18 +121,20 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Closed(STOPPED)
-            self.pace.admit(self._waiting(), job, self._longest_wait)
-            self._fresh.append(job)
-            batch = self._take() if run else []
+            self._coming.discard(job)
+            job.queued = time.monotonic()
+            job.estimated = admit(self.pace, self._foresight, self._waiting(), job, self._longest_wait)
+            self._lines.add(job)
+            batch = self._take() if run else None
             if not self.idle:
                 self._changed.notify()
-        if batch:
+        if batch is not None:
             self._run(batch)
 
     @property
     def idle(self) -> bool:
         """Whether no request waits for a run."""
-        return not self._fresh and not self._begun
+        return not self._lines
 
     def waiting(self) -> Waiting:
         """Say how much waits and runs."""
@@ -123,9 +153,8 @@ class Batcher:
         """
         with self._changed:
             self._closed = True
-            left = [*self._fresh, *self._begun, *self._in_runs]
-            self._fresh.clear()
-            self._begun.clear()
+            left = [*self._lines, *self._in_runs]
+            self._lines.clear()
             self._changed.notify_all()
         for job in left:
             job.fail(Closed(STOPPED))
@@ -136,52 +165,55 @@ class Batcher:
     def drain(self) -> None:
         """Run what is queued, then close."""
         with self._changed:
-            self._idle.wait_for(lambda: not self._fresh and not self._begun and not self._in_runs)
+            self._idle.wait_for(lambda: not self._lines and not self._in_runs)
         self.close()
 
-    def _waiting(self) -> Waiting:
-        def tokens(jobs: deque[Job]) -> int:
-            return sum(job.waiting_tokens for job in jobs if not job.over)
-
+    def _waiting(self, coming: Sequence[Job] = ()) -> Waiting:
+        now = time.monotonic()
+        fresh, begun = self._lines.tokens()
         return Waiting(
-            fresh=tokens(self._fresh),
-            begun=tokens(self._begun),
-            running=self._running,
-            requests=sum(not job.over and bool(job.waiting) for job in (*self._fresh, *self._begun)),
+            fresh=fresh + sum(job.expected_tokens for job in coming),
+            begun=begun,
+            running=sum(self._left(batch, now) for batch in self._under_way),
+            requests=self._lines.requests() + len(coming),
             run_tokens=self._stages.run_tokens,
+            free=self._count - len(self._under_way),
         )
 
+    def _left(self, batch: _Batch, now: float) -> int:
+        """Estimate how many tokens of a run have not run."""
+        whole = self.pace.run_seconds(batch.tokens)
+        return round(batch.tokens * max(0.0, 1 - (now - batch.began) / whole)) if whole else batch.tokens
+
     def _work(self) -> None:
+        give_way()
         while True:
             with self._changed:
-                while not (batch := self._take()):
+                while (batch := self._take()) is None:
                     if self._closed:
                         return
                     self._changed.wait()
             self._run(batch)
 
-    def _take(self) -> list[tuple[Job, int]]:
+    def _take(self) -> _Batch | None:
         """Take the next batch where fewer run than may; the lock is held."""
-        batch = self._next_batch() if self._runs < self._count else []
-        self._runs += bool(batch)
-        if not batch:
+        batch = self._next_batch() if len(self._under_way) < self._count else None
+        if batch is None:
             self._idle.notify_all()
+        else:
+            self._under_way.add(batch)
         return batch
 
-    def _next_batch(self) -> list[tuple[Job, int]]:
-        """Take the next windows that share a run from the queue; none where nothing waits."""
-        seed = self._next_job()
+    def _next_batch(self) -> _Batch | None:
+        """Take the next windows that share a run from the queue; None where nothing waits."""
+        seed = self._lines.next()
         if seed is None:
-            return []
-        found = list(self._candidates(seed))
-        groups = self._stages.share([job.tokens(index) for job, index in found])
-        # The seed's first window stands first; whatever shares its run comes along.
-        group = next(group for group in groups if 0 in group)
-        batch = [found[position] for position in sorted(group)]
-        taken: dict[Job, set[int]] = {}
-        for job, index in batch:
-            taken.setdefault(job, set()).add(index)
+            return None
         now = time.monotonic()
+        shared = self._shared(seed, now)
+        taken: dict[Job, set[int]] = {}
+        for job, index in shared:
+            taken.setdefault(job, set()).add(index)
         for job, indexes in taken.items():
             job.begins(indexes)
             self._in_runs[job] += 1
@@ -189,56 +221,31 @@ class Batcher:
                 job.first_run = now
                 job.times.queue = now - job.arrived - job.times.encode
         if seed.waiting:
-            self._begun.append(seed)
-        self._running += sum(job.tokens(index) for job, index in batch)
-        return batch
+            self._lines.put_back(seed)
+        return _Batch(windows=shared, tokens=sum(job.tokens(index) for job, index in shared), began=now)
 
-    def _next_job(self) -> Job | None:
-        """Take the request whose turn it is out of its line."""
-        lines = (self._fresh, self._begun) if self._fresh_turn else (self._begun, self._fresh)
-        for line in lines:
-            while line:
-                job = line.popleft()
-                if self._still_wanted(job):
-                    self._fresh_turn = line is self._begun
-                    return job
-        return None
+    def _shared(self, seed: Job, now: float) -> list[tuple[Job, int]]:
+        """Windows that run together: the first of ``seed``, and company as far as it pays.
 
-    def _still_wanted(self, job: Job) -> bool:
-        if job.over or not job.waiting:
-            return False
-        now = time.monotonic()
-        if now >= job.deadline:
-            job.fail(DeadlineExceeded(TOO_LATE))
-            return False
-        if job.first_run is None and now - job.arrived > TOO_LONG * self._longest_wait:
-            job.fail(
-                Overloaded(
-                    f"This request waited {now - job.arrived:.2f} seconds for the model, and the "
-                    f"limit is {TOO_LONG * self._longest_wait:g}: ask again later.",
-                    retry_after=self._longest_wait,
-                )
-            )
-            return False
-        return True
+        All of them wait until the last has run. So there is no more company than makes runs faster, nor so
+        much that ``seed`` would miss its deadline for it.
+        """
+        most = min(
+            self._stages.run_tokens, self.pace.enough_tokens(), self.pace.tokens_within(seed.deadline - now)
+        )
+        first = seed.waiting[0]
+        if seed.tokens(first) >= most:
+            return [(seed, first)]
+        found = list(self._lines.company(seed, most))
+        groups = self._stages.share([job.tokens(index) for job, index in found], round(most))
+        # The seed's first window stands first; whatever shares its run comes along.
+        group = next(group for group in groups if 0 in group)
+        return [found[position] for position in sorted(group)]
 
-    def _candidates(self, seed: Job) -> Iterator[tuple[Job, int]]:
-        """The next windows that could share a run, the seed's own first: about two runs' worth."""
-        enough = 2 * self._stages.run_tokens
-        tokens = 0
-        for job in (seed, *self._fresh, *self._begun):
-            if job.over:
-                continue
-            for index in job.waiting:
-                if tokens >= enough:
-                    return
-                tokens += job.tokens(index)
-                yield job, index
-
-    def _run(self, batch: list[tuple[Job, int]]) -> None:
-        windows = [job.windows[index] for job, index in batch]
+    def _run(self, batch: _Batch) -> None:
+        windows = [job.windows[index] for job, index in batch.windows]
         tokens = [len(window.input_ids) for window in windows]
-        jobs = list(dict.fromkeys(job for job, _ in batch))
+        jobs = list(dict.fromkeys(job for job, _ in batch.windows))
         # It stops in mid-run once nobody waits for any of it.
         deadline = min(max(job.deadline for job in jobs), self._stops_at)
         began = time.monotonic()
@@ -248,20 +255,20 @@ class Batcher:
         except BaseException as raised:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             error = raised
         ended = time.monotonic()
+        if error is None:
+            self.pace.measured(tokens, ended - began)
         with self._changed:
-            self._runs -= 1
-            self._running -= sum(tokens)
+            self._under_way.discard(batch)
             if not self.idle:
                 self._changed.notify()
             if error is None:
                 self._failures = 0
-                self.pace.measured(sum(tokens), ended - began)
             elif not isinstance(error, DeadlineExceeded):
                 self._failures += 1
             failures = self._failures
         if error is None:
             self._observe(tokens, ended - began)
-            self._deliver(batch, start, end, began, ended)
+            self._deliver(batch.windows, start, end, began, ended)
         else:
             # Before its requests hear of it: who then asks whether the service is ready is told the truth.
             if not isinstance(error, DeadlineExceeded):
@@ -269,6 +276,9 @@ class Batcher:
             for job in jobs:
                 job.fail(told_of(error, job, ended))
         with self._changed:
+            if isinstance(error, DeadlineExceeded):
+                for job in jobs:
+                    self._lines.learn_from(job, ended)
             self._in_runs -= Counter(jobs)
             self._idle.notify_all()
 
@@ -285,6 +295,7 @@ class Batcher:
                 job.unfinished -= 1
                 if not job.unfinished:
                     complete.append(job)
+                    self._lines.learn_from(job, ended)
         for job in complete:
             if not job.over:
                 job.times.run = ended - (job.first_run or began)

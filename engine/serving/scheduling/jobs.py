@@ -40,6 +40,10 @@ class Job:
         starts: Start logits of each window that has run. *Shape:* ``(length,)``, float32.
         ends: The same for the ends.
         first_run: When its first run began; None: none has.
+        expected_tokens: What its windows are thought to hold while it is not encoded.
+        least_tokens: The same, and it hardly has less: texts of one size differ in their tokens.
+        queued: When it was queued for the model.
+        estimated: How long that was thought to take, in seconds, queue and runs together; 0: nobody knew.
     """
 
     deadline: float
@@ -55,6 +59,10 @@ class Job:
     starts: list[Logits | None] = field(default_factory=list)
     ends: list[Logits | None] = field(default_factory=list)
     first_run: float | None = None
+    expected_tokens: int = 0
+    least_tokens: int = 0
+    queued: float = 0.0
+    estimated: float = 0.0
 
     def encoded(self, pairs: Sequence[EncodedPair]) -> None:
         """Take what encoding gave."""
@@ -79,6 +87,11 @@ class Job:
     def all_tokens(self) -> int:
         """Tokens of all its windows."""
         return sum(len(window.input_ids) for window in self.windows)
+
+    @property
+    def sure_tokens(self) -> int:
+        """Tokens of all its windows; while they are not known, ``least_tokens``."""
+        return self.all_tokens if self.windows else self.least_tokens
 
     def logits(self) -> tuple[list[list[Logits]], list[list[Logits]]]:
         """Return start and end logits of each pair's windows; every window has run."""

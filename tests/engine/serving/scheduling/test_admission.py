@@ -22,12 +22,13 @@ pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service
 from fastspan.serving.scheduling import admission as module
-from fastspan.serving.scheduling.admission import MemoryLimit, Pace, Slots, Waiting
+from fastspan.serving.scheduling.admission import MemoryLimit, Slots, Waiting, admit
 from fastspan.serving.scheduling.jobs import Job
+from fastspan.serving.scheduling.pace import Foresight, Pace
 
 
-def waiting(fresh: int = 0, begun: int = 0, running: int = 0, requests: int = 1) -> Waiting:
-    return Waiting(fresh=fresh, begun=begun, running=running, requests=requests, run_tokens=100)
+def waiting(fresh: int = 0, begun: int = 0, running: int = 0, requests: int = 1, free: int = 0) -> Waiting:
+    return Waiting(fresh=fresh, begun=begun, running=running, requests=requests, run_tokens=100, free=free)
 
 
 def job(tokens: int, seconds: float) -> Job:
@@ -36,15 +37,8 @@ def job(tokens: int, seconds: float) -> Job:
     return made
 
 
-def test_the_pace_is_of_all_runs_together_and_moves_slowly() -> None:
-    pace = Pace(2)
-    assert pace.tokens_per_second is None
-    assert pace.seconds(1000) == 0
-    pace.measured(100, 1.0)
-    assert pace.tokens_per_second == 200
-    pace.measured(260, 1.0)
-    assert pace.tokens_per_second == pytest.approx(220)
-    assert pace.seconds(440) == pytest.approx(2)
+def let_in(pace: Pace, before: Waiting, one: Job, longest_wait: float) -> float:
+    return admit(pace, Foresight(), before, one, longest_wait)
 
 
 def test_long_requests_count_for_the_wait_only_as_far_as_they_go_first() -> None:
@@ -54,27 +48,68 @@ def test_long_requests_count_for_the_wait_only_as_far_as_they_go_first() -> None
 
 def test_who_would_come_too_late_is_refused_with_the_time_to_wait() -> None:
     pace = Pace(1)
-    pace.measured(100, 1.0)
-    pace.admit(waiting(fresh=200), job(100, seconds=3.5), longest_wait=10)
+    pace.measured([100], 1.0)
+    let_in(pace, waiting(fresh=200), job(100, seconds=3.5), 10)
     with pytest.raises(Overloaded, match=r"about 3\.00 seconds") as error:
-        pace.admit(waiting(fresh=200), job(100, seconds=1), longest_wait=10)
+        let_in(pace, waiting(fresh=200), job(100, seconds=1), 10)
     assert error.value.retry_after == pytest.approx(2, abs=0.1)
     with pytest.raises(Overloaded, match="limit is 1") as error:
-        pace.admit(waiting(fresh=300), job(10, seconds=100), longest_wait=1)
+        let_in(pace, waiting(fresh=300), job(10, seconds=100), 1)
     assert error.value.retry_after == pytest.approx(2)
 
 
-def test_where_nothing_waits_everything_is_tried() -> None:
+def test_where_a_run_may_begin_everything_is_tried() -> None:
+    pace = Pace(2)
+    pace.measured([1], 100.0)
+    let_in(pace, waiting(running=100, requests=0, free=1), job(1000, seconds=0.1), 0.1)
+    # One that waits would take it.
+    with pytest.raises(Overloaded):
+        let_in(pace, waiting(running=100, requests=1, free=1), job(1000, seconds=0.1), 0.1)
+    with pytest.raises(Overloaded):
+        let_in(pace, waiting(running=100, requests=0), job(1000, seconds=0.1), 0.1)
+
+
+def test_a_run_of_its_own_takes_one_thread_however_many_there_are() -> None:
+    pace = Pace(4)
+    pace.measured([100], 1.0)
+    assert let_in(pace, waiting(fresh=200), job(100, seconds=9), 9) == pytest.approx(0.5 + 1)
+
+
+def test_windows_that_run_side_by_side_are_through_a_run_after_their_share() -> None:
+    pace = Pace(4)
+    pace.measured([100], 1.0)
+    long = job(300, seconds=9)
+    long.windows = [*long.windows, *long.windows]
+    assert let_in(pace, waiting(fresh=200), long, 9) == pytest.approx((200 + 600) / 400 + 1)
+
+
+def test_where_estimates_were_too_short_more_is_refused() -> None:
+    pace, foresight = Pace(1), Foresight()
+    pace.measured([100], 1.0)
+    admit(pace, foresight, waiting(fresh=200), job(100, seconds=4), longest_wait=10)
+    for _ in range(200):
+        foresight.took(3.0, 7.0, 1.0)
+    with pytest.raises(Overloaded, match="about 7"):
+        admit(pace, foresight, waiting(fresh=200), job(100, seconds=4), longest_wait=10)
+
+
+def test_before_it_is_encoded_a_request_is_refused_only_for_what_it_surely_is() -> None:
     pace = Pace(1)
-    pace.measured(1, 100.0)
-    pace.admit(waiting(requests=0), job(1000, seconds=0.1), longest_wait=0.1)
+    pace.measured([100], 1.0)
+    unknown = Job(deadline=time.monotonic() + 2)
+    let_in(pace, waiting(fresh=100), unknown, 9)
+    unknown.expected_tokens, unknown.least_tokens = 500, 50
+    let_in(pace, waiting(fresh=100), unknown, 9)
+    unknown.least_tokens = 150
+    with pytest.raises(Overloaded):
+        let_in(pace, waiting(fresh=100), unknown, 9)
 
 
 def test_slots_are_given_back_whatever_happens() -> None:
     slots = Slots(1)
-    with pytest.raises(ZeroDivisionError), slots.one(3):
+    with pytest.raises(ZeroDivisionError), slots.one(lambda: 3):
         assert slots.taken == 1
-        with pytest.raises(Overloaded) as error, slots.one(3):
+        with pytest.raises(Overloaded) as error, slots.one(lambda: 3):
             pass
         assert error.value.retry_after == 3
         raise ZeroDivisionError
@@ -191,3 +226,44 @@ def test_overload_refuses_fast_and_every_request_is_accounted_for(tiny_bundle: P
                 if line.startswith("fastspan_rejected_total{")
             )
             assert refusals == len(statuses) - statuses.count(200)
+
+
+def test_who_would_wait_too_long_is_refused_before_it_is_looked_at(tiny_bundle: Path) -> None:
+    """Encoding is the larger part of what a refusal would cost."""
+    hold = Hold()
+    with scripted(tiny_bundle, hold, threads=1) as qa, ThreadPoolExecutor(2) as clients:
+        service = Service(qa, Limits(wait_ms=1000))
+        hosted = service.bundles.get(None)
+        with serving(service) as port:
+            first = clients.submit(ask, port, "POST", "/answer", PAIR)
+            assert hold.begun.acquire(timeout=WAIT)
+            hosted._batcher.pace.measured([1], 100.0)
+            waits = clients.submit(ask, port, "POST", "/answer", PAIR, X_Request_Timeout_Ms="9000000")
+            deadline = time.monotonic() + WAIT
+            while hosted.waiting().requests < 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            # It is no JSON, which nobody has noticed.
+            assert "requests wait" in refused(port, "/answer", b"{", 429, "overloaded")
+            hold.may_run.set()
+            assert first.result(WAIT)[0] == 200
+            waits.result(WAIT)
+
+
+def test_a_slow_start_refuses_nobody(tiny_bundle: Path) -> None:
+    """The first run finds nothing ready; it says nothing of how long requests will take."""
+    runs: list[int] = []
+
+    def slow_at_first(windows: Sequence[Any], deadline: float | None) -> None:
+        runs.append(len(windows))
+        if len(runs) == 1:
+            time.sleep(1)
+
+    with scripted(tiny_bundle, slow_at_first, threads=1) as qa:
+        hosted = Service(qa).bundles.get(None)
+        hosted.warm_up()
+        pace = hosted._batcher.pace
+        # Every request of so many would be refused if each took the second that the first run did.
+        assert len(runs) > 1
+        assert pace.run_seconds(1000) < pace.run_seconds(2000) < 1
+        hosted.close()

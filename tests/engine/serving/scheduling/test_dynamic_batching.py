@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ class Rig:
         self.failures: list[int] = []
         stages: Any = SimpleNamespace(
             loaded=SimpleNamespace(session=self.gate),
-            share=lambda lengths: plan_packed(lengths, BUDGET),
+            share=plan_packed,
             run_tokens=BUDGET,
         )
         self.batcher = Batcher(
@@ -142,6 +143,80 @@ def test_requests_that_wait_share_a_run_up_to_its_tokens(rig: Rig) -> None:
         rig.batcher.submit(job(name, 30))
     rig.end(2)
     assert rig.gate.runs == [["first"], ["a", "b", "c"], ["d"]]
+
+
+def learned(rig: Rig, fixed: float, each: float) -> None:
+    """Let the batcher know what runs cost: beside their tokens, and by them."""
+    chosen = random.Random(0)
+    for tokens in (chosen.randrange(10, 110) for _ in range(2000)):
+        rig.batcher.pace.measured([tokens], fixed + each * tokens)
+
+
+def test_where_company_makes_runs_no_faster_windows_run_alone(rig: Rig) -> None:
+    learned(rig, 0.0, 0.001)
+    rig.begin(job("first", 90))
+    for name in "abc":
+        rig.batcher.submit(job(name, 30))
+    rig.end(3)
+    assert rig.gate.runs == [["first"], ["a"], ["b"], ["c"]]
+
+
+def test_company_is_as_large_as_it_makes_runs_faster(rig: Rig) -> None:
+    # From 75 tokens on no more than a part in 32 of a run's time is what it costs beside them.
+    learned(rig, 2.4, 1.0)
+    rig.begin(job("first", 90, seconds=9000))
+    for name in "abcd":
+        rig.batcher._lines.add(job(name, 30, seconds=9000))
+    rig.end(2)
+    assert rig.gate.runs == [["first"], ["a", "b"], ["c", "d"]]
+
+
+def test_company_makes_nobody_late(rig: Rig) -> None:
+    learned(rig, 10.0, 1.0)
+    rig.begin(job("first", 90, seconds=1000))
+    # With one of the others it would be through after 70 seconds, with both after 100.
+    for one in (job("hurried", 30, seconds=80), job("b", 30, seconds=1000), job("c", 30, seconds=1000)):
+        rig.batcher._lines.add(one)
+    rig.end(2)
+    assert rig.gate.runs == [["first"], ["hurried", "b"], ["c"]]
+
+
+def test_a_request_under_way_that_would_be_late_goes_first(rig: Rig) -> None:
+    learned(rig, 0.0, 1.0)
+    rig.begin(job("hurried", *[90] * 3, seconds=280))
+    for one in (job("a", 90, seconds=9000), job("b", 90, seconds=9000)):
+        rig.batcher._lines.add(one)
+    rig.end(4)
+    assert rig.gate.runs == [["hurried"], ["hurried"], ["hurried"], ["a"], ["b"]]
+
+
+def test_a_request_that_cannot_be_in_time_any_more_takes_its_turn(rig: Rig) -> None:
+    learned(rig, 0.0, 1.0)
+    rig.begin(job("late", *[90] * 3, seconds=50))
+    for one in (job("a", 90, seconds=9000), job("b", 90, seconds=9000)):
+        rig.batcher._lines.add(one)
+    rig.end(4)
+    assert rig.gate.runs == [["late"], ["late"], ["a"], ["late"], ["b"]]
+
+
+def test_of_a_run_under_way_only_the_rest_is_waited_for(rig: Rig) -> None:
+    rig.batcher.pace.measured([100], 1000.0)
+    rig.begin(job("first", 100, seconds=9000))
+    assert 90 <= rig.batcher.waiting().running <= 100
+    rig.batcher.pace.measured([10**9], 1.0)
+    # It should be through.
+    until(lambda: not rig.batcher.waiting().running)
+
+
+def test_those_that_are_being_encoded_are_waited_for_too(rig: Rig) -> None:
+    rig.batcher.pace.measured([100], 10.0)
+    rig.begin(job("first", 100))
+    coming = Job(deadline=time.monotonic() + 1000, expected_tokens=700)
+    rig.batcher.expect(coming)
+    with pytest.raises(Overloaded, match="1 requests wait"):
+        rig.batcher.expect(Job(deadline=time.monotonic() + 1000))
+    rig.batcher.forget(coming)
+    rig.batcher.expect(Job(deadline=time.monotonic() + 1000))
 
 
 def test_long_requests_under_way_delay_a_short_one_by_one_run(rig: Rig) -> None:
