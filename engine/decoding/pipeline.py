@@ -12,8 +12,8 @@ Kept as they were, because callers depend on the figures:
 - Occurrences of one text become one answer, whose offsets are those of the occurrence found first.
 - Where a window has fewer spans of positive score than candidates, spans that score 0 fill the list, even
   ones that end before they start; such an answer is empty, or runs from the context's first character.
-- Which of several spans of equal score are candidates is left to numpy's sorts, whose order of equals depends on
-  the processor. Real logits hardly tie.
+- Which of several spans of equal score are candidates is left to numpy's sorts, whose order of equals depends
+  on the processor. Real logits hardly tie.
 - The first answer may depend on ``top_k``: a larger one adds candidates, and with them parts of scores.
 
 Two things differ. The classification token's text, typed by a user inside a question, was taken for a place
