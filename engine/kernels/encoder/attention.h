@@ -35,7 +35,7 @@ struct AttentionMemory {
   float* value_scale;             // (size,)
   typename P::Code* query_code;   // (query rows, depth)
   float* query_scale;             // (query rows,)
-  int32_t* scores;                // (query rows, keys)
+  int32_t* scores;                // (query rows, keys): integers, then the bits of floats
   char* probabilities;
   int32_t* totals;                // (query rows,): sums of probabilities
   int32_t* context;               // (query rows, size), of one stretch of keys
@@ -54,7 +54,7 @@ struct AttentionMemory {
     key_scale = arena.take<float>(all_keys);
     values = arena.take<char>(stretches * value_bytes);
     value_scale = arena.take<float>(size);
-    query_code = arena.take<typename P::Code>(static_cast<size_t>(P::kRows) * depth);
+    query_code = arena.take<typename P::Code>(static_cast<size_t>(P::kRows) * depth + kWidth);   // written 64 at a time
     query_scale = arena.take<float>(P::kRows);
     scores = arena.take<int32_t>(static_cast<size_t>(P::kRows) * all_keys);
     probabilities = arena.take<char>(stretches * probability_bytes);
@@ -89,11 +89,10 @@ void round_keys(const float* key, size_t stride, int length, int size, const Att
     const float size_of_row = largest(most);
     const bool nothing = size_of_row < kSmallest;
     m.key_scale[j] = nothing ? 0.0f : size_of_row / 127.0f;
-    const F by = all(nothing ? 0.0f : 127.0f / size_of_row), low = all(-127.0f), high = all(127.0f);
+    const F by = all(nothing ? 0.0f : 127.0f / size_of_row);
     for (int c = 0; c < depth; c += 16) {
       if (c < size && j < length) {
-        const F centred = sub(load(key + j * stride + c), load(m.mean + c));
-        store_bytes(code + c, round(min(max(mul(centred, by), low), high)));
+        store_bytes(code + c, code_of(sub(load(key + j * stride + c), load(m.mean + c)), by));
       } else {
         store_bytes(code + c, all(0));
       }
@@ -108,7 +107,7 @@ void round_keys(const float* key, size_t stride, int length, int size, const Att
 template <class P>
 void round_values(const float* value, size_t stride, int length, int size, const AttentionMemory<P>& m) {
   const int keys = round_up(length, kWidth);
-  const F low = all(-511.0f), high = all(511.0f);
+  const F low = all(-511.0f);
   for (int c = 0; c < size; c += 16) {
     F most = all(0.0f);
     for (int j = 0; j < length; ++j) most = max(abs(load(value + j * stride + c)), most);
@@ -119,7 +118,7 @@ void round_values(const float* value, size_t stride, int length, int size, const
     for (int j = 0; j < keys; j += P::kValueRows) {
       I code[P::kValueRows];
       for (int t = 0; t < P::kValueRows; ++t) {
-        code[t] = j + t < length ? round(min(max(mul(load(value + (j + t) * stride + c), by), low), high)) : all(0);
+        code[t] = j + t < length ? round(max(mul(load(value + (j + t) * stride + c), by), low)) : all(0);
       }
       P::store_values(m.values_from(j), stretch(keys, j / kSummed * kSummed), size, j % kSummed, c, code);
     }
@@ -133,42 +132,46 @@ FS_INLINE void round_query(const float* query, int size, int depth, typename P::
   const float size_of_row = largest(most);
   const bool nothing = size_of_row < kSmallest;
   *scale = nothing ? 0.0f : size_of_row / 127.0f;
-  write_codes<P>(Plain{query}, size, 0.0f, nothing ? 0.0f : 127.0f / size_of_row, code);
-  for (int c = size; c < depth; c += 16) P::store_codes(code + c, all(0));
+  const F by = all(nothing ? 0.0f : 127.0f / size_of_row);
+  for (int c = 0; c < depth; c += 64) {
+    I codes[4];
+    for (int t = 0; t < 4; ++t) codes[t] = c + 16 * t < size ? code_of(load(query + c + 16 * t), by) : all(0);
+    P::store_codes(code + c, codes);
+  }
 }
 
-// Scores of one query to probabilities; returns their sum.
+// Scores of one query to probabilities; returns their sum. Keys behind the last are minus infinity: probability 0.
 template <class P>
-FS_INLINE int32_t soften(const int32_t* scores, int length, int keys, float factor, int row, const AttentionMemory<P>& m) {
+FS_INLINE int32_t soften(int32_t* scores, int length, int keys, float factor, int row, const AttentionMemory<P>& m) {
   const F lowest = all(-__builtin_huge_valf());
   F most = lowest;
-  const int whole = length / 16 * 16, left = length - whole;
-  for (int j = 0; j < whole; j += 16) most = max(mul(convert(load(scores + j)), load(m.key_scale + j)), most);
-  if (left > 0) {
-    const F last = mul(convert(load(scores + whole)), load(m.key_scale + whole));
-    most = max(first(left, last, lowest), most);
+  int j = 0;
+  for (; j + 16 <= length; j += 16) {
+    const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
+    most = max(score, most);
+    store(scores + j, bits(score));
   }
+  if (j < length) {
+    const F score = first(length - j, mul(convert(load(scores + j)), load(m.key_scale + j)), lowest);
+    most = max(score, most);
+    store(scores + j, bits(score));
+    j += 16;
+  }
+  for (; j < keys; j += 16) store(scores + j, bits(lowest));
   const F top = all(largest(most)), by = all(factor);
   const Power power(4095.0f);
   I total = all(0);
   for (int begin = 0; begin < keys; begin += kSummed) {
-    const int here = stretch(keys, begin), end = begin + here, last_whole = whole < end ? whole : end;
+    const int here = stretch(keys, begin);
     char* to = m.probabilities_from(begin);
-    int j = begin;
-    for (; j < last_whole; j += 16) {
-      const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
-      const I p = round(power(mul(sub(score, top), by)));
-      total = add(total, p);
-      P::store_probabilities(to, here, row, j - begin, p);
+    for (int k = 0; k < here; k += 64) {
+      I p[4];
+      for (int t = 0; t < 4; ++t) {
+        p[t] = round(power(mul(sub(from_bits(load(scores + begin + k + 16 * t)), top), by)));
+        total = add(total, p[t]);
+      }
+      P::store_probabilities(to, here, row, k, p);
     }
-    if (j == whole && left > 0 && j < end) {
-      const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
-      const I p = round(first(left, power(mul(sub(score, top), by)), all(0.0f)));
-      total = add(total, p);
-      P::store_probabilities(to, here, row, j - begin, p);
-      j += 16;
-    }
-    for (; j < end; j += 16) P::store_probabilities(to, here, row, j - begin, all(0));
   }
   return sum(total);
 }

@@ -29,12 +29,18 @@ struct Scaled {
   FS_INLINE F operator()(int i) const { return mul(load(x + i), load(prescale + i)); }
 };
 
+// A code of what lies within ±127 / by. The largest times 127 / largest is at most half a step more than 127, so only
+// what is no number has to be caught: it becomes −127, as the comparison takes its second operand then.
+FS_INLINE I code_of(F x, F by) { return round(max(mul(x, by), all(-127.0f))); }
+
+// n is a multiple of 64.
 template <class P, class Value>
 FS_INLINE void write_codes(Value value, int n, float centre, float inverse, typename P::Code* out) {
-  const F low = all(-127.0f), high = all(127.0f), c = all(centre), by = all(inverse);
-  for (int i = 0; i < n; i += 16) {
-    // What is no number becomes −127: the comparison takes its second operand then.
-    P::store_codes(out + i, round(min(max(mul(sub(value(i), c), by), low), high)));
+  const F c = all(centre), by = all(inverse);
+  for (int i = 0; i < n; i += 64) {
+    I code[4];
+    for (int t = 0; t < 4; ++t) code[t] = code_of(sub(value(i + 16 * t), c), by);
+    P::store_codes(out + i, code);
   }
 }
 
@@ -55,17 +61,18 @@ void round_group(Value value, int n, typename P::Code* out, float* scale) {
 
 template <class P, class Value>
 void round_group_between(Value value, int n, typename P::Code* out, float* scale, float* centre) {
-  // Negated minima, so that one function finds both; what is no number counts as neither.
-  const F zero = all(0.0f), lowest = all(-__builtin_huge_valf());
-  F n0 = lowest, n1 = lowest, m0 = lowest, m1 = lowest;
+  // What is no number counts as neither.
+  const F lowest = all(-__builtin_huge_valf()), highest = all(__builtin_huge_valf());
+  F n0 = highest, n1 = highest, m0 = lowest, m1 = lowest;
   for (int i = 0; i < n; i += 32) {
     const F v0 = value(i), v1 = value(i + 16);
     m0 = max(v0, m0);
     m1 = max(v1, m1);
-    n0 = max(sub(zero, v0), n0);
-    n1 = max(sub(zero, v1), n1);
+    n0 = min(v0, n0);
+    n1 = min(v1, n1);
   }
-  const float least = -largest(max(n0, n1)), most = largest(max(m0, m1));
+  // The least is the largest of the negated.
+  const float least = -largest(sub(all(0.0f), min(n0, n1))), most = largest(max(m0, m1));
   const float middle = 0.5f * (least + most);
   const float above = most - middle, below = middle - least;
   const float half = above > below ? above : below;

@@ -37,7 +37,12 @@ FS_INLINE I bits(F a) { return _mm512_castps_si512(a); }
 FS_INLINE F from_bits(I a) { return _mm512_castsi512_ps(a); }
 FS_INLINE F first(int n, F a, F b) { return _mm512_mask_mov_ps(b, static_cast<__mmask16>((1u << n) - 1), a); }
 FS_INLINE void store_bytes(void* p, I a) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
-FS_INLINE void store_shorts(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
+// Packing takes 128 bits at a time, so that the fours of the four vectors alternate; one permutation puts them in order.
+FS_INLINE __m512i bytes_of(const I (&a)[4]) {
+  const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3]));
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
+}
+FS_INLINE void store_bytes(void* p, const I (&a)[4]) { _mm512_storeu_si512(p, bytes_of(a)); }
 
 template <class Op>
 FS_INLINE float fold(F a, Op op) {

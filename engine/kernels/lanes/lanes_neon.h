@@ -72,6 +72,12 @@ FS_INLINE void store_shorts(void* p, I a) {
 FS_INLINE void store_bytes(void* p, I a) {
   vst1q_s8(static_cast<int8_t*>(p), vcombine_s8(vmovn_s16(shorts(a, 0)), vmovn_s16(shorts(a, 1))));
 }
+FS_INLINE void store_bytes(void* p, const I (&a)[4]) {
+  for (int t = 0; t < 4; ++t) store_bytes(static_cast<int8_t*>(p) + 16 * t, a[t]);
+}
+FS_INLINE void store_shorts(void* p, const I (&a)[4]) {
+  for (int t = 0; t < 4; ++t) store_shorts(static_cast<int16_t*>(p) + 16 * t, a[t]);
+}
 FS_INLINE float sum(F a) {
   float32x4_t q = vaddq_f32(vaddq_f32(a.part[0], a.part[2]), vaddq_f32(a.part[1], a.part[3]));
   const float32x2_t pair = vadd_f32(vget_low_f32(q), vget_high_f32(q));

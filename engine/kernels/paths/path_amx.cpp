@@ -14,7 +14,7 @@ struct Amx : AmxAttention {
   static constexpr bool kCallsAhead = true;
   static constexpr int kRows = 32, kPanel = 32, kQueryRows = 16, kDepth = 64;
 
-  static FS_INLINE void store_codes(Code* out, I v) { store_bytes(out, v); }
+  static FS_INLINE void store_codes(Code* out, const I (&v)[4]) { store_bytes(out, v); }
 
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
     pack_quads<kPanel>(weight, stride, depth, panel);

@@ -28,7 +28,7 @@ struct Avx2 : AttentionInPairs<Shorts> {
   };
   static constexpr int kRows = 6, kPanel = 16, kQueryRows = 6, kDepth = 16;
 
-  static FS_INLINE void store_codes(Code* out, I v) { store_shorts(out, v); }
+  static FS_INLINE void store_codes(Code* out, const I (&v)[4]) { store_shorts(out, v); }
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
     pack_columns<kPanel, 2>(weight, stride, depth, panel);
     store(start, all(0));

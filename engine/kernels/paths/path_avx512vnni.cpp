@@ -16,9 +16,8 @@ struct Avx512Vnni : Vnni512Attention {
   static constexpr int kRows = 6, kPanel = 64, kQueryRows = 6, kDepth = 16;
 
   // vpdpbusd takes its first operand without sign, so codes carry an offset of 128, which `start` undoes.
-  static FS_INLINE void store_codes(Code* out, I v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
-                     _mm_xor_si128(_mm512_cvtepi32_epi8(v), _mm_set1_epi8(static_cast<char>(0x80))));
+  static FS_INLINE void store_codes(Code* out, const I (&v)[4]) {
+    _mm512_storeu_si512(out, _mm512_xor_si512(bytes_of(v), _mm512_set1_epi8(static_cast<char>(0x80))));
   }
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
     pack_quads<kPanel>(weight, stride, depth, panel);

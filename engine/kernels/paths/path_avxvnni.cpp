@@ -30,8 +30,11 @@ struct AvxVnni : AttentionInPairs<Shorts> {
   static constexpr int kRows = 6, kPanel = 16, kQueryRows = 6, kDepth = 16;
 
   // vpdpbusd takes its first operand without sign, so codes carry an offset of 128, which `start` undoes.
-  static FS_INLINE void store_codes(Code* out, I v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_xor_si128(bytes(v), _mm_set1_epi8(static_cast<char>(0x80))));
+  static FS_INLINE void store_codes(Code* out, const I (&v)[4]) {
+    for (int t = 0; t < 4; ++t) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out) + t,
+                       _mm_xor_si128(bytes(v[t]), _mm_set1_epi8(static_cast<char>(0x80))));
+    }
   }
   static void column_sums(const int8_t* panel, int depth, int32_t* start) {
     const __m256i offset = _mm256_set1_epi8(static_cast<char>(0x80)), zero = _mm256_setzero_si256();

@@ -16,7 +16,7 @@ struct NeonDot : NeonAttention {
   };
   static constexpr int kRows = 4, kPanel = 16, kQueryRows = 4, kDepth = 16;
 
-  static FS_INLINE void store_codes(Code* out, I v) { store_bytes(out, v); }
+  static FS_INLINE void store_codes(Code* out, const I (&v)[4]) { store_bytes(out, v); }
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
     pack_columns<kPanel, 4>(weight, stride, depth, panel);
     store(start, all(0));

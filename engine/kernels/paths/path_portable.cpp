@@ -14,7 +14,7 @@ struct Portable {
   };
   static constexpr int kRows = 8, kPanel = 64, kQueryRows = 8, kValueRows = 1, kDepth = 16;
 
-  static void store_codes(Code* out, I v) { store_bytes(out, v); }
+  static void store_codes(Code* out, const I (&v)[4]) { store_bytes(out, v); }
 
   // A panel is (depth, 64).
   static void pack(const int8_t* weight, size_t stride, int depth, Weight* panel, int32_t* start) {
@@ -43,7 +43,7 @@ struct Portable {
   // Probabilities are int16 (rows, keys), values int16 (keys, size).
   static size_t probability_bytes(int keys) { return static_cast<size_t>(kRows) * keys * 2; }
   static size_t value_bytes(int keys, int size) { return static_cast<size_t>(keys) * size * 2; }
-  static void store_probabilities(char* to, int keys, int row, int key, I p) {
+  static void store_probabilities(char* to, int keys, int row, int key, const I (&p)[4]) {
     store_shorts(to + 2 * (static_cast<size_t>(row) * keys + key), p);
   }
   static void store_values(char* to, int, int size, int key, int channel, const I* v) {

@@ -10,7 +10,7 @@ struct AttentionInPairs {
   static constexpr int kValueRows = 2;
   static size_t probability_bytes(int keys) { return size_t{6} * keys * 2; }
   static size_t value_bytes(int keys, int size) { return static_cast<size_t>(keys) * size * 2; }
-  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, I p) {
+  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, const I (&p)[4]) {
     store_shorts(to + 2 * (static_cast<size_t>(row) * keys + key), p);
   }
   static FS_INLINE void store_values(char* to, int keys, int, int key, int channel, const I* v) {

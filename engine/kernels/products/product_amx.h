@@ -83,19 +83,25 @@ FS_INLINE void product_16x32(const int8_t* code, size_t stride, const int8_t* pa
 }
 
 // Probabilities (12 bits) and values (10 bits) in parts of 6 bits: p = 64 · high + low, v = 64 · high + low, so
-// Σ p · v = 4096 · Σ high · high + 64 · (Σ high · low + Σ low · high) + Σ low · low: four products of bytes, the two
-// in the middle into one tile.
+// Σ p · v = 4096 · Σ high · high + 64 · (Σ high · low + Σ low · high) + Σ low · low: four products of bytes, each
+// with sums of its own, because a product that adds to the one before must wait for it.
 struct AmxAttention {
   static constexpr int kValueRows = 4;
   // Two matrices of bytes, (16, keys); two panels of quads, (keys / 4, channels, 4).
   static size_t probability_bytes(int keys) { return size_t{2} * 16 * keys; }
   static size_t value_bytes(int keys, int size) { return size_t{2} * keys * size; }
 
-  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, I p) {
+  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, const I (&p)[4]) {
+    // Packing leaves the fours of the four vectors alternating: values lie in the same order.
+    const __m512i low = _mm512_set1_epi16(63);
+    const __m512i p0 = _mm512_packs_epi32(p[0], p[1]), p1 = _mm512_packs_epi32(p[2], p[3]);
     char* high = to + static_cast<size_t>(row) * keys + key;
-    store_bytes(high, shift_right<6>(p));
-    store_bytes(high + size_t{16} * keys, bit_and(p, all(63)));
+    _mm512_storeu_si512(high, _mm512_packs_epi16(_mm512_srli_epi16(p0, 6), _mm512_srli_epi16(p1, 6)));
+    _mm512_storeu_si512(high + size_t{16} * keys,
+                        _mm512_packs_epi16(_mm512_and_si512(p0, low), _mm512_and_si512(p1, low)));
   }
+  // Where four keys lie that begin at `key`: of 64 keys the first fours of each sixteen, then the second, …
+  static FS_INLINE int place(int key) { return key / 64 * 64 + key % 16 * 4 + key % 64 / 16 * 4; }
   static FS_INLINE void store_values(char* to, int keys, int size, int key, int channel, const I* v) {
     I high = all(0), low = all(0);
     for (int t = 0; t < 4; ++t) {
@@ -104,7 +110,7 @@ struct AmxAttention {
       high = bit_or(high, byte(h, t));
       low = bit_or(low, byte(l, t));
     }
-    char* at = to + static_cast<size_t>(key) * size + channel * 4;
+    char* at = to + static_cast<size_t>(place(key)) * size + channel * 4;
     _mm512_storeu_si512(at, high);
     _mm512_storeu_si512(at + static_cast<size_t>(keys) * size, low);
   }
@@ -114,30 +120,33 @@ struct AmxAttention {
   }
 
   static void context(const char* probabilities, int keys, int rows, const char* values, int size, int32_t* out) {
-    alignas(64) int32_t both[3][16 * 16];
+    alignas(64) int32_t part[4][16 * 16];
     const char* p_low = probabilities + size_t{16} * keys;
     const char* v_low = values + static_cast<size_t>(keys) * size;
     for (int c = 0; c < size; c += 16) {
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);
+      _tile_zero(3);
       for (int j = 0; j < keys; j += 64) {
         const size_t at = static_cast<size_t>(j) * size + c * 4;
-        _tile_loadd(3, probabilities + j, keys);
-        _tile_loadd(4, p_low + j, keys);
-        _tile_loadd(5, values + at, size * 4);
-        _tile_loadd(6, v_low + at, size * 4);
-        _tile_dpbssd(0, 3, 5);
-        _tile_dpbssd(1, 3, 6);
-        _tile_dpbssd(2, 4, 6);
-        _tile_dpbssd(1, 4, 5);
+        _tile_loadd(4, probabilities + j, keys);
+        _tile_loadd(6, values + at, size * 4);
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, v_low + at, size * 4);
+        _tile_dpbssd(1, 4, 7);
+        _tile_loadd(5, p_low + j, keys);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
       }
-      _tile_stored(0, both[0], 64);
-      _tile_stored(1, both[1], 64);
-      _tile_stored(2, both[2], 64);
+      _tile_stored(0, part[0], 64);
+      _tile_stored(1, part[1], 64);
+      _tile_stored(2, part[2], 64);
+      _tile_stored(3, part[3], 64);
       for (int r = 0; r < rows; ++r) {
-        const I middle = add(shift_left<6>(load(both[0] + 16 * r)), load(both[1] + 16 * r));
-        store(out + r * size + c, add(shift_left<6>(middle), load(both[2] + 16 * r)));
+        const I between = add(load(part[1] + 16 * r), load(part[2] + 16 * r));
+        const I upper = add(shift_left<6>(load(part[0] + 16 * r)), between);
+        store(out + r * size + c, add(shift_left<6>(upper), load(part[3] + 16 * r)));
       }
     }
   }

@@ -147,12 +147,17 @@ struct Vnni512Attention {
   static FS_INLINE int panel_width(int size, int first) { return size - first > 32 ? 64 : 32; }
   static size_t probability_bytes(int keys) { return size_t{6} * keys * 2; }
   static size_t value_bytes(int keys, int size) { return static_cast<size_t>(keys) * ((size + 31) / 32 * 32 + 32) * 2; }
-  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, I p) {
-    store_shorts(to + 2 * (static_cast<size_t>(row) * keys + key), p);
+  static FS_INLINE void store_probabilities(char* to, int keys, int row, int key, const I (&p)[4]) {
+    // Packing leaves the fours of two vectors alternating: values lie in the same order.
+    char* at = to + 2 * (static_cast<size_t>(row) * keys + key);
+    _mm512_storeu_si512(at, _mm512_packs_epi32(p[0], p[1]));
+    _mm512_storeu_si512(at + 64, _mm512_packs_epi32(p[2], p[3]));
   }
+  // Where the pair of keys lies that begins at `key`, as a number of pairs.
+  static FS_INLINE int place(int key) { return (key / 32 * 32 + key % 16 / 4 * 8 + key % 32 / 16 * 4 + key % 4) / 2; }
   static FS_INLINE void store_values(char* to, int keys, int size, int key, int channel, const I* v) {
     const int first = channel / 64 * 64, width = panel_width(size, first);
-    char* row = to + static_cast<size_t>(first) * keys * 2 + static_cast<size_t>(key / 2) * width * 4;
+    char* row = to + static_cast<size_t>(first) * keys * 2 + static_cast<size_t>(place(key)) * width * 4;
     const I pair = bit_or(bit_and(v[0], all(0xffff)), shift_left<16>(v[1]));
     _mm512_storeu_si512(row + (channel - first) * 4, pair);
     if (channel + 16 == size) {
