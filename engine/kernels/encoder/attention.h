@@ -140,25 +140,30 @@ FS_INLINE void round_query(const float* query, int size, int depth, typename P::
   }
 }
 
-// Scores of one query to probabilities; returns their sum. Keys behind the last are minus infinity: probability 0.
-template <class P>
-FS_INLINE int32_t soften(int32_t* scores, int length, int keys, float factor, int row, const AttentionMemory<P>& m) {
+// Sums of one query to scores, in their place; returns the largest. Those behind the last key are minus infinity.
+FS_INLINE float scale_scores(int32_t* scores, int length, int keys, const float* key_scale) {
   const F lowest = all(-__builtin_huge_valf());
   F most = lowest;
   int j = 0;
   for (; j + 16 <= length; j += 16) {
-    const F score = mul(convert(load(scores + j)), load(m.key_scale + j));
+    const F score = mul(convert(load(scores + j)), load(key_scale + j));
     most = max(score, most);
     store(scores + j, bits(score));
   }
   if (j < length) {
-    const F score = first(length - j, mul(convert(load(scores + j)), load(m.key_scale + j)), lowest);
+    const F score = first(length - j, mul(convert(load(scores + j)), load(key_scale + j)), lowest);
     most = max(score, most);
     store(scores + j, bits(score));
     j += 16;
   }
   for (; j < keys; j += 16) store(scores + j, bits(lowest));
-  const F top = all(largest(most)), by = all(factor);
+  return largest(most);
+}
+
+// Scores of one query to probabilities; returns their sum.
+template <class P>
+FS_INLINE int32_t soften(const int32_t* scores, int keys, float most, float factor, int row, const AttentionMemory<P>& m) {
+  const F top = all(most), by = all(factor);
   const Power power(4095.0f);
   I total = all(0);
   for (int begin = 0; begin < keys; begin += kSummed) {
@@ -210,9 +215,16 @@ void attend(const Projected& from, int length, int size, int first, int last, fl
       P::product(m.query_code, depth, rows, m.keys + static_cast<size_t>(j) * depth, depth, m.key_start + j,
                  m.scores + j, keys, nothing);
     }
-    for (int r = 0; r < rows; ++r) {
+    {
+      // First all rows' largest, then all rows' probabilities: one row's sum over lanes need not wait for another's.
       const Counted softmax(kSoftmax);
-      m.totals[r] = soften<P>(m.scores + static_cast<size_t>(r) * keys, length, keys, m.query_scale[r] * factor, r, m);
+      float most[P::kQueryRows];
+      for (int r = 0; r < rows; ++r) {
+        most[r] = scale_scores(m.scores + static_cast<size_t>(r) * keys, length, keys, m.key_scale);
+      }
+      for (int r = 0; r < rows; ++r) {
+        m.totals[r] = soften<P>(m.scores + static_cast<size_t>(r) * keys, keys, most[r], m.query_scale[r] * factor, r, m);
+      }
     }
     weigh_values<P>(rows, keys, size, m);
     for (int r = 0; r < rows; ++r) {
