@@ -102,12 +102,13 @@ class Drain {
   int lines_ahead_ = 0, row_ = 0, left_ = 0, column_ = 0, kind_ = 0;
 };
 
-// From this size on a group's part of a panel is worth keeping in the first cache while all rows pass by. Below it the
-// rows' partial sums would cost more than the panel.
-constexpr int kLargeGroup = 512;
+// So many blocks of rows pass by a group's part of a panel before the next group's turn: it stays in the first cache, and
+// so do their partial sums.
+template <class P>
+constexpr int kBlocksTogether = 16384 / (P::kRows * P::kPanel * static_cast<int>(sizeof(float)));
 
 // Rows [row, row + rows) by columns [column, column + columns), whole panels. finish(row, column, y) gets a panel's
-// columns of one row. `partial` holds rows · panel floats. `ahead`: weights come
+// columns of one row. `partial` holds kBlocksTogether · block rows · panel floats. `ahead`: weights come
 // from far, so the next panel is called while this one is multiplied.
 template <class P, class Finish>
 FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int rows, int column, int columns,
@@ -117,7 +118,6 @@ FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int ro
   Drain<P, Finish> drain(layer, in, partial, finish);
   const int groups = layer.groups(), blocks = (rows + P::kRows - 1) / P::kRows;
   const size_t group_size = static_cast<size_t>(layer.group) * P::kPanel, panel_size = group_size * groups;
-  const bool group_by_group = layer.group >= kLargeGroup;
   if (P::kCallsAhead && ahead) {
     const int steps = blocks * (layer.in / 64), lines = static_cast<int>(panel_size * sizeof(Weight) / 64);
     drain.call_ahead((lines + steps - 1) / steps);
@@ -126,22 +126,24 @@ FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int ro
   for (int c = column; c < column + columns; c += P::kPanel) {
     const Weight* weight = static_cast<const Weight*>(layer.weight) + static_cast<size_t>(c) * layer.in;
     drain.call_ahead(weight + panel_size);
-    const auto block_by_group = [&](int b, int g) FS_LAMBDA {
-      const int place = b * P::kRows, r = row + place;
-      const int block = rows - place < P::kRows ? rows - place : P::kRows;
-      {
-        const Counted counted(kProducts);
-        P::product(in.code + static_cast<size_t>(r) * in.stride + g * layer.group, in.stride, block,
-                   weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + c,
-                   sums[turn], P::kPanel, drain);
+    for (int first = 0; first < blocks; first += kBlocksTogether<P>) {
+      const int last = first + kBlocksTogether<P> < blocks ? first + kBlocksTogether<P> : blocks;
+      for (int g = 0; g < groups; ++g) {
+        for (int b = first; b < last; ++b) {
+          const int before = b * P::kRows, r = row + before;
+          const int block = rows - before < P::kRows ? rows - before : P::kRows;
+          {
+            const Counted counted(kProducts);
+            P::product(in.code + static_cast<size_t>(r) * in.stride + g * layer.group, in.stride, block,
+                       weight + g * group_size, layer.group, layer.start + static_cast<size_t>(g) * layer.out + c,
+                       sums[turn], P::kPanel, drain);
+          }
+          const Counted counted(kFloats);
+          drain.rest();
+          drain.begin(sums[turn], r, block, c, g, (b - first) * P::kRows);
+          turn ^= 1;
+        }
       }
-      const Counted counted(kFloats);
-      drain.rest();
-      drain.begin(sums[turn], r, block, c, g, place);
-      turn ^= 1;
-    };
-    for (int i = 0; i < blocks * groups; ++i) {
-      block_by_group(group_by_group ? i % blocks : i / groups, group_by_group ? i / blocks : i % groups);
     }
   }
   const Counted counted(kFloats);

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "inlining.h"
 #include "model.h"
+#include "multiply.h"
 #include "rounding.h"
 #include "steps.h"
 
@@ -54,13 +55,13 @@ template <class P>
 struct OwnMemory {
   float* qkv;      // (rows, 3 · unit)
   float* tile;     // (block rows, group)
-  float* partial;  // (rows, panel)
+  float* partial;  // (rows of kBlocksTogether, panel)
   AttentionMemory<P> attention;
 
   OwnMemory(Arena& arena, const Model& m, RunSize run)
       : qkv(arena.take<float>(run.rows * stride_of(3 * unit_columns(m)))),
         tile(arena.take<float>(static_cast<size_t>(P::kRows) * kFusedGroup)),
-        partial(arena.take<float>(static_cast<size_t>(run.rows + P::kRows) * P::kPanel)),
+        partial(arena.take<float>(static_cast<size_t>(kBlocksTogether<P>) * P::kRows * P::kPanel)),
         attention(arena, m.head_size(), run.longest) {}
 };
 
