@@ -197,7 +197,8 @@ def _page(models: Sequence[SpeedModel], rounds: int, threads: int) -> list[Block
         ),
         Paragraph(
             "Shares by stage are those of all threads' time, counted in a build of the kernels made for "
-            "it. On AMX the floats of a product are made inside it."
+            "it. Counting costs time of its own, more the shorter what is counted. On AMX the floats of a "
+            "product are made inside it."
         ),
     ]
     for model in models:

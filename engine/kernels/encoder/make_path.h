@@ -46,9 +46,10 @@ void pack_weight(const int8_t* weight, int in, int out, int group, void* packed,
 template <class P>
 double product_rate(double seconds) {
   constexpr int depth = 256, turns = 64;
-  alignas(64) static typename P::Code code[(P::kRows + kRowPadding) * depth];
-  alignas(64) static typename P::Weight panel[P::kPanel * depth];
-  alignas(64) static int32_t sums[P::kRows * P::kPanel], start[P::kPanel];
+  // Of each thread its own: two that wrote to the same lines would wait for each other.
+  alignas(64) typename P::Code code[(P::kRows + kRowPadding) * depth] = {};
+  alignas(64) typename P::Weight panel[P::kPanel * depth] = {};
+  alignas(64) int32_t sums[P::kRows * P::kPanel], start[P::kPanel] = {};
   const typename P::Session session;
   Nothing nothing;
   // The thread's own time: what else the machine does makes the peak no lower.

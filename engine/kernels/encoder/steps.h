@@ -4,6 +4,7 @@
 #pragma once
 #include "inlining.h"
 #include "model.h"
+#include "stages.h"
 #include "team.h"
 
 namespace {
@@ -26,7 +27,10 @@ class Steps {
       task(i);
       team_.finish(step_);
     }
-    team_.wait(step_, count);
+    {
+      const Counted counted(kWaiting);
+      team_.wait(step_, count);
+    }
     ++step_;
   }
 
