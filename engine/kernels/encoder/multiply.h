@@ -122,10 +122,13 @@ FS_INLINE void multiply(const Linear& layer, const Codes<P>& in, int row, int ro
     const int steps = blocks * (layer.in / 64), lines = static_cast<int>(panel_size * sizeof(Weight) / 64);
     drain.call_ahead((lines + steps - 1) / steps);
   }
+  // One block passes by each line once: then a page ahead is far enough, and what is called early fills the first
+  // cache's few places for lines that are under way. Of several blocks the first needs the whole panel at once.
+  const size_t far = blocks == 1 ? 4096 / sizeof(Weight) : panel_size;
   int turn = 0;
   for (int c = column; c < column + columns; c += P::kPanel) {
     const Weight* weight = static_cast<const Weight*>(layer.weight) + static_cast<size_t>(c) * layer.in;
-    drain.call_ahead(weight + panel_size);
+    drain.call_ahead(weight + far);
     for (int first = 0; first < blocks; first += kBlocksTogether<P>) {
       const int last = first + kBlocksTogether<P> < blocks ? first + kBlocksTogether<P> : blocks;
       for (int g = 0; g < groups; ++g) {
