@@ -195,6 +195,10 @@ FS_INLINE void weigh_values(int rows, int keys, int size, const AttentionMemory<
   }
 }
 
+// Whoever takes a task has looked at the clock; within it that is worth it again after so many scores, a millisecond
+// of them at most. To look costs as much as some thirty scores do, and more where it flushes what is being computed.
+constexpr int kScoresUntimed = 1 << 17;
+
 // Queries first … last − 1 of a window of `length` tokens. Ends early in a run that is late.
 template <class P>
 void attend(const Projected& from, int length, int size, int first, int last, float* out, size_t out_stride,
@@ -205,7 +209,11 @@ void attend(const Projected& from, int length, int size, int first, int last, fl
   const Counted counted(kRounding);
   round_keys<P>(from.key, from.stride, length, size, m);
   round_values<P>(from.value, from.stride, length, size, m);
-  for (int i = first; i < last && !team.look_at_clock(); i += P::kQueryRows) {
+  for (int i = first, untimed = 0; i < last; i += P::kQueryRows, untimed += P::kQueryRows * keys) {
+    if (untimed >= kScoresUntimed) {
+      if (team.look_at_clock()) return;
+      untimed = 0;
+    }
     const int rows = last - i < P::kQueryRows ? last - i : P::kQueryRows;
     for (int r = 0; r < rows; ++r) {
       round_query<P>(from.query + (i + r) * from.stride, size, depth, m.query_code + r * depth, m.query_scale + r);
