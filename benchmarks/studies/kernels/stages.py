@@ -48,7 +48,7 @@ class CountingKernels:
         self._library.fastspan_kernels_product_rate.restype = ctypes.c_double
         self._library.fastspan_kernels_take_stage_ticks.restype = None
 
-    def peak(self, path: str, threads: int, seconds: float = 0.06, tries: int = 5) -> float:
+    def peak(self, path: str, threads: int, seconds: float = 0.02, tries: int = 30) -> float:
         """Operations a second of a path's product where nothing waits for memory, on so many threads at once.
 
         A product of (m, k) by (k, n) is 2 · m · k · n operations. The best of all tries, because whatever else
