@@ -96,7 +96,7 @@ class Prediction:
         JSON has no infinity: ``best_span_score`` of a context without any span is None, as is every other
         number that is not finite.
         """
-        return _finite(asdict(self))
+        return _built_in(self)
 
     def marked(self, context: str) -> MarkedText:
         """Return the context with the answers marked: it shows itself in a notebook, and as a page of HTML.
@@ -173,7 +173,7 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reading as built-in types, ready for ``json.dumps``; what is not finite is None."""
-        return _finite(asdict(self))
+        return _built_in(self)
 
     def marked(self, passages: Sequence[str | tuple[str | int, str]]) -> MarkedText:
         """Return the passages that hold answers, with the answers marked; see ``Prediction.marked``.
@@ -198,11 +198,19 @@ class Reading:
         return MarkedText(tuple(texts), tuple(places), answered=self.answer is not None)
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def _built_in(found: Prediction | Reading) -> dict[str, Any]:
+    """As ``dataclasses.asdict``, which copies what nobody can change; what is not finite is None."""
+    values = {name: getattr(found, name) for name in found.__slots__}
+    values["answer"] = None if found.answer is None else _fields(found.answer)
+    values["answers"] = tuple([_fields(answer) for answer in found.answers])
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
+
+
+def _fields(answer: Answer | PassageAnswer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in answer.__slots__}
 
 
 def _check_place(answer: str, start: int, end: int, context: str) -> None:

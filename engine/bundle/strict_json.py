@@ -45,7 +45,7 @@ def parse(data: bytes) -> object:
             deeply.
     """
     try:
-        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        value: object = _DECODER.decode(data.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
@@ -60,6 +60,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
 
 
 def parse_object(data: bytes, name: str) -> dict[str, object]:

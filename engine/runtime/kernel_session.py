@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,20 @@ class Joined:
         return in_rows(logits, [len(window.input_ids) for window in windows])
 
 
-@contextmanager
-def _ended_by_the_operator(deadline: float) -> Iterator[Any]:
-    check_deadline(deadline)
+@cache
+def _quiet() -> Any:
+    """Run options; runs that have them at once change nothing of them."""
     run_options = import_onnxruntime().RunOptions()
     # ONNX Runtime would log the run that is given up as an operator's failure.
     run_options.log_severity_level = 4
+    return run_options
+
+
+@contextmanager
+def _ended_by_the_operator(deadline: float) -> Iterator[Any]:
+    check_deadline(deadline)
     with runs_end_within(deadline - time.monotonic()):
-        yield run_options
+        yield _quiet()
 
 
 class KernelSession(OnnxSession):

@@ -27,6 +27,7 @@ from fastspan.serving.hosted_bundles.bundles import Bundles
 from fastspan.serving.hosted_bundles.hosted import Answerer
 from fastspan.serving.http.bodies import Bodies
 from fastspan.serving.http.closing import ClosingWhileDraining
+from fastspan.serving.http.direct_routes import DirectRoutes
 from fastspan.serving.http.keys import check_key
 from fastspan.serving.http.openapi import document, page
 from fastspan.serving.http.responses import error_response, json_response, of_error, of_router
@@ -115,12 +116,10 @@ class Service:
         probes = ["/ready", "/ping", "/v2/health/ready"]
         if self.settings.health_route:
             probes.append(self.settings.health_route)
+        answers = {path: answering.route(protocol) for path, protocol in routes.items()}
         inner = Starlette(
             routes=[
-                *(
-                    Route(path, answering.route(protocol), methods=["POST"])
-                    for path, protocol in routes.items()
-                ),
+                *(Route(path, answer, methods=["POST"]) for path, answer in answers.items()),
                 *(Route(path, self._ready, methods=["GET"]) for path in dict.fromkeys(probes)),
                 *self._page_routes(),
                 Route("/health", self._health, methods=["GET"]),
@@ -143,7 +142,8 @@ class Service:
         )
         # A redirect would lead to whatever address the Host header names.
         inner.router.redirect_slashes = False
-        app: ASGIApp = inner
+        direct = {path: answer for path, answer in answers.items() if "{" not in path}
+        app: ASGIApp = DirectRoutes(inner, direct, error_of)
         if self.settings.cors_origins:
             app = CORSMiddleware(
                 app,

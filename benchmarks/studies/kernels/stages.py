@@ -51,8 +51,8 @@ class CountingKernels:
     def peak(self, path: str, threads: int, seconds: float = 0.02, tries: int = 30) -> float:
         """Operations a second of a path's product where nothing waits for memory, on so many threads at once.
 
-        A product of (m, k) by (k, n) is 2 · m · k · n operations. The best of all tries, because whatever else
-        the machine does makes it only slower. 0 where the path cannot run here.
+        A product of (m, k) by (k, n) is 2 · m · k · n operations. The best of all tries, because whatever
+        else the machine does makes it only slower. 0 where the path cannot run here.
         """
         rate = self._library.fastspan_kernels_product_rate
         with ThreadPoolExecutor(threads) as pool:

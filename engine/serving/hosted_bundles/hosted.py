@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol as Shape
 
 from fastspan.errors import Closed, DeadlineExceeded, InputError, Overloaded, TooManyWindows
+from fastspan.options import AnswerOptions
 from fastspan.results import Info
 from fastspan.runtime.deadline import TOO_LATE
 from fastspan.serving.observing.metrics import Metrics
@@ -28,6 +30,8 @@ __all__ = ["Answerer", "Hosted", "TooManyPairsError"]
 
 # The most windows that a thread decodes which has run them.
 _DECODED_AT_ONCE = 8
+
+_OPTIONS_KEPT = 64
 
 # Runs before the first request.
 _WARM_RUNS = 3
@@ -84,6 +88,8 @@ class Hosted:
         self._stopping = False
         self._density = Density()
         self._info = answerer.info()
+        # Most requests ask alike, and to look options up takes less than to check each anew.
+        self._options = lru_cache(_OPTIONS_KEPT)(self._options_of)
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
         self._batcher = Batcher(
@@ -183,8 +189,8 @@ class Hosted:
                 self._decode(job)
                 return
             self._density.found(job.all_tokens, len(incoming.body))
-            self._batcher.submit(job, run=True)
-            self._metrics.observe_queue(self.name, self._batcher.waiting().requests)
+            if not self._batcher.submit(job, run=True):
+                self._metrics.observe_queue(self.name, self._batcher.requests())
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
         finally:
@@ -208,9 +214,8 @@ class Hosted:
         for position, texts in enumerate(asked.pairs):
             if left < 1:
                 raise TooManyWindows(f"There are no windows left for pair {position}. {together}")
-            options = stages.options(asked.options, {})
-            own = None if asked.decode is not None else options.max_windows
-            options = replace(options, max_windows=left if own is None else min(own, left))
+            own = None if asked.decode is not None else asked.options.max_windows
+            options = self._options(asked.options, left if own is None else min(own, left))
             try:
                 found += stages.encode(
                     [texts],
@@ -228,6 +233,10 @@ class Hosted:
                 ) from error
             left -= len(found[-1].windows)
         return found
+
+    def _options_of(self, asked: AnswerOptions, max_windows: int | None) -> AnswerOptions:
+        """Return complete options, with so many windows at most."""
+        return replace(self.answerer.stages.options(asked, {}), max_windows=max_windows)
 
     def _check(self, job: Job) -> None:
         """Refuse to go on with what nobody waits for any more."""
@@ -247,7 +256,7 @@ class Hosted:
     def _observe(self, tokens: Sequence[int], seconds: float) -> None:
         """Take a run, and the queue behind it, into the metrics."""
         pace = self._batcher.pace.tokens_per_second or 0.0
-        self._metrics.observe_run(self.name, tokens, pace, self._batcher.waiting().requests)
+        self._metrics.observe_run(self.name, tokens, pace, self._batcher.requests())
 
     def _decode(self, job: Job) -> None:
         # To wake another thread costs more than a few windows do; it pays where this one has a run to begin.
@@ -265,7 +274,7 @@ class Hosted:
             asked = job.asked
             assert asked is not None
             stages = self.answerer.stages
-            options = stages.options(asked.options, {})
+            options = self._options(asked.options, asked.options.max_windows)
             starts, ends = job.logits()
             found: Sequence[Result]
             if asked.decode is None:
@@ -274,7 +283,7 @@ class Hosted:
                 found = asked.decode(job.pairs, starts, ends, options, stages.loaded.bundle.manifest)
             job.times.decode = time.monotonic() - began
             reply = asked.form(found, job.times)
-            # Whoever has an answer finds it counted.
+            # Whoever has an answer finds it counted, wherever they look.
             self._metrics.observe_answers(self.name, found)
             job.succeed(reply)
             self._answered(job, found)

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from fastspan.errors import Closed, FastSpanError, Overloaded
 from fastspan.serving.http.responses import BodyTimeoutError, PayloadTooLargeError
@@ -46,13 +46,13 @@ class Bodies:
         assert task is not None
         given_up: list[FastSpanError] = []
 
-        def give_up(error: FastSpanError) -> None:
+        def give_up(error: FastSpanError | None = None) -> None:
             if not given_up:
-                given_up.append(error)
+                given_up.append(error or self._too_slow())
                 task.cancel()
 
         # Most bodies come with their header: a task of its own would cost more than to receive them does.
-        late = asyncio.get_running_loop().call_later(self._limits.body_seconds, give_up, self._too_slow())
+        late = asyncio.get_running_loop().call_later(self._limits.body_seconds, give_up)
         self._arriving.add(give_up)
         try:
             return await self._received(request)
@@ -72,22 +72,27 @@ class Bodies:
             give_up(Closed("The service was asked to stop before this body was complete: ask another one."))
 
     async def _received(self, request: Request) -> bytes:
-        body = bytearray()
+        chunks: list[bytes] = []
         counted = 0
+        more = True
         try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > self._limits.payload_bytes:
-                    raise self._too_large()
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                chunks.append(chunk)
                 self._pending += len(chunk)
                 counted += len(chunk)
+                if counted > self._limits.payload_bytes:
+                    raise self._too_large()
                 if self._pending > self._limits.pending_bytes:
                     raise Overloaded(
                         f"The bodies that are arriving take more than {self._limits.pending_bytes:,} bytes: "
                         "ask again later, or start the service with a higher --max-pending-bytes.",
                         reason="bodies",
                     )
-            return bytes(body)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             self._pending -= counted
 

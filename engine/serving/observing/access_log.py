@@ -10,11 +10,16 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["AccessLog", "note"]
+__all__ = ["AccessLog", "note", "noted"]
 
 _log = logging.getLogger("fastspan.access")
 
 _NOTES = "fastspan.access"
+
+
+def noted(scope: Scope) -> bool:
+    """Return whether there is to be a line of a request."""
+    return _NOTES in scope
 
 
 def note(scope: Scope, **values: Any) -> None:

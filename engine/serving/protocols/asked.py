@@ -42,7 +42,19 @@ class Times:
 
     def milliseconds(self) -> dict[str, float]:
         """Return them by name, in milliseconds."""
-        return {name: round(1000 * getattr(self, name), 3) for name in ("encode", "queue", "run", "decode")}
+        return {
+            "encode": round(1000 * self.encode, 3),
+            "queue": round(1000 * self.queue, 3),
+            "run": round(1000 * self.run, 3),
+            "decode": round(1000 * self.decode, 3),
+        }
+
+    def server_timing(self) -> str:
+        """Return them as the header of that name has them, in milliseconds."""
+        return (
+            f"encode;dur={1000 * self.encode:.3f}, queue;dur={1000 * self.queue:.3f}, "
+            f"run;dur={1000 * self.run:.3f}, decode;dur={1000 * self.decode:.3f}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +118,11 @@ Protocol = Callable[[Incoming, Info], Asked]
 """From a request, and what is loaded, to what is asked."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def json_reply(value: Any) -> Reply:
     """Return a value of built-in types, whose numbers are all finite, as a reply."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     # A lone surrogate, which UTF-8 cannot say, becomes the escape that JSON has for it.
     return Reply(body=text.encode("utf-8", "backslashreplace"))

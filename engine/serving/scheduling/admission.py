@@ -10,8 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,9 +115,8 @@ class Slots:
         self._observe = observe
         self.taken = 0
 
-    @contextmanager
-    def one(self, retry_after: Callable[[], float]) -> Iterator[None]:
-        """Take a slot.
+    def one(self, retry_after: Callable[[], float]) -> Slots:
+        """Take a slot; a ``with`` statement gives it back in the end.
 
         Args:
             retry_after: Says after how many seconds one who is refused may try again.
@@ -134,11 +132,15 @@ class Slots:
             )
         self.taken += 1
         self._observe(self.taken)
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            self._observe(self.taken)
+        return self
+
+    def __enter__(self) -> None:
+        """It is taken already."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give a slot back."""
+        self.taken -= 1
+        self._observe(self.taken)
 
 
 class MemoryLimit:

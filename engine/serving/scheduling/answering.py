@@ -19,9 +19,10 @@ from fastspan.serving.http.bodies import Bodies
 from fastspan.serving.http.keys import check_key
 from fastspan.serving.http.responses import error_response, of_error
 from fastspan.serving.observing.access_log import note as note_in_log
+from fastspan.serving.observing.access_log import noted as noted_in_log
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.observing.tracing import Note, Tracer
-from fastspan.serving.protocols.asked import Incoming, Protocol, Reply
+from fastspan.serving.protocols.asked import Incoming, Protocol
 from fastspan.serving.protocols.hugging_face import ask_as_hugging_face
 from fastspan.serving.protocols.native import ask_natively
 from fastspan.serving.protocols.open_inference import ask_as_open_inference
@@ -112,6 +113,8 @@ class Answering:
             finally:
                 status = 500 if response is None else response.status_code
                 self._metrics.observe_request(protocol, hosted.name, status, time.monotonic() - began)
+                # Once the response is on its way, in this turn of the event loop.
+                asyncio.get_running_loop().call_soon(self._metrics.settle)
             return response
 
         return answer
@@ -126,55 +129,33 @@ class Answering:
             return self._nobody_left()
         self._memory.check()
         job = Job(deadline=deadline)
-        incoming = Incoming(body=body, headers=request.headers, query=request.query_params.multi_items())
+        query = request.query_params.multi_items() if request.scope["query_string"] else ()
+        incoming = Incoming(body=body, headers=request.headers, query=query)
         name = request.path_params.get("bundle")
         with self._slots.one(hosted.retry_after):
-            self._bundles.start(name, job, PROTOCOLS[protocol], incoming)
-            if not await self._outcome(request, job):
-                return self._nobody_left()
+            waiting = _PendingAnswer(request, job)
+            try:
+                # A thread has it from here on, and waits for Python's lock as long as this one keeps it.
+                self._bundles.start(name, job, PROTOCOLS[protocol], incoming)
+                if not await waiting.outcome():
+                    return self._nobody_left()
+            finally:
+                waiting.stop()
         reply = job.future.result()
         self._metrics.observe_times(protocol, hosted.name, job.times)
-        milliseconds = job.times.milliseconds()
-        self._note(request, job, milliseconds, note)
-        timing = ", ".join(f"{name};dur={taken}" for name, taken in milliseconds.items())
-        return Response(
-            reply.body, media_type=reply.media_type, headers={**reply.headers, "server-timing": timing}
-        )
+        if note is not None or noted_in_log(request.scope):
+            self._note(request, job, note)
+        headers = {**reply.headers, "server-timing": job.times.server_timing()}
+        return Response(reply.body, media_type=reply.media_type, headers=headers)
 
-    def _note(self, request: Request, job: Job, milliseconds: Mapping[str, float], note: Note | None) -> None:
+    def _note(self, request: Request, job: Job, note: Note | None) -> None:
         """Put what a request cost into its line of the log and its span."""
         tokens, windows = job.all_tokens, len(job.windows)
         if note is not None:
             note(job.times, tokens=tokens, windows=windows)
-        note_in_log(request.scope, tokens=tokens, windows=windows, **milliseconds)
+        note_in_log(request.scope, tokens=tokens, windows=windows, **job.times.milliseconds())
         if self._settings.log_texts and job.asked is not None:
             note_in_log(request.scope, texts=list(job.asked.pairs))
-
-    async def _outcome(self, request: Request, job: Job) -> bool:
-        """Wait until a request is through; False: its client went away.
-
-        Raises:
-            DeadlineExceeded: Its time was over first.
-        """
-        loop = asyncio.get_running_loop()
-        waiting = _PendingAnswer(request, asyncio.wrap_future(job.future))
-        late = loop.call_later(max(0.0, job.deadline - time.monotonic()), waiting.expire)
-        watched = loop.call_later(_UNWATCHED_S, waiting.watch)
-        try:
-            await waiting.answer
-            return True
-        except asyncio.CancelledError:
-            if waiting.gone:
-                return False
-            if waiting.expired:
-                raise DeadlineExceeded(TOO_LATE) from None
-            raise
-        finally:
-            late.cancel()
-            watched.cancel()
-            waiting.stop()
-            # Nobody waits any more: what has not run never does. Nothing happens where it is through.
-            job.cancel()
 
     def _timeout(self, request: Request) -> float:
         """How long a request may take, in seconds."""
@@ -211,34 +192,66 @@ class _PendingAnswer:
 
     Args:
         request: The request.
-        answer: Cancelled once nobody waits for it any more.
-
-    Attributes:
-        answer: As given.
-        expired: Whether its time was over first.
-        gone: Whether its client went away first.
+        job: What is waited for. It is cancelled once nobody waits any more.
     """
 
-    def __init__(self, request: Request, answer: asyncio.Future[Reply]) -> None:
-        self.answer = answer
-        self.expired = self.gone = False
+    def __init__(self, request: Request, job: Job) -> None:
         self._request = request
+        self._job = job
+        self._expired = self._gone = False
         self._watching: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[None] = self._loop.create_future()
+        job.future.add_done_callback(self._arrives)
+        # One timer for both: most answers are there before, and a timer costs something too.
+        left = job.deadline - time.monotonic()
+        self._timer = self._loop.call_later(max(0.0, min(left, _UNWATCHED_S)), self._passes)
 
-    def expire(self) -> None:
-        """Its time is over."""
-        self.expired = self.answer.cancel()
+    async def outcome(self) -> bool:
+        """Wait until the request is through, well or not; False: its client went away.
 
-    def watch(self) -> None:
-        """Begin to notice when the client goes away."""
-        self._watching = asyncio.ensure_future(self._watch())
+        Raises:
+            DeadlineExceeded: Its time was over first.
+        """
+        try:
+            await self._answer
+            return True
+        except asyncio.CancelledError:
+            if self._gone:
+                return False
+            if self._expired:
+                raise DeadlineExceeded(TOO_LATE) from None
+            raise
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Wait no more: what has not run never does. Nothing happens where it is through."""
+        self._timer.cancel()
+        self._answer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        self._job.cancel()
+
+    def _arrives(self, _: object) -> None:
+        """It is through, says the thread that is through with it."""
+        # Where nobody waits any more, its loop may be gone.
+        if not self._answer.done() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self._answer.done():
+            self._answer.set_result(None)
+
+    def _passes(self) -> None:
+        """Time passes: begin to notice when the client goes away, and give up at the deadline."""
+        left = self._job.deadline - time.monotonic()
+        if left <= 0:
+            self._expired = self._answer.cancel()
+            return
+        if self._watching is None:
+            self._watching = asyncio.ensure_future(self._watch())
+        self._timer = self._loop.call_later(left, self._passes)
 
     async def _watch(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        self.gone = self.answer.cancel()
+        self._gone = self._answer.cancel()

@@ -12,13 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from fastspan.errors import Closed, DeadlineExceeded
 from fastspan.runtime.session import Logits
 from fastspan.serving.scheduling.admission import Waiting, admit
 from fastspan.serving.scheduling.giving_way import give_way
-from fastspan.serving.scheduling.jobs import STOPPED, Job, told_of
+from fastspan.serving.scheduling.jobs import STOPPED, Batch, Job, told_of
 from fastspan.serving.scheduling.lines import Lines
 from fastspan.serving.scheduling.pace import Foresight, Pace
 from fastspan.stages.pairs import Stages
@@ -27,21 +26,6 @@ __all__ = ["Batcher"]
 
 Observe = Callable[[Sequence[int], float], None]
 """Told of a run: the tokens of each of its windows, and the seconds it took."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """Windows that share a run.
-
-    Attributes:
-        windows: Requests and the indexes of their windows.
-        tokens: Of all windows together.
-        began: When it was taken out of the queue.
-    """
-
-    windows: list[tuple[Job, int]]
-    tokens: int
-    began: float
 
 
 class Batcher:
@@ -78,7 +62,7 @@ class Batcher:
         # Whoever waits until nothing is left must not be woken by work, nor the threads by each other.
         self._idle = threading.Condition(lock)
         self._coming: set[Job] = set()
-        self._under_way: set[_Batch] = set()
+        self._under_way: set[Batch] = set()
         self._in_runs: Counter[Job] = Counter()
         self._failures = 0
         self._closed = False
@@ -102,8 +86,10 @@ class Batcher:
             Overloaded: It would have to wait too long.
         """
         with self._changed:
-            coming = [other for other in self._coming if not other.over]
-            admit(self.pace, self._foresight, self._waiting(coming), job, self._longest_wait)
+            if self._coming or self._lines or len(self._under_way) >= self._count:
+                coming = [other for other in self._coming if not other.over]
+                admit(self.pace, self._foresight, self._waiting(coming), job, self._longest_wait)
+            # Else nothing is before it, and it is always tried.
             self._coming.add(job)
 
     def forget(self, job: Job) -> None:
@@ -111,8 +97,11 @@ class Batcher:
         with self._changed:
             self._coming.discard(job)
 
-    def submit(self, job: Job, *, run: bool = False) -> None:
+    def submit(self, job: Job, *, run: bool = False) -> bool:
         """Queue an encoded request; with ``run``, run a batch in this thread where fewer run than may.
+
+        Returns:
+            Whether this thread has run one.
 
         Raises:
             Overloaded: Its deadline cannot be met, or it would wait too long.
@@ -128,8 +117,10 @@ class Batcher:
             batch = self._take() if run else None
             if not self.idle:
                 self._changed.notify()
-        if batch is not None:
-            self._run(batch)
+        if batch is None:
+            return False
+        self._run(batch)
+        return True
 
     @property
     def idle(self) -> bool:
@@ -140,6 +131,11 @@ class Batcher:
         """Say how much waits and runs."""
         with self._changed:
             return self._waiting()
+
+    def requests(self) -> int:
+        """Return how many requests wait whose answer somebody waits for."""
+        with self._changed:
+            return self._lines.requests()
 
     def stop_at(self, moment: float) -> None:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
@@ -180,7 +176,7 @@ class Batcher:
             free=self._count - len(self._under_way),
         )
 
-    def _left(self, batch: _Batch, now: float) -> int:
+    def _left(self, batch: Batch, now: float) -> int:
         """Estimate how many tokens of a run have not run."""
         whole = self.pace.run_seconds(batch.tokens)
         return round(batch.tokens * max(0.0, 1 - (now - batch.began) / whole)) if whole else batch.tokens
@@ -195,7 +191,7 @@ class Batcher:
                     self._changed.wait()
             self._run(batch)
 
-    def _take(self) -> _Batch | None:
+    def _take(self) -> Batch | None:
         """Take the next batch where fewer run than may; the lock is held."""
         batch = self._next_batch() if len(self._under_way) < self._count else None
         if batch is None:
@@ -204,7 +200,7 @@ class Batcher:
             self._under_way.add(batch)
         return batch
 
-    def _next_batch(self) -> _Batch | None:
+    def _next_batch(self) -> Batch | None:
         """Take the next windows that share a run from the queue; None where nothing waits."""
         seed = self._lines.next()
         if seed is None:
@@ -222,7 +218,7 @@ class Batcher:
                 job.times.queue = now - job.arrived - job.times.encode
         if seed.waiting:
             self._lines.put_back(seed)
-        return _Batch(windows=shared, tokens=sum(job.tokens(index) for job, index in shared), began=now)
+        return Batch(windows=shared, tokens=sum(job.tokens(index) for job, index in shared), began=now)
 
     def _shared(self, seed: Job, now: float) -> list[tuple[Job, int]]:
         """Windows that run together: the first of ``seed``, and company as far as it pays.
@@ -230,11 +226,10 @@ class Batcher:
         All of them wait until the last has run. So there is no more company than makes runs faster, nor so
         much that ``seed`` would miss its deadline for it.
         """
-        most = min(
-            self._stages.run_tokens, self.pace.enough_tokens(), self.pace.tokens_within(seed.deadline - now)
-        )
+        in_time = self.pace.tokens_within(seed.deadline - now)
+        most = min(self._stages.run_tokens, self.pace.enough_tokens(), in_time)
         first = seed.waiting[0]
-        if seed.tokens(first) >= most:
+        if seed.tokens(first) >= most or (len(seed.waiting) == 1 and not self._lines):
             return [(seed, first)]
         found = list(self._lines.company(seed, most))
         groups = self._stages.share([job.tokens(index) for job, index in found], round(most))
@@ -242,7 +237,7 @@ class Batcher:
         group = next(group for group in groups if 0 in group)
         return [found[position] for position in sorted(group)]
 
-    def _run(self, batch: _Batch) -> None:
+    def _run(self, batch: Batch) -> None:
         windows = [job.windows[index] for job, index in batch.windows]
         tokens = [len(window.input_ids) for window in windows]
         jobs = list(dict.fromkeys(job for job, _ in batch.windows))
@@ -255,8 +250,6 @@ class Batcher:
         except BaseException as raised:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             error = raised
         ended = time.monotonic()
-        if error is None:
-            self.pace.measured(tokens, ended - began)
         with self._changed:
             self._under_way.discard(batch)
             if not self.idle:
@@ -269,6 +262,8 @@ class Batcher:
         if error is None:
             self._observe(tokens, ended - began)
             self._deliver(batch.windows, start, end, began, ended)
+            # After the answers, which need not wait for it.
+            self.pace.measured(tokens, ended - began)
         else:
             # Before its requests hear of it: who then asks whether the service is ready is told the truth.
             if not isinstance(error, DeadlineExceeded):
@@ -279,7 +274,10 @@ class Batcher:
             if isinstance(error, DeadlineExceeded):
                 for job in jobs:
                     self._lines.learn_from(job, ended)
-            self._in_runs -= Counter(jobs)
+            for job in jobs:
+                self._in_runs[job] -= 1
+                if not self._in_runs[job]:
+                    del self._in_runs[job]
             self._idle.notify_all()
 
     def _deliver(

@@ -16,7 +16,7 @@ from fastspan.runtime.workers import by_pair
 from fastspan.serving.protocols.asked import Asked, Reply, Times
 from fastspan.text.encoder import EncodedPair, Window
 
-__all__ = ["STOPPED", "Job", "told_of"]
+__all__ = ["STOPPED", "Batch", "Job", "told_of"]
 
 STOPPED = "The service was asked to stop, and this request was not finished in time: ask another one."
 """What is told who waits while the service stops."""
@@ -117,6 +117,21 @@ class Job:
     def cancel(self) -> None:
         """Nobody waits any more: windows whose run has not begun never run."""
         self.future.cancel()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Windows that share a run.
+
+    Attributes:
+        windows: Requests and the indexes of their windows.
+        tokens: Of all windows together.
+        began: When it was taken out of the queue.
+    """
+
+    windows: list[tuple[Job, int]]
+    tokens: int
+    began: float
 
 
 def told_of(error: BaseException, job: Job, ended: float) -> FastSpanError:

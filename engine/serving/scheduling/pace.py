@@ -53,8 +53,8 @@ class Pace:
         self._latest = (0.0, 0.0, 0.0)
         # Over many runs, of the products of 1, tokens and squared lengths, and of these with the time. The
         # unit of time is what a token took just then: a slow while does not bend the line.
-        self._products = np.zeros((3, 3))
-        self._times = np.zeros(3)
+        self._products = [[0.0] * 3 for _ in range(3)]
+        self._times = [0.0] * 3
         # The time of a run beside its tokens, and of a token, in that unit; None: too little is known.
         self._line: tuple[float, float] | None = None
         self._enough = math.inf
@@ -74,9 +74,16 @@ class Pace:
             self._latest = (runs, size, time)
             # Attention takes time by the square of a window's length, however many share the run.
             squares = sum(length * length for length in lengths)
-            run = np.array((1.0, tokens / _UNIT, squares / _UNIT**2))
-            self._products = _KEPT_LONG * self._products + np.outer(run, run)
-            self._times = _KEPT_LONG * self._times + run * (taken * size / time / _UNIT)
+            run = (1.0, tokens / _UNIT, squares / _UNIT**2)
+            spent = taken * size / time / _UNIT
+            # Every answer waits for this, and numpy's calls would take longer than these few products do.
+            self._products = [
+                [_KEPT_LONG * product + one * other for product, other in zip(products, run, strict=True)]
+                for products, one in zip(self._products, run, strict=True)
+            ]
+            self._times = [
+                _KEPT_LONG * product + one * spent for product, one in zip(self._times, run, strict=True)
+            ]
             self._measured += 1
             # What hardly changes need not be fitted anew each time.
             if self._measured < _FITTED_EACH or self._measured % _FITTED_EVERY == 0:
@@ -119,7 +126,7 @@ class Pace:
 
     def _learn(self) -> None:
         """Fit what is known; the lock is held."""
-        runs, tokens, squares = self._products[0, 0], self._products[0, 1], self._products[1, 1]
+        (runs, tokens, _), (_, squares, _), _ = self._products
         mean, time = tokens / runs, self._times[0] / runs
         variance = squares / runs - mean * mean
         if runs < _LEAST_RUNS or variance < (_LEAST_SPREAD * mean) ** 2:
@@ -128,7 +135,7 @@ class Pace:
         slope = (self._times[1] / runs - mean * time) / variance
         # Neither a run nor a token takes less than no time.
         each = min(max(slope, 0.0), time / mean)
-        self._line = float(max(0.0, time - each * mean)) * _UNIT, float(each)
+        self._line = max(0.0, time - each * mean) * _UNIT, each
         # The line's height at no tokens is no run's cost where long windows take more than their share.
         fixed = float(np.linalg.lstsq(self._products, self._times, rcond=1e-9)[0][0])
         of_tokens = time - fixed

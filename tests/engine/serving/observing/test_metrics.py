@@ -99,3 +99,14 @@ def test_the_documentation_names_every_metric() -> None:
     )
     assert len(named) > 15
     assert [name for name in named if not name.endswith("_created") and f"`{name}`" not in text] == []
+
+
+def test_what_is_noted_is_counted_whoever_looks_and_does_not_pile_up() -> None:
+    metrics = Metrics()
+    for number in range(2000):
+        metrics.observe_queue("b", number)
+        metrics.observe_request("native", "b", 200, 0.1)
+        assert len(metrics._noted) <= 500
+    text = metrics.exposition().decode()
+    assert 'fastspan_requests_total{bundle="b",protocol="native",status="200"} 2000.0' in text
+    assert 'fastspan_queue_requests{bundle="b"} 1999.0' in text
