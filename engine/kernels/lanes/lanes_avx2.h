@@ -68,9 +68,6 @@ FS_INLINE __m128i bytes(I a) {
   return _mm_packs_epi16(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
 }
 FS_INLINE void store_bytes(void* p, I a) { _mm_storeu_si128(static_cast<__m128i*>(p), bytes(a)); }
-FS_INLINE void store_bytes(void* p, const I (&a)[4]) {
-  for (int t = 0; t < 4; ++t) store_bytes(static_cast<int8_t*>(p) + 16 * t, a[t]);
-}
 FS_INLINE void store_shorts(void* p, const I (&a)[4]) {
   for (int t = 0; t < 4; ++t) store_shorts(static_cast<int16_t*>(p) + 16 * t, a[t]);
 }

@@ -73,6 +73,7 @@ FS_INLINE void store_shorts(void* p, I a) {
   for (int i = 0; i < 16; ++i) shorts[i] = static_cast<uint16_t>(a.lane[i]);
   std::memcpy(p, shorts, sizeof shorts);
 }
+// Of four vectors, one behind the other.
 FS_INLINE void store_bytes(void* p, const I (&a)[4]) {
   for (int t = 0; t < 4; ++t) store_bytes(static_cast<int8_t*>(p) + 16 * t, a[t]);
 }

@@ -76,7 +76,7 @@ class Pace:
             squares = sum(length * length for length in lengths)
             run = (1.0, tokens / _UNIT, squares / _UNIT**2)
             spent = taken * size / time / _UNIT
-            # Every answer waits for this, and numpy's calls would take longer than these few products do.
+            # A thread takes no other run before, and numpy's calls take longer than these few products.
             self._products = [
                 [_KEPT_LONG * product + one * other for product, other in zip(products, run, strict=True)]
                 for products, one in zip(self._products, run, strict=True)
