@@ -7,7 +7,9 @@ Latency counts from when a request was due: a client that is late itself must no
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -88,7 +90,7 @@ def open_loop(
 
 
 def closed_loop(
-    url: str, bodies: Sequence[bytes], *, clients: int, seconds: float, patience: float
+    url: str, bodies: Sequence[bytes], *, clients: int, seconds: float | None, patience: float
 ) -> list[Outcome]:
     """Let some clients ask one request after the other; after one that is refused, a client pauses.
 
@@ -96,26 +98,28 @@ def closed_loop(
         url: Of the route.
         bodies: JSON; they are sent in turn.
         clients: How many ask at once.
-        seconds: How long they begin new requests.
+        seconds: How long they begin new requests, each one at least; None: until each body was sent once.
         patience: As for ``open_loop``.
     """
 
     async def work() -> list[Outcome]:
         found: list[Outcome] = []
-        end = time.perf_counter() + seconds
+        end = math.inf if seconds is None else time.perf_counter() + seconds
+        # The clients share them: whoever is free takes the next.
+        left = iter(bodies) if seconds is None else itertools.cycle(bodies)
 
-        async def client(first: int) -> None:
-            place = first
-            # At least once.
-            while (now := time.perf_counter()) < end or place == first:
-                found.append(await _post(session, url, bodies[place % len(bodies)], now))
-                place += clients
+        async def client() -> None:
+            for body in left:
+                now = time.perf_counter()
+                found.append(await _post(session, url, body, now))
                 if found[-1].fate != "ok":
                     # Asking again at once would be load that nobody meant.
                     await asyncio.sleep(_PAUSE_S)
+                if time.perf_counter() >= end:
+                    return
 
         async with _session(patience) as session:
-            await asyncio.gather(*(client(number) for number in range(clients)))
+            await asyncio.gather(*(client() for _ in range(clients)))
         return found
 
     return asyncio.run(work())

@@ -14,6 +14,7 @@ from fastspan.errors import Closed, DeadlineExceeded, InputError, Overloaded, To
 from fastspan.options import AnswerOptions
 from fastspan.results import Info
 from fastspan.runtime.deadline import TOO_LATE
+from fastspan.serving.hosted_bundles.recent_contexts import RecentContexts
 from fastspan.serving.observing.metrics import Metrics
 from fastspan.serving.protocols.asked import Asked, Incoming, Protocol, Result
 from fastspan.serving.scheduling.admission import Waiting
@@ -87,6 +88,7 @@ class Hosted:
         self._answered = answered
         self._stopping = False
         self._density = Density()
+        self._contexts = RecentContexts()
         self._info = answerer.info()
         # Most requests ask alike, and to look options up takes less than to check each anew.
         self._options = lru_cache(_OPTIONS_KEPT)(self._options_of)
@@ -221,9 +223,10 @@ class Hosted:
                     [texts],
                     options,
                     None if alone else position,
-                    found[-1] if found else None,
+                    self._contexts.get(texts[1]) or (found[-1] if found else None),
                     between=lambda: self._check(job),
                 )
+                self._contexts.keep(found[-1])
             except TooManyWindows as error:
                 if options.max_windows == own:
                     raise

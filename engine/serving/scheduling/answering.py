@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -202,7 +203,9 @@ class _PendingAnswer:
         self._watching: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[None] = self._loop.create_future()
-        job.future.add_done_callback(self._arrives)
+        # It holds no more than it needs: what a request leaves behind must not wait for the collector of
+        # cycles, which stops all threads.
+        job.future.add_done_callback(partial(_arrives, self._loop, self._answer))
         # One timer for both: most answers are there before, and a timer costs something too.
         left = job.deadline - time.monotonic()
         self._timer = self._loop.call_later(max(0.0, min(left, _UNWATCHED_S)), self._passes)
@@ -229,17 +232,9 @@ class _PendingAnswer:
         self._answer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+            # What it was cancelled in holds this.
+            self._watching = None
         self._job.cancel()
-
-    def _arrives(self, _: object) -> None:
-        """It is through, says the thread that is through with it."""
-        # Where nobody waits any more, its loop may be gone.
-        if not self._answer.done() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        if not self._answer.done():
-            self._answer.set_result(None)
 
     def _passes(self) -> None:
         """Time passes: begin to notice when the client goes away, and give up at the deadline."""
@@ -255,3 +250,16 @@ class _PendingAnswer:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         self._gone = self._answer.cancel()
+
+
+def _arrives(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[None], _: object) -> None:
+    """A request is through, says the thread that is through with it."""
+    # Where nobody waits any more, the loop may be gone.
+    if not answer.done() and not loop.is_closed():
+        loop.call_soon_threadsafe(_wake, answer)
+
+
+def _wake(answer: asyncio.Future[None]) -> None:
+    """Let who waits for it go on."""
+    if not answer.done():
+        answer.set_result(None)
