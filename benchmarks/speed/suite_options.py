@@ -13,7 +13,8 @@ from fastspan.machine.cpu import usable_cores
 
 __all__ = ["SuiteOptions"]
 
-_QUICK = Schedule(least=3, most=7, seconds=10, per_turn=2, unrecorded=1, long=0.3)
+# Seven rounds make an interval of a median. Eight peers stand at every place once in eight rounds.
+_QUICK = Schedule(least=7, most=16, seconds=10, per_turn=2, unrecorded=1, long=0.3)
 _FULL = Schedule(least=6, most=25, seconds=240, per_turn=5, unrecorded=1, warmups=2)
 # What a peer may take for one request. The quick run's ten minutes are not to be spent on one that hangs.
 _QUICK_TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 600.0
