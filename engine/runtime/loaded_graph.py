@@ -16,7 +16,7 @@ from fastspan.bundle.folder import GraphBytes
 from fastspan.bundle.variants import Graph
 from fastspan.errors import InferenceError, ProviderError
 from fastspan.machine.cuda_libraries import preload_cuda, preload_tensorrt, why_cuda_fails, why_tensorrt_fails
-from fastspan.runtime.gpu_gate import gpu_shared
+from fastspan.runtime.cuda.gpu_gate import gpu_shared
 from fastspan.runtime.graph_source import offered
 from fastspan.runtime.providers import import_onnxruntime, needs_cuda, needs_tensorrt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastspan.machine.cuda_libraries import preload_cuda
-from fastspan.runtime.gpu_gate import gpu_shared
+from fastspan.runtime.cuda.gpu_gate import gpu_shared
 
 __all__ = ["cuda_runs"]
 

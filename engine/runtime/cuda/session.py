@@ -2,7 +2,7 @@
 
 ONNX Runtime keeps a captured CUDA graph with the thread that captured it. So one thread of the session's own
 does all of it, and captures everything before the first question. Two runs at once would only wait for each
-other on the GPU. Other sessions' threads are kept away while it captures: see ``fastspan.runtime.gpu_gate``.
+other on the GPU. Other sessions' threads are kept away while it captures: see ``gpu_gate``.
 
 A captured run has one size. A single window is filled up to the next multiple of ``BUCKET_STEP`` with a
 second window of padding, which packed attention keeps apart from it; see ``fastspan.runtime.graph_inputs``.
@@ -23,9 +23,9 @@ import numpy as np
 from fastspan.bundle.variants import OUTPUTS, Graph
 from fastspan.errors import DeadlineExceeded, ProviderError
 from fastspan.runtime.cuda.captured_run import CapturedRun, Feeds
+from fastspan.runtime.cuda.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.deadline import TOO_LATE, terminated_at
 from fastspan.runtime.failed_runs import Halves, Logits, OutOfMemory, failure
-from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.graph_inputs import bucket_for, bucket_lengths, pack
 from fastspan.runtime.loaded_graph import LoadedGraph, Read, SessionSettings
 from fastspan.runtime.providers import import_onnxruntime

@@ -12,7 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.http_service import PAIR, serving
+from support.serving.http_service import PAIR, serving
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("uvicorn")

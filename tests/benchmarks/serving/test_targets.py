@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.http_service import CONTEXT, LONG_CONTEXT, QUESTION
+from support.serving.http_service import CONTEXT, LONG_CONTEXT, QUESTION
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("uvicorn")

@@ -18,8 +18,8 @@ import pytest
 
 from fastspan import QuestionAnswerer
 from fastspan.cli.main import build_parser, main
-from support.http_service import PAIR, WAIT, ask, command, serving
 from support.paths import ROOT
+from support.serving.http_service import PAIR, WAIT, ask, command, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fastspan import InferenceError
-from support.http_service import (
+from support.serving.http_service import (
     CONTEXT,
     LONG_CONTEXT,
     PAIR,

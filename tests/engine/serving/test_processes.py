@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.http_service import PAIR, WAIT, ask, command, raw
+from support.serving.http_service import PAIR, WAIT, ask, command, raw
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("uvicorn")

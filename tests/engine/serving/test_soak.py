@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from support.http_load import Outcome, open_loop, post
-from support.http_service import CONTEXT, LONG_CONTEXT, PAIR, QUESTION, WAIT, ask, command, raw
+from support.serving.http_load import Outcome, open_loop, post
+from support.serving.http_service import CONTEXT, LONG_CONTEXT, PAIR, QUESTION, WAIT, ask, command, raw
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.browser import Page, browsing
-from support.http_service import serving
+from support.serving.browser import Page, browsing
+from support.serving.http_service import serving
 
 pytest.importorskip("uvicorn")
 AXE = find_spec("axe_playwright_python")

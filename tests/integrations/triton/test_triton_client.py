@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.http_service import CONTEXT, QUESTION, serving
+from support.serving.http_service import CONTEXT, QUESTION, serving
 
 triton = pytest.importorskip("tritonclient.http")
 pytest.importorskip("uvicorn")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import DeadlineExceeded, ProviderError
-from fastspan.runtime.gpu_gate import gpu_alone, gpu_shared
+from fastspan.runtime.cuda.gpu_gate import gpu_alone, gpu_shared
 from fastspan.runtime.session import OnnxSession
 from support.stand_ins.cuda_sessions import INPUTS, PADDED, check, opened, settings, windows
 from support.stand_ins.fake_runtime import CPU, FakeRuntime, take_the_place_of_onnxruntime

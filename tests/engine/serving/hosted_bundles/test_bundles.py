@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastspan import BundleError, InputError, QuestionAnswerer
-from support.http_service import LONG_CONTEXT, PAIR, WAIT, ask, command, raw, refused, serving
+from support.serving.http_service import LONG_CONTEXT, PAIR, WAIT, ask, command, raw, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -14,7 +14,7 @@ from fastspan import QuestionAnswerer
 from fastspan.serving import Service
 from fastspan.serving.hosted_bundles.recent_contexts import RecentContexts
 from fastspan.text.encoder import EncodedPair
-from support.http_service import CONTEXT, LONG_CONTEXT, ask, serving
+from support.serving.http_service import CONTEXT, LONG_CONTEXT, ask, serving
 
 
 def pair(context: str) -> EncodedPair:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.http_service import PAIR, WAIT, ask, refused, serving
+from support.serving.http_service import PAIR, WAIT, ask, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

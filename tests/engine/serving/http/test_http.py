@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.http_service import PAIR, WAIT, ask, serving
+from support.serving.http_service import PAIR, WAIT, ask, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

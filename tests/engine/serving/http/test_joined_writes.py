@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.http_service import PAIR, WAIT, scripted, serving
+from support.serving.http_service import PAIR, WAIT, scripted, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

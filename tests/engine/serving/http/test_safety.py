@@ -16,7 +16,7 @@ import pytest
 
 from fastspan import InputError, QuestionAnswerer
 from fastspan.cli.main import main
-from support.http_service import CONTEXT, PAIR, QUESTION, WAIT, ask, command, raw, refused, serving
+from support.serving.http_service import CONTEXT, PAIR, QUESTION, WAIT, ask, command, raw, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

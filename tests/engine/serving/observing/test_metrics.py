@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fastspan import Answer, Prediction, QuestionAnswerer
-from support.http_service import LONG_CONTEXT, PAIR, ask, raw, refused, serving
 from support.paths import ROOT
+from support.serving.http_service import LONG_CONTEXT, PAIR, ask, raw, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

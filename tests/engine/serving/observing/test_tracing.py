@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastspan import MissingDependency, QuestionAnswerer
-from support.http_service import PAIR, ask, refused, serving
+from support.serving.http_service import PAIR, ask, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

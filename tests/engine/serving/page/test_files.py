@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.http_service import ask, raw, serving
+from support.serving.http_service import ask, raw, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

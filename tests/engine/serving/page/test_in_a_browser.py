@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fastspan import QuestionAnswerer
-from support.browser import Page, browsing
-from support.http_service import CONTEXT, QUESTION, raw, serving
+from support.serving.browser import Page, browsing
+from support.serving.http_service import CONTEXT, QUESTION, raw, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastspan import AnswerOptions, InferenceError, InputError, QuestionAnswerer
-from support.http_service import (
+from support.serving.http_service import (
     CONTEXT,
     LONG_CONTEXT,
     PAIR,

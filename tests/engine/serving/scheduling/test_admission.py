@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fastspan import InputError, Overloaded
-from support.http_service import LONG_CONTEXT, PAIR, WAIT, ask, raw, refused, scripted, serving
+from support.serving.http_service import LONG_CONTEXT, PAIR, WAIT, ask, raw, refused, scripted, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -17,7 +17,7 @@ import pytest
 
 from fastspan import DeadlineExceeded, InferenceError, Overloaded
 from fastspan.runtime.batching import plan_packed
-from support.http_service import CONTEXT, LONG_CONTEXT, QUESTION, WAIT, ask, scripted, serving
+from support.serving.http_service import CONTEXT, LONG_CONTEXT, QUESTION, WAIT, ask, scripted, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

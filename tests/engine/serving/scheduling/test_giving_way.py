@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.http_service import PAIR, ask, scripted, serving
+from support.serving.http_service import PAIR, ask, scripted, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.http_service import PAIR, ask, scripted, serving
+from support.serving.http_service import PAIR, ask, scripted, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fastspan import InputError, QuestionAnswerer
-from support.http_service import (
+from support.serving.http_service import (
     LONG_CONTEXT,
     PAIR,
     QUESTION,
