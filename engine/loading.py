@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fastspan.bundle.beside.machine_profile import RunSettings
-from fastspan.bundle.choose_variant import Choice, choose_variant
+from fastspan.bundle.choose_variant import PORTABLE, Choice, choose_variant
 from fastspan.bundle.folder import Bundle, GraphBytes
 from fastspan.bundle.manifest_file import state_of
 from fastspan.bundle.source import open_bundle
@@ -151,7 +151,9 @@ def _graph(choice: Choice, kind: ProviderKind, options: LoadOptions) -> tuple[Gr
     unavailable = why_no_kernels() if options.kernels else "kernels=False was asked for"
     if unavailable is not None:
         return plain, f" Its plain graph runs: {unavailable}."
-    return choice.variant.graph_for(kind, kernels=True), f" FastSpan's own kernels run it ({best_path()})."
+    chosen_for_them = options.variant == "auto" and best_path() != PORTABLE
+    told = "" if chosen_for_them else f" FastSpan's own kernels run it ({best_path()})."
+    return choice.variant.graph_for(kind, kernels=True), told
 
 
 def with_settings(loaded: LoadedBundle, settings: RunSettings) -> LoadedBundle:

@@ -11,10 +11,10 @@ from fastspan.errors import BundleError
 from fastspan.machine.cpu import CpuFeatures
 from fastspan.options import shown
 
-__all__ = ["Choice", "choose_variant", "preferred_variants"]
+__all__ = ["PORTABLE", "Choice", "choose_variant", "preferred_variants"]
 
-# The kernels' path for every CPU, which is there to be compared with, not to be fast.
-_PORTABLE = "portable"
+PORTABLE = "portable"
+"""The kernels' path for every CPU, which is there to be compared with, not to be fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def preferred_variants(
         return ("fp16", "fp32", "int8"), "fp16 is the fastest on CUDA"
     if provider_kind == "other":
         return ("fp32", "fp16", "int8"), "fp32 is what every provider can run"
-    if kernels not in ("", _PORTABLE):
+    if kernels not in ("", PORTABLE):
         return (
             "int8",
             "fp32",

@@ -51,9 +51,14 @@ def test_they_can_be_switched_off(bundled_bundle):
 
 
 @needs_kernels
-def test_they_run_what_they_are_made_for_and_answer(bundled_bundle):
-    with QuestionAnswerer.load(bundled_bundle, variant="int8", provider="cpu") as qa:
+@pytest.mark.parametrize("variant", ["int8", "auto"])
+def test_they_run_what_they_are_made_for_and_answer(bundled_bundle, variant):
+    if variant == "auto" and kernels.best_path() == "portable":
+        pytest.skip("auto takes fp32 where the kernels have no faster path")
+    with QuestionAnswerer.load(bundled_bundle, variant=variant, provider="cpu") as qa:
         assert qa.info().graph == "onnx/model_int8_kernels.onnx"
+        # Whoever chose the variant, it is said once.
+        assert qa.info().reason.count("own kernels run it") == 1
         assert f"({kernels.best_path()})" in qa.info().reason
         assert qa.answer(QUESTION, CONTEXT).answer.text == "Rollo"
 
