@@ -32,8 +32,10 @@ class RecentContexts:
         self._kept: OrderedDict[str, EncodedPair] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, context: str) -> EncodedPair | None:
-        """Return a pair that has this context; None: there is none."""
+    def get(self, context: object) -> EncodedPair | None:
+        """Return a pair that has this context; None: there is none, or it is no text, which encoding refuses."""
+        if not isinstance(context, str):
+            return None
         with self._lock:
             pair = self._kept.get(context)
             if pair is not None:

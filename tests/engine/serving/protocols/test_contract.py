@@ -211,6 +211,17 @@ def test_parameters_reach_every_protocol_that_has_them(port: int) -> None:
         ("/extract", {"queue": [], "texts": [CONTEXT]}, "at least one question"),
         ("/extract", {"queue": [{"name": "x"}], "texts": [CONTEXT]}, "queue[0] lacks question"),
         ("/answer", {"question": QUESTION, "context": CONTEXT, "timings": 1}, "timings must be"),
+        # What cannot be looked up by its hash, as a text can.
+        *(
+            (path, body, "must be a string, not")
+            for wrong in ([None], {"a": 1})
+            for path, body in (
+                ("/answer", {"question": QUESTION, "context": wrong}),
+                ("/", {"inputs": {"question": QUESTION, "context": wrong}}),
+                ("/invocations", {"inputs": {"question": QUESTION, "context": wrong}}),
+                ("/predict", {"instances": [{"question": QUESTION, "context": wrong}]}),
+            )
+        ),
     ],
 )
 def test_what_is_malformed_is_named(port: int, path: str, body: Any, says: str) -> None:
