@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fastspan import QuestionAnswerer
 from fastspan.benchmarks.serving.load import ServiceError, closed_loop
 from fastspan.benchmarks.serving.record import Beside
+from fastspan.machine.cpu import usable_cores
 
 __all__ = ["measure_beside"]
 
@@ -42,14 +43,16 @@ def measure_beside(
     pairs = [(body["question"], body["context"]) for body in map(json.loads, requests)]
     engine, service = _lone(address, qa, requests, pairs)
     rounds = [_full(address, qa, requests, pairs, clients) for _ in range(_ROUNDS)]
-    many, answered = map(statistics.median, zip(*rounds, strict=True))
+    many, answered, took = map(statistics.median, zip(*rounds, strict=True))
     found = Beside(
         engine_p50_ms=engine,
         service_p50_ms=service,
         engine_per_second=many,
         service_per_second=answered,
-        share=statistics.median(theirs / ours for ours, theirs in rounds),
+        share=statistics.median(theirs / ours for ours, theirs, _ in rounds),
         clients=clients,
+        # Clients that have cores of their own take nothing from the service.
+        clients_took=took if qa.info().threads >= usable_cores() else None,
     )
     say(
         f"one question at a time: {engine:.2f} ms in process, {service:.2f} ms from the service; "
@@ -92,17 +95,17 @@ def _full(
     requests: Sequence[bytes],
     pairs: Sequence[tuple[str, str]],
     clients: int,
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Answers a second: of ``answer_many``, and of the service to clients that ask one after the other.
 
-    Both answer each question once.
+    Both answer each question once. The third is what the clients took of the time of all cores.
     """
     began = time.perf_counter()
     for _ in qa.answer_many(pairs):
         pass
     engine = time.perf_counter() - began
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     outcomes = closed_loop(f"{address}/answer", requests, clients=clients, seconds=None, patience=30)
-    service = time.perf_counter() - began
+    service, used = time.perf_counter() - began, time.process_time() - used
     answered = sum(outcome.fate == "ok" for outcome in outcomes)
-    return len(pairs) / engine, answered / service
+    return len(pairs) / engine, answered / service, used / service / usable_cores()

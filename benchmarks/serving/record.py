@@ -99,6 +99,8 @@ class Beside:
         service_per_second: Answers a second to clients that ask one after the other.
         share: The latter over the former; the median of rounds.
         clients: How many clients ask at once.
+        clients_took: Their share in the time of all cores meanwhile, likewise; None: it was not measured,
+            or there were more cores than the service used.
     """
 
     engine_p50_ms: float
@@ -107,6 +109,7 @@ class Beside:
     service_per_second: float
     share: float
     clients: int
+    clients_took: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,8 +103,7 @@ def _beside(beside: Beside) -> Iterator[Block]:
     yield Paragraph(
         "The same questions and options, in turns: one question at a time with `QuestionAnswerer.answer` and "
         "on one connection that is kept (medians), then all with `answer_many` and from "
-        f"{beside.clients} clients that ask one after the other (medians of rounds). The clients take their "
-        "share of the cores."
+        f"{beside.clients} clients that ask one after the other (medians of rounds). {_clients(beside)}"
     )
     added = beside.service_p50_ms - beside.engine_p50_ms
     yield Table(
@@ -123,6 +122,16 @@ def _beside(beside: Beside) -> Iterator[Block]:
                 f"{100 * beside.share:.0f} %",
             ],
         ],
+    )
+
+
+def _clients(beside: Beside) -> str:
+    if beside.clients_took is None:
+        return "The clients run on the same machine."
+    left = 100 * beside.share / (1 - beside.clients_took)
+    return (
+        f"The clients took {100 * beside.clients_took:.1f} % of the cores' time; with what they left, the "
+        f"service gave {left:.0f} % of what `answer_many` would have."
     )
 
 

@@ -33,7 +33,7 @@ class RecentContexts:
         self._lock = threading.Lock()
 
     def get(self, context: object) -> EncodedPair | None:
-        """Return a pair that has this context; None: there is none, or it is no text, which encoding refuses."""
+        """Return a pair that has this context; None: there is none. What is no text is refused elsewhere."""
         if not isinstance(context, str):
             return None
         with self._lock:

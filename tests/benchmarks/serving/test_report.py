@@ -53,6 +53,7 @@ def record() -> ServingRecord:
         service_per_second=72.0,
         share=0.91,
         clients=16,
+        clients_took=0.05,
     )
     return ServingRecord(
         machine={"CPU": "a CPU"}, limit_ms=100.0, questions=7, targets=(ours, plain), beside=beside
@@ -104,8 +105,17 @@ def test_the_report_holds_every_load_and_the_books(record: ServingRecord, tmp_pa
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["one at a time, p50, ms", "5.00", "6.25", "+1.25 ms"] in lines
     assert ["at saturation, answers/s", "80.0", "72.0", "91 %"] in lines
+    words = " ".join(text.split())
+    assert "took 5.0 % of the cores' time; with what they left, the service gave 96 % of what" in words
     assert "Every request is counted once" in text
     assert "<svg" in page.read_text(encoding="utf-8")
+
+
+def test_clients_on_cores_of_their_own_take_nothing(record: ServingRecord, tmp_path: Path) -> None:
+    assert record.beside is not None
+    replace(record, beside=replace(record.beside, clients_took=None)).write(tmp_path)
+    markdown, _ = write_serving_report(tmp_path)
+    assert "with what they left" not in " ".join(markdown.read_text(encoding="utf-8").split())
 
 
 def test_books_that_differ_are_in_the_report(record: ServingRecord, tmp_path: Path) -> None:
