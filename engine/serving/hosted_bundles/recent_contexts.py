@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 from fastspan.text.encoder import EncodedPair
 
@@ -15,6 +16,8 @@ __all__ = ["RecentContexts"]
 
 # Each takes some 25 bytes with its share of a token and its offsets, so that all take 13 MB.
 _CHARACTERS = 500_000
+# What a context takes beside them counts as so many more: else those of a letter would take hundreds of MB.
+_BESIDE = 40
 # None may drive out many others.
 _LONGEST = _CHARACTERS // 10
 
@@ -23,7 +26,7 @@ class RecentContexts:
     """Keeps the contexts that were used last, ``characters`` of all together. For several threads at once.
 
     Args:
-        characters: How many code points are kept at most.
+        characters: How many code points are kept at most. Each context counts as some more than it has.
     """
 
     def __init__(self, characters: int = _CHARACTERS) -> None:
@@ -33,7 +36,7 @@ class RecentContexts:
         self._lock = threading.Lock()
 
     def get(self, context: object) -> EncodedPair | None:
-        """Return a pair that has this context; None: there is none. What is no text is refused elsewhere."""
+        """Return a pair of this context, without windows; None: there is none, or it is no text at all."""
         if not isinstance(context, str):
             return None
         with self._lock:
@@ -44,14 +47,14 @@ class RecentContexts:
 
     def keep(self, pair: EncodedPair) -> None:
         """Keep the context of a pair, and drop what was not used for longest."""
-        size = len(pair.context)
-        if size > min(_LONGEST, self._most):
+        if len(pair.context) > _LONGEST:
             return
         with self._lock:
             if pair.context not in self._kept:
-                self._held += size
-            self._kept[pair.context] = pair
+                self._held += len(pair.context) + _BESIDE
+            # Its windows hold the question, which does not come again.
+            self._kept[pair.context] = replace(pair, windows=())
             self._kept.move_to_end(pair.context)
             while self._held > self._most:
                 oldest, _ = self._kept.popitem(last=False)
-                self._held -= len(oldest)
+                self._held -= len(oldest) + _BESIDE

@@ -22,16 +22,37 @@ def pair(context: str) -> EncodedPair:
 
 
 def test_what_was_not_used_for_longest_is_dropped_first() -> None:
-    recent = RecentContexts(characters=10)
-    first, second, third = pair("aaaa"), pair("bbbb"), pair("cccc")
-    recent.keep(first)
-    recent.keep(second)
-    assert recent.get("aaaa") is first
-    recent.keep(third)
-    assert [recent.get(text) for text in ("aaaa", "bbbb", "cccc")] == [first, None, third]
+    recent = RecentContexts(characters=100)
+
+    def kept() -> list[str]:
+        return [text for text in ("aaaa", "bbbb", "cccc") if text in recent._kept]
+
+    recent.keep(pair("aaaa"))
+    recent.keep(pair("bbbb"))
+    found = recent.get("aaaa")
+    assert found is not None and found.context == "aaaa"
+    recent.keep(pair("cccc"))
+    assert kept() == ["aaaa", "cccc"]
+    assert recent.get("bbbb") is None
     # Kept twice, it counts once.
-    recent.keep(third)
-    assert recent.get("aaaa") is first
+    recent.keep(pair("cccc"))
+    assert kept() == ["aaaa", "cccc"]
+
+
+def test_many_contexts_of_a_letter_take_no_more_than_few_long_ones() -> None:
+    recent = RecentContexts(characters=1000)
+    for number in range(100):
+        recent.keep(pair(chr(0x4E00 + number)))
+    assert len(recent._kept) < 30
+
+
+def test_what_is_kept_holds_no_question(tiny_bundle: Path) -> None:
+    recent = RecentContexts()
+    with QuestionAnswerer.load(tiny_bundle, variant="fp32") as qa:
+        (encoded,) = qa.stages.encode([("who built the stone bridge?", CONTEXT)], qa.stages.options(None, {}))
+        recent.keep(encoded)
+        found = recent.get(CONTEXT)
+    assert found is not None and found.windows == () and found.context_encoding is encoded.context_encoding
 
 
 def test_a_context_that_would_drive_out_many_is_not_kept() -> None:
