@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -91,12 +91,25 @@ def runs_end_within(seconds: float) -> Iterator[None]:
     Args:
         seconds: From now; below 0 counts as 0, and more than thirty years as thirty.
     """
-    library = _library()
-    library.fastspan_kernels_set_deadline(int(min(max(seconds, 0.0), _LONGEST_LIMIT) * 1e9))
+    set_deadline = _deadline_setter()
+    set_deadline(int(min(max(seconds, 0.0), _LONGEST_LIMIT) * 1e9))
     try:
         yield
     finally:
-        library.fastspan_kernels_set_deadline(-1)
+        set_deadline(-1)
+
+
+@cache
+def _deadline_setter() -> Callable[[int], None]:
+    """Return what sets this thread's deadline, in nanoseconds, without giving up Python's lock.
+
+    The call is over at once. To wait for the lock behind it, where other threads want it too, would take
+    thousands of times as long, and nothing would run meanwhile.
+    """
+    setter = ctypes.PyDLL(str(_FILE)).fastspan_kernels_set_deadline
+    setter.argtypes = [ctypes.c_longlong]
+    setter.restype = None
+    return setter
 
 
 @cache
@@ -105,8 +118,6 @@ def _library() -> ctypes.CDLL:
     library.fastspan_kernels_version.restype = ctypes.c_int
     if library.fastspan_kernels_version() != _VERSION:
         return library  # Of another version: it may lack the functions below, and nobody calls them.
-    library.fastspan_kernels_set_deadline.argtypes = [ctypes.c_longlong]
-    library.fastspan_kernels_set_deadline.restype = None
     library.fastspan_kernels_paths.restype = ctypes.c_char_p
     library.fastspan_kernels_self_test.argtypes = [ctypes.c_char_p]
     library.fastspan_kernels_self_test.restype = ctypes.c_int
