@@ -179,6 +179,8 @@ class Service:
         self.drain()
         self._bodies.close()
         self.bundles.close(wait=wait)
+        # The other processes of a service go on counting what this one has.
+        self.metrics.settle()
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

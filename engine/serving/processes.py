@@ -44,8 +44,10 @@ def shared_metrics() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == first:
+        # Where the first process was killed, those that end after it clear up.
+        if os.getpid() == first or os.getppid() != first:
             shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == first:
             del os.environ[FOLDER_VARIABLE]
             if before is not None:
                 os.environ[FOLDER_VARIABLE] = before

@@ -102,6 +102,7 @@ class Hosted:
             observe=self._observe,
             failed=failed,
         )
+        metrics.watch_queue(name, self._batcher.requests)
         # As many of its threads may be in a run.
         self._encoding = ThreadPoolExecutor(
             workers + max(2, workers), thread_name_prefix="fastspan-encode", initializer=give_way
@@ -191,8 +192,7 @@ class Hosted:
                 self._decode(job)
                 return
             self._density.found(job.all_tokens, len(incoming.body))
-            if not self._batcher.submit(job, run=True):
-                self._metrics.observe_queue(self.name, self._batcher.requests())
+            self._batcher.submit(job, run=True)
         except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits must hear of it
             job.fail(error)
         finally:
@@ -257,9 +257,8 @@ class Hosted:
             )
 
     def _observe(self, tokens: Sequence[int], seconds: float) -> None:
-        """Take a run, and the queue behind it, into the metrics."""
-        pace = self._batcher.pace.tokens_per_second or 0.0
-        self._metrics.observe_run(self.name, tokens, pace, self._batcher.requests())
+        """Take a run into the metrics."""
+        self._metrics.observe_run(self.name, tokens, self._batcher.pace.tokens_per_second or 0.0)
 
     def _decode(self, job: Job) -> None:
         # To wake another thread costs more than a few windows do; it pays where this one has a run to begin.

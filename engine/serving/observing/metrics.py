@@ -47,10 +47,14 @@ class Metrics:
 
     Args:
         registry: Where they are registered; None: a registry of their own.
+
+    Attributes:
+        shared: Whether other processes add these to their own.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or CollectorRegistry()
+        self.shared = FOLDER_VARIABLE in os.environ
         here = self._registry
         both = ("protocol", "bundle")
         self.requests = Counter(
@@ -134,6 +138,7 @@ class Metrics:
             ("bundle", "agree"),
             registry=here,
         )
+        self._queues: dict[str, Callable[[], int]] = {}
         self._margins: dict[str, _Margins] = {}
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._noted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -142,20 +147,19 @@ class Metrics:
         """Take down a request's outcome, and how long it took."""
         self._note(self._count_request, protocol, bundle, status, seconds)
 
-    def observe_run(self, bundle: str, tokens: Sequence[int], pace: float, waiting: int) -> None:
+    def watch_queue(self, bundle: str, waiting: Callable[[], int]) -> None:
+        """Know from now on whom to ask how many requests wait for a run."""
+        self._queues[bundle] = waiting
+
+    def observe_run(self, bundle: str, tokens: Sequence[int], pace: float) -> None:
         """Take down a run.
 
         Args:
             bundle: Whose.
             tokens: Of each of its windows.
             pace: Tokens a second, of all runs together.
-            waiting: Requests that wait behind it.
         """
-        self._note(self._count_run, bundle, tokens, pace, waiting)
-
-    def observe_queue(self, bundle: str, waiting: int) -> None:
-        """Take down how many requests wait for a run."""
-        self._note(self._count_queue, bundle, waiting)
+        self._note(self._count_run, bundle, tokens, pace)
 
     def observe_times(self, protocol: str, bundle: str, times: Times) -> None:
         """Take down where a request's time went; it does not change any more."""
@@ -170,7 +174,9 @@ class Metrics:
         self._note(self._margins.pop, bundle, None)
 
     def settle(self) -> None:
-        """Count what was noted, in its order. From any thread."""
+        """Count what was noted, in its order, and what waits now. From any thread."""
+        for bundle, waiting in tuple(self._queues.items()):
+            self._of(self.queue_depth, bundle).set(waiting())
         while self._noted:
             try:
                 count, values = self._noted.popleft()
@@ -181,7 +187,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format, all processes of the service added up."""
         self.settle()
-        if FOLDER_VARIABLE not in os.environ:
+        if not self.shared:
             return prometheus_client.generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
@@ -196,14 +202,10 @@ class Metrics:
         self._of(self.requests, protocol, bundle, str(status)).inc()
         self._of(self.duration, protocol, bundle).observe(seconds)
 
-    def _count_run(self, bundle: str, tokens: Sequence[int], pace: float, waiting: int) -> None:
+    def _count_run(self, bundle: str, tokens: Sequence[int], pace: float) -> None:
         self._of(self._batch_windows, bundle).observe(len(tokens))
         self._of(self._batch_tokens, bundle).observe(sum(tokens))
         self._of(self._pace, bundle).set(pace)
-        self._count_queue(bundle, waiting)
-
-    def _count_queue(self, bundle: str, waiting: int) -> None:
-        self._of(self.queue_depth, bundle).set(waiting)
 
     def _count_times(self, protocol: str, bundle: str, times: Times) -> None:
         for stage, histogram in self._stages.items():

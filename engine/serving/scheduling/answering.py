@@ -45,6 +45,10 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 # From then on it is noticed when a client goes away. Most answers are there before, and need no such task.
 _UNWATCHED_S = 0.02
 
+# How long what is noted for the metrics waits for more of it, for a core that runs the model has nothing of
+# theirs at hand. Whoever asks this process for them finds it counted; other processes would not.
+_SETTLE_S = 0.1
+
 PROTOCOLS: Mapping[str, Protocol] = {
     "native": ask_natively,
     "reading": ask_to_read,
@@ -86,6 +90,7 @@ class Answering:
         self._tracer = tracer
         self._slots = Slots(limits.concurrent_requests, metrics.in_flight.set)
         self._memory = MemoryLimit(limits.memory_bytes)
+        self._to_settle = False
 
     def route(self, protocol: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers the requests of a route.
@@ -114,11 +119,21 @@ class Answering:
             finally:
                 status = 500 if response is None else response.status_code
                 self._metrics.observe_request(protocol, hosted.name, status, time.monotonic() - began)
-                # Once the response is on its way, in this turn of the event loop.
-                asyncio.get_running_loop().call_soon(self._metrics.settle)
+                self._settle_soon()
             return response
 
         return answer
+
+    def _settle_soon(self) -> None:
+        """Count what is noted, once the response is on its way and, where that can wait, with what comes next."""
+        if not self._to_settle:
+            self._to_settle = True
+            delay = 0.0 if self._metrics.shared else _SETTLE_S
+            asyncio.get_running_loop().call_later(delay, self._settle)
+
+    def _settle(self) -> None:
+        self._to_settle = False
+        self._metrics.settle()
 
     async def _answer(
         self, request: Request, protocol: str, hosted: Hosted, note: Note | None = None

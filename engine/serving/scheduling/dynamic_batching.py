@@ -97,11 +97,8 @@ class Batcher:
         with self._changed:
             self._coming.discard(job)
 
-    def submit(self, job: Job, *, run: bool = False) -> bool:
+    def submit(self, job: Job, *, run: bool = False) -> None:
         """Queue an encoded request; with ``run``, run a batch in this thread where fewer run than may.
-
-        Returns:
-            Whether this thread has run one.
 
         Raises:
             Overloaded: Its deadline cannot be met, or it would wait too long.
@@ -117,10 +114,8 @@ class Batcher:
             batch = self._take() if run else None
             if not self.idle:
                 self._changed.notify()
-        if batch is None:
-            return False
-        self._run(batch)
-        return True
+        if batch is not None:
+            self._run(batch)
 
     @property
     def idle(self) -> bool:
@@ -135,7 +130,7 @@ class Batcher:
     def requests(self) -> int:
         """Return how many requests wait whose answer somebody waits for."""
         with self._changed:
-            return self._lines.requests()
+            return self._lines.waiting()[2]
 
     def stop_at(self, moment: float) -> None:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""
@@ -166,12 +161,12 @@ class Batcher:
 
     def _waiting(self, coming: Sequence[Job] = ()) -> Waiting:
         now = time.monotonic()
-        fresh, begun = self._lines.tokens()
+        fresh, begun, requests = self._lines.waiting()
         return Waiting(
             fresh=fresh + sum(job.expected_tokens for job in coming),
             begun=begun,
             running=sum(self._left(batch, now) for batch in self._under_way),
-            requests=self._lines.requests() + len(coming),
+            requests=requests + len(coming),
             run_tokens=self._stages.run_tokens,
             free=self._count - len(self._under_way),
         )

@@ -68,16 +68,20 @@ class Lines:
         self._fresh.clear()
         self._begun.clear()
 
-    def tokens(self) -> tuple[int, int]:
-        """Return the tokens that wait: of requests none of whose windows has run, and of the others."""
-        fresh, begun = (
-            sum(job.waiting_tokens for job in line if not job.over) for line in (self._fresh, self._begun)
-        )
-        return fresh, begun
+    def waiting(self) -> tuple[int, int, int]:
+        """Say how much waits whose answer somebody waits for.
 
-    def requests(self) -> int:
-        """Return how many requests wait whose answer somebody waits for."""
-        return sum(not job.over and bool(job.waiting) for job in self)
+        Returns:
+            The tokens of requests none of whose windows has run, those of the others, and how many there are
+            of both.
+        """
+        tokens, requests = [0, 0], 0
+        for number, line in enumerate((self._fresh, self._begun)):
+            for job in line:
+                if job.waiting and not job.over:
+                    tokens[number] += job.waiting_tokens
+                    requests += 1
+        return tokens[0], tokens[1], requests
 
     def learn_from(self, job: Job, moment: float) -> None:
         """Take down how long a request took that has run, or whose time was over first."""

@@ -86,7 +86,10 @@ def test_one_that_takes_anothers_place_needs_no_bundle_on_disk(tiny_bundle: Path
             os.kill(min(first), signal.SIGCONT)
 
 
-def test_processes_end_with_the_one_that_started_them(tiny_bundle: Path) -> None:
+def test_processes_end_with_the_one_that_started_them_and_leave_nothing_behind(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     arguments = (str(tiny_bundle), "--variant", "fp32", "--threads", "1", "--workers", "2")
     with command(*arguments) as (process, port):
         assert ask(port, "POST", "/answer", PAIR)[0] == 200
@@ -96,6 +99,7 @@ def test_processes_end_with_the_one_that_started_them(tiny_bundle: Path) -> None
         while any(alive(pid) for pid in children):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_loaded_starts_no_process(tmp_path: Path, capfd: Any) -> None:

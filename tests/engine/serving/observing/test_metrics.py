@@ -103,10 +103,15 @@ def test_the_documentation_names_every_metric() -> None:
 
 def test_what_is_noted_is_counted_whoever_looks_and_does_not_pile_up() -> None:
     metrics = Metrics()
-    for number in range(2000):
-        metrics.observe_queue("b", number)
+    for _ in range(2000):
         metrics.observe_request("native", "b", 200, 0.1)
         assert len(metrics._noted) <= 500
     text = metrics.exposition().decode()
     assert 'fastspan_requests_total{bundle="b",protocol="native",status="200"} 2000.0' in text
-    assert 'fastspan_queue_requests{bundle="b"} 1999.0' in text
+
+
+def test_who_looks_is_told_how_many_wait_now() -> None:
+    metrics, waiting = Metrics(), [3, 0]
+    metrics.watch_queue("b", lambda: waiting.pop(0))
+    assert b'fastspan_queue_requests{bundle="b"} 3.0' in metrics.exposition()
+    assert b'fastspan_queue_requests{bundle="b"} 0.0' in metrics.exposition()
