@@ -96,6 +96,8 @@ class Calibrated:
         keep_threshold: Whether the fitted threshold is to be stored.
         keep_confidence: Whether the fitted curves are to be stored.
         kept_ece: Expected calibration error of the curves on the held-out half, with what is to be stored.
+        tenths: Of how many questions of the held-out half the confidence, with what is to be stored, lies in
+            each tenth of [0, 1], the lowest first.
         bins: The held-out half by confidence.
         curve: Precision and coverage of the held-out half.
     """
@@ -111,6 +113,7 @@ class Calibrated:
     keep_threshold: bool
     keep_confidence: bool
     kept_ece: float
+    tenths: tuple[int, ...]
     bins: tuple[ReliabilityBin, ...]
     curve: PrecisionCoverage
 
@@ -127,7 +130,7 @@ class Calibrated:
             "target_precision": self.target_precision,
             "no_answer_threshold": self.threshold,
             "guarantee": None if self.guarantee is None else asdict(self.guarantee),
-            "confidence": self.confidence.to_dict(),
+            "confidence": {**self.confidence.to_dict(), "tenths": list(self.tenths)},
             "held_out": {"before": _held_dict(self.before), "after": _held_dict(self.after)},
             "stored": {"no_answer_threshold": self.keep_threshold, "confidence": self.keep_confidence},
             "reliability": [asdict(group) for group in self.bins],
@@ -183,6 +186,7 @@ def calibrate(
     fitted = Present(threshold, confidence)
     before, after = _held(held, present), _held(held, fitted)
     kept, keep_threshold, keep_confidence = before, False, False
+    chosen = present
     # Both parts, else one alone: the first choice that is no worse than before.
     for take_threshold, take_confidence in ((True, True), (True, False), (False, True)):
         choice = Present(
@@ -192,6 +196,7 @@ def calibrate(
         result = _held(held, choice)
         if _no_worse(result, before, target_precision if take_threshold else None, choice):
             kept, keep_threshold, keep_confidence = result, take_threshold, take_confidence
+            chosen = choice
             break
     calibrated = _confidence(held.margins, fitted)
     return Calibrated(
@@ -211,6 +216,7 @@ def calibrate(
         keep_threshold=keep_threshold,
         keep_confidence=keep_confidence,
         kept_ece=kept.ece,
+        tenths=_tenths(_confidence(held.margins, chosen)),
         bins=reliability_bins(calibrated, _right(held, threshold)),
         curve=precision_coverage(held.margins, held.span_scores[0]),
     )
@@ -242,6 +248,11 @@ def _confidence(margins: NDArray[np.float64], choice: Present) -> NDArray[np.flo
         return choice.confidence.confidence(margins, abstained)
     # What the scores alone suggest: it rises with the distance from the threshold, but is no frequency.
     return ConfidenceCurve(1.0, 0.0)(-np.abs(margins - choice.threshold))
+
+
+def _tenths(confidences: NDArray[np.float64]) -> tuple[int, ...]:
+    """How many lie in each tenth of [0, 1]."""
+    return tuple(int(count) for count in np.histogram(confidences, 10, (0.0, 1.0))[0])
 
 
 def _held(outcomes: Outcomes, choice: Present) -> Held:

@@ -35,7 +35,10 @@ def store(bundle: Bundle, calibrated: Calibrated, domain: str | None = None) -> 
         kept = replace(kept, no_answer=fitted)
     if calibrated.keep_confidence:
         curves = Confidence(
-            **calibrated.confidence.to_dict(), fitted_on=calibrated.fitted_on, ece=calibrated.kept_ece
+            **calibrated.confidence.to_dict(),
+            fitted_on=calibrated.fitted_on,
+            ece=calibrated.kept_ece,
+            tenths=calibrated.tenths,
         )
         kept = replace(kept, confidence=curves)
     update_manifest(bundle.folder, bundle.manifest.with_calibration(domain, kept))

@@ -47,7 +47,7 @@ __all__ = [
     "check_path",
 ]
 
-FORMAT = "1.1"
+FORMAT = "1.2"
 """The format this version writes. A new minor adds keys that a reader may ignore; a new major does not."""
 
 MANIFEST = "fastspan.json"

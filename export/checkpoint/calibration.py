@@ -85,13 +85,14 @@ class _Reader:
         threshold = self._number(found["no_answer_threshold"], "no_answer_threshold")
         confidence = None
         if found.get("confidence") is not None:
-            curves = self._object(found["confidence"], "confidence", needed=_CURVES)
+            curves = self._object(found["confidence"], "confidence", needed=_CURVES, allowed=("tenths",))
             if ece is None:
                 self._refuse("reported_on", "the held-out results of the confidence, ece among them", None)
             confidence = Confidence(
                 **{name: self._number(curves[name], f"confidence.{name}") for name in _CURVES},
                 fitted_on=fitted_on,
                 ece=ece,
+                tenths=self._tenths(curves.get("tenths")),
             )
         # What `fastspan calibrate` found worse than before it did not store, and it is not taken here either.
         parts = ("no_answer_threshold", "confidence")
@@ -107,6 +108,15 @@ class _Reader:
             confidence=confidence if stored.get("confidence", True) else None,
             sets=self._decoded(SetConfidence, found.get("sets"), "sets"),
         )
+
+    def _tenths(self, value: object) -> tuple[int, ...] | None:
+        """How many questions had a confidence in each tenth; None where the file does not say it."""
+        if value is None:
+            return None
+        whole = isinstance(value, list) and all(type(count) is int and 0 <= count < 1 << 53 for count in value)
+        if not isinstance(value, list) or not whole or len(value) != 10 or not sum(value):
+            self._refuse("confidence.tenths", "ten whole numbers, not all of them 0", value)
+        return tuple(value)
 
     def _decoded(self, kind: type[T], value: object, where: str) -> T | None:
         """A part that has the same fields here as in a bundle's manifest; None where it is missing."""

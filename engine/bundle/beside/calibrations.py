@@ -119,6 +119,8 @@ class Confidence:
         abstained_offset: Intercept where none is given.
         fitted_on: What the curves were fitted on.
         ece: Expected calibration error on the held-out questions, in [0, 1].
+        tenths: Of how many held-out questions the confidence lay in each tenth of [0, 1], the lowest first;
+            None: it was not noted.
     """
 
     answered_scale: float
@@ -127,6 +129,14 @@ class Confidence:
     abstained_offset: float
     fitted_on: FittedOn
     ece: float
+    tenths: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        counts = self.tenths
+        require(
+            counts is None or (len(counts) == 10 and min(counts) >= 0 and sum(counts) > 0),
+            "a confidence's tenths must be ten counts, not all of them 0",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,8 @@ class Bundles:
             raise InputError(f"The shadow must be one of the other bundles, not {shadow!r}.")
         self._shadow = None if shadow is None else Shadow(shadow, metrics)
         self._hosted = {name: self._host(name, answerer) for name, answerer in answerers.items()}
+        for hosted in self:
+            hosted.begin()
         if self._shadow is not None:
             self._shadow.compare_with(self._hosted[self._shadow.name])
 
@@ -131,8 +133,8 @@ class Bundles:
             except BaseException:
                 answerer.close()
                 raise
-            self._metrics.forget(old.name)
             self._hosted[old.name] = new
+            new.begin()
             if self._shadow is not None and old.name == self._shadow.name:
                 self._shadow.compare_with(new)
             old.retire(old.answerer.close)

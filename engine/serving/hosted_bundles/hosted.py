@@ -102,7 +102,6 @@ class Hosted:
             observe=self._observe,
             failed=failed,
         )
-        metrics.watch_queue(name, self._batcher.requests)
         # As many of its threads may be in a run.
         self._encoding = ThreadPoolExecutor(
             workers + max(2, workers), thread_name_prefix="fastspan-encode", initializer=give_way
@@ -112,6 +111,13 @@ class Hosted:
     def info(self) -> Info:
         """Say what is loaded, why, and what it runs on."""
         return self.answerer.info()
+
+    def begin(self) -> None:
+        """Answer under its name from now on: the metrics tell of this bundle."""
+        loaded = self.answerer.stages.loaded
+        calibrated = loaded.bundle.manifest.calibration(loaded.options.domain).confidence
+        expected = None if calibrated is None else calibrated.tenths
+        self._metrics.watch(self.name, self._batcher.requests, expected)
 
     def waiting(self) -> Waiting:
         """Say how much waits and runs."""

@@ -9,11 +9,9 @@ whichever is asked adds them up; ``processes.py`` names the folder to its childr
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from statistics import fmean, pstdev
 from typing import Any
 
 import prometheus_client
@@ -21,7 +19,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fastspan.decoding.confidence import decision_confidence
 from fastspan.results import Prediction
+from fastspan.serving.observing.drift import Drift
 from fastspan.serving.protocols.asked import Result, Times
 from fastspan.serving.settings import FOLDER_VARIABLE
 
@@ -37,9 +37,6 @@ _LOGITS = (-20, -10, -5, -2, 0, 2, 5, 10, 15, 20)
 
 # So much is noted at most before somebody counts it.
 _MOST_NOTED = 500
-
-# Answers whose margins are compared: the first so many after a start with the latest so many.
-_COMPARED = 500
 
 
 class Metrics:
@@ -126,8 +123,7 @@ class Metrics:
         )
         self._drift = Gauge(
             "fastspan_drift",
-            f"How far the mean margin of the latest {_COMPARED} answers lies from that of the first, in "
-            "standard deviations of the first.",
+            "How far the confidences of the latest answers lie from those of the calibration, from 0 to 1.",
             ("bundle",),
             registry=here,
             multiprocess_mode="livemostrecent",
@@ -139,7 +135,7 @@ class Metrics:
             registry=here,
         )
         self._queues: dict[str, Callable[[], int]] = {}
-        self._margins: dict[str, _Margins] = {}
+        self._drifts: dict[str, Drift] = {}
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._noted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
@@ -147,9 +143,16 @@ class Metrics:
         """Take down a request's outcome, and how long it took."""
         self._note(self._count_request, protocol, bundle, status, seconds)
 
-    def watch_queue(self, bundle: str, waiting: Callable[[], int]) -> None:
-        """Know from now on whom to ask how many requests wait for a run."""
+    def watch(self, bundle: str, waiting: Callable[[], int], expected: Sequence[int] | None) -> None:
+        """Take a bundle in, or in the place of another of its name.
+
+        Args:
+            bundle: Its name.
+            waiting: Tells how many requests wait for a run.
+            expected: As for ``Drift``.
+        """
         self._queues[bundle] = waiting
+        self._note(self._drifts.__setitem__, bundle, Drift(expected))
 
     def observe_run(self, bundle: str, tokens: Sequence[int], pace: float) -> None:
         """Take down a run.
@@ -169,20 +172,19 @@ class Metrics:
         """Take down what was predicted, or read."""
         self._note(self._count_answers, bundle, found)
 
-    def forget(self, bundle: str) -> None:
-        """Begin anew with a bundle's drift: another one answers from now on."""
-        self._note(self._margins.pop, bundle, None)
-
     def settle(self) -> None:
         """Count what was noted, in its order, and what waits now. From any thread."""
-        for bundle, waiting in tuple(self._queues.items()):
-            self._of(self.queue_depth, bundle).set(waiting())
         while self._noted:
             try:
                 count, values = self._noted.popleft()
             except IndexError:  # another thread was faster
-                return
+                break
             count(*values)
+        for bundle, waiting in tuple(self._queues.items()):
+            self._of(self.queue_depth, bundle).set(waiting())
+        for bundle, drift in tuple(self._drifts.items()):
+            if (distance := drift.distance()) is not None:
+                self._of(self._drift, bundle).set(distance)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format, all processes of the service added up."""
@@ -212,17 +214,15 @@ class Metrics:
             self._of(histogram, protocol, bundle).observe(max(0.0, getattr(times, stage)))
 
     def _count_answers(self, bundle: str, found: Sequence[Result]) -> None:
-        margins = self._margins.setdefault(bundle, _Margins())
+        drift = self._drifts.setdefault(bundle, Drift())
         for result in found:
             self._of(self._answers, bundle, "yes" if result.answer is not None else "no").inc()
             if result.confidence is not None:
                 self._of(self._confidence, bundle).observe(result.confidence)
-            # The best of many passages has other margins than one; they are not compared.
+            # The best of many passages has other scores than one; they are not compared.
             if isinstance(result, Prediction):
                 self._of(self._null_score, bundle).observe(result.null_score)
-                margins.add(result.margin)
-        if (drift := margins.drift()) is not None:
-            self._of(self._drift, bundle).set(drift)
+                drift.add(_sureness(result))
 
     def _of(self, metric: MetricWrapperBase, *labels: str) -> Any:
         """Return what a metric counts of these labels; ``labels`` looks at each of them anew."""
@@ -233,29 +233,8 @@ class Metrics:
         return child
 
 
-class _Margins:
-    """The first and the latest margins of a bundle's answers."""
-
-    def __init__(self) -> None:
-        self._first: list[float] = []
-        self._latest: deque[float] = deque(maxlen=_COMPARED)
-        # Mean and standard deviation of the first.
-        self._known: tuple[float, float] | None = None
-
-    def add(self, margin: float) -> None:
-        """Take a margin; an infinite one, of an answer without a span, has no mean."""
-        if not math.isfinite(margin):
-            return
-        if len(self._first) < _COMPARED:
-            self._first.append(margin)
-        else:
-            self._latest.append(margin)
-
-    def drift(self) -> float | None:
-        """None: there are not enough answers yet."""
-        if len(self._latest) < _COMPARED:
-            return None
-        if self._known is None:
-            self._known = fmean(self._first), pstdev(self._first)
-        mean, deviation = self._known
-        return abs(sum(self._latest) / len(self._latest) - mean) / deviation if deviation else 0.0
+def _sureness(found: Prediction) -> float:
+    """The confidence; of a bundle without a calibration, what the margin alone suggests."""
+    if found.confidence is not None:
+        return found.confidence
+    return decision_confidence(found.margin, 0.0, None, answered=found.answer is not None)

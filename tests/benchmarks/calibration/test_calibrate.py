@@ -252,6 +252,7 @@ def test_a_fit_is_never_worse_than_before_in_what_is_kept():
         curve = ConfidenceCurve(float(rng.uniform(0, 1)), float(rng.normal()))
         present = Present(float(rng.normal(-4, 3)), ConfidenceFit(curve, ConfidenceCurve(-curve.scale, 0.0)))
         found = calibrate(data, outcomes, "fp32", present=present)
+        assert sum(found.tenths) == found.fitted_on.reported_on_questions
         if found.keep_confidence:
             assert found.kept_ece <= found.before.ece
         if found.keep_threshold:
@@ -276,7 +277,10 @@ def test_a_copy_is_calibrated_and_the_bundle_left_alone(bundle: Path, tmp_path: 
     command = ["calibrate", str(bundle), "--data", str(path), "--threads", "1", "--copy-to", str(copy)]
     assert main(command) == 0
     assert str(copy / "fastspan.json") in capsys.readouterr().out
-    assert Bundle.open(copy).manifest.confidence is not None
+    stored = Bundle.open(copy).manifest.confidence
+    assert stored is not None
+    assert stored.tenths is not None
+    assert sum(stored.tenths) == stored.fitted_on.reported_on_questions
     Bundle.open(copy).verify_all()
     assert (bundle / "fastspan.json").read_bytes() == before
     assert main(command) == 1

@@ -103,6 +103,7 @@ MANIFEST = Manifest(
         abstained_offset=1e-9,
         fitted_on=FITTED,
         ece=0.02,
+        tenths=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
     ),
     sets=SETS,
     domains={"law": Calibration(no_answer=NoAnswer(threshold=-3.0, guarantee=SURE), sets=SETS)},
@@ -124,6 +125,14 @@ def document():
 
 def test_writing_and_reading_gives_the_same():
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+
+
+@pytest.mark.parametrize("tenths", [[], [1] * 9, [0] * 10, [*[1] * 9, -1]])
+def test_tenths_are_ten_counts(tenths):
+    found = document()
+    found["confidence"]["tenths"] = tenths
+    with pytest.raises(BundleError, match="tenths must be ten counts"):
+        Manifest.from_json(sealed(found))
 
 
 def test_what_is_absent_stays_absent():
@@ -192,7 +201,7 @@ def test_a_digest_that_is_absent_or_wrong(digest):
 def test_the_document_is_plain_json_with_the_agreed_keys():
     found = json.loads(MANIFEST.to_json())
     assert list(found) == [*(field.name for field in fields(Manifest)), "digest"]
-    assert found["format"] == FORMAT == "1.1"
+    assert found["format"] == FORMAT == "1.2"
     assert found["variants"]["fp32"]["graphs"][0]["inputs"] == [
         "input_ids",
         "attention_mask",

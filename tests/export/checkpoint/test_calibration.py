@@ -26,6 +26,7 @@ WHOLE = {
         "answered_offset": -1,
         "abstained_scale": -0.25,
         "abstained_offset": 0.5,
+        "tenths": [0, 1, 2, 3, 4, 5, 6, 7, 8, 1264],
     },
     "fitted_on": {"name": "mine", "half": "one half by passage", "questions": 1400, "sha256": DIGEST},
     "reported_on": [
@@ -63,7 +64,9 @@ def test_a_whole_file_becomes_the_manifests_values(tmp_path):
     found = read(tmp_path, WHOLE)
     fitted_on = FittedOn(name="mine", questions=1400, sha256=DIGEST, reported_on_questions=1300)
     assert found.no_answer == NoAnswer(threshold=-4.5, fitted_on=fitted_on)
-    assert found.confidence == Confidence(**WHOLE["confidence"], fitted_on=fitted_on, ece=0.03)
+    confidence = {**WHOLE["confidence"], "tenths": tuple(WHOLE["confidence"]["tenths"])}
+    assert found.confidence == Confidence(**confidence, fitted_on=fitted_on, ece=0.03)
+    assert read(tmp_path, changed("confidence.tenths", ...)).confidence.tenths is None
 
 
 @pytest.mark.parametrize("confidence", [..., None])
@@ -85,6 +88,11 @@ def test_a_threshold_may_come_without_curves(tmp_path, confidence):
         ("confidence", [1], r"confidence must be an object, not \[1\]"),
         ("confidence.answered_scale", ..., "lacks confidence.answered_scale"),
         ("confidence.answered_scale", None, "confidence.answered_scale must be a finite number, not None"),
+        ("confidence.tenths", [1] * 9, "confidence.tenths must be ten whole numbers, not all of them 0"),
+        ("confidence.tenths", [1.0] * 10, "confidence.tenths must be ten whole numbers"),
+        ("confidence.tenths", [0] * 10, "confidence.tenths must be ten whole numbers"),
+        ("confidence.tenths", [*[1] * 9, -1], "confidence.tenths must be ten whole numbers"),
+        ("confidence.tenths", "0123456789", "confidence.tenths must be ten whole numbers"),
         ("confidence.slope", 1.0, "unknown field 'confidence.slope'"),
         ("fitted_on", ..., "lacks fitted_on"),
         ("fitted_on.name", " ", "fitted_on.name must be a text, not ' '"),

@@ -73,17 +73,33 @@ def drift(metrics: Metrics) -> float | None:
     return float(found[1]) if found else None
 
 
-def test_drift_is_how_far_the_margins_have_moved() -> None:
+def test_drift_is_how_far_the_confidences_lie_from_the_calibrations() -> None:
     metrics = Metrics()
-    metrics.observe_answers("b", [prediction(float(number % 2)) for number in range(500)])
+    metrics.watch("b", lambda: 0, [0] * 5 + [1] + [0] * 4)
+    metrics.observe_answers("b", [prediction(0.0, 0.55) for _ in range(499)])
     assert drift(metrics) is None
-    metrics.observe_answers("b", [prediction(float(number % 2)) for number in range(500)])
-    assert drift(metrics) == pytest.approx(0)
-    metrics.observe_answers("b", [prediction(2 + float(number % 2)) for number in range(500)])
-    # Two more, and the first ones' standard deviation is a half.
-    assert drift(metrics) == pytest.approx(4)
-    metrics.observe_answers("b", [prediction(float("inf"))])
-    assert drift(metrics) == pytest.approx(4)
+    metrics.observe_answers("b", [prediction(0.0, 0.95)])
+    assert drift(metrics) == pytest.approx(1 / 500)
+    metrics.observe_answers("b", [prediction(0.0, 0.95) for _ in range(500)])
+    assert drift(metrics) == 1
+
+
+def test_a_bundle_that_takes_anothers_place_begins_anew() -> None:
+    metrics = Metrics()
+    metrics.watch("b", lambda: 0, [1] + [0] * 9)
+    metrics.observe_answers("b", [prediction(0.0, 0.95) for _ in range(500)])
+    metrics.watch("b", lambda: 0, [0] * 9 + [1])
+    metrics.observe_answers("b", [prediction(0.0, 0.95) for _ in range(500)])
+    assert drift(metrics) == 0
+
+
+def test_without_a_calibration_drift_is_how_far_the_margins_have_moved() -> None:
+    metrics = Metrics()
+    for margin in (0.0, 0.0, -9.0):
+        metrics.observe_answers("b", [prediction(margin, None) for _ in range(500)])
+        metrics.observe_answers("b", [prediction(float("-inf"), None)])
+    # Of the latest 500, one is of the wave before.
+    assert drift(metrics) == pytest.approx(1, abs=0.01)
 
 
 def test_confidence_is_counted_where_there_is_one() -> None:
@@ -112,6 +128,6 @@ def test_what_is_noted_is_counted_whoever_looks_and_does_not_pile_up() -> None:
 
 def test_who_looks_is_told_how_many_wait_now() -> None:
     metrics, waiting = Metrics(), [3, 0]
-    metrics.watch_queue("b", lambda: waiting.pop(0))
+    metrics.watch("b", lambda: waiting.pop(0), None)
     assert b'fastspan_queue_requests{bundle="b"} 3.0' in metrics.exposition()
     assert b'fastspan_queue_requests{bundle="b"} 0.0' in metrics.exposition()
