@@ -12,13 +12,15 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastspan.errors import FastSpanError, MissingDependency
 
 __all__ = ["Outcome", "ServiceError", "closed_loop", "fetch", "open_loop"]
+
+T = TypeVar("T")
 
 Fate = str
 """``"ok"``, ``"rejected"`` (429, 503), ``"expired"`` (504, or this client's own patience) or ``"failed"``."""
@@ -86,7 +88,7 @@ def open_loop(
                 sent.append(asyncio.create_task(_post(session, url, body, began + due)))
             return list(await asyncio.gather(*sent))
 
-    return asyncio.run(work())
+    return _run(work())
 
 
 def closed_loop(
@@ -122,7 +124,7 @@ def closed_loop(
             await asyncio.gather(*(client() for _ in range(clients)))
         return found
 
-    return asyncio.run(work())
+    return _run(work())
 
 
 def fetch(url: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -139,7 +141,7 @@ def fetch(url: str, body: bytes | None = None) -> tuple[int, bytes]:
                 return response.status, await response.read()
 
     try:
-        return asyncio.run(work())
+        return _run(work())
     except _failures() as error:
         raise ServiceError(
             f"{url} cannot be reached ({str(error) or type(error).__name__}): start it with "
@@ -178,6 +180,15 @@ def _session(patience: float, deadline_ms: int | None = None) -> Any:
         timeout=aiohttp.ClientTimeout(total=patience),
         headers=headers,
     )
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run the clients on a loop that takes little of the cores: they are the service's too."""
+    try:
+        import uvloop  # comes with what serves, where it runs
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
 
 
 def _failures() -> tuple[type[Exception], ...]:

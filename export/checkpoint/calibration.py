@@ -113,7 +113,9 @@ class _Reader:
         """How many questions had a confidence in each tenth; None where the file does not say it."""
         if value is None:
             return None
-        whole = isinstance(value, list) and all(type(count) is int and 0 <= count < 1 << 53 for count in value)
+        whole = isinstance(value, list) and all(
+            type(count) is int and 0 <= count < 1 << 53 for count in value
+        )
         if not isinstance(value, list) or not whole or len(value) != 10 or not sum(value):
             self._refuse("confidence.tenths", "ten whole numbers, not all of them 0", value)
         return tuple(value)

@@ -125,7 +125,7 @@ class Answering:
         return answer
 
     def _settle_soon(self) -> None:
-        """Count what is noted, once the response is on its way and, where that can wait, with what comes next."""
+        """Count what is noted once the response is on its way; where it can wait, with what comes next."""
         if not self._to_settle:
             self._to_settle = True
             delay = 0.0 if self._metrics.shared else _SETTLE_S

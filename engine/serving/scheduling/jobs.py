@@ -44,6 +44,8 @@ class Job:
         least_tokens: The same, and it hardly has less: texts of one size differ in their tokens.
         queued: When it was queued for the model.
         estimated: How long that was thought to take, in seconds, queue and runs together; 0: nobody knew.
+        over: Whether nobody waits any more, or an outcome is there already. The queue looks at it often, and
+            to ask ``future`` costs a lock.
     """
 
     deadline: float
@@ -63,6 +65,7 @@ class Job:
     least_tokens: int = 0
     queued: float = 0.0
     estimated: float = 0.0
+    over: bool = False
 
     def encoded(self, pairs: Sequence[EncodedPair]) -> None:
         """Take what encoding gave."""
@@ -73,11 +76,6 @@ class Job:
         self.unfinished = len(self.windows)
         self.starts = [None] * len(self.windows)
         self.ends = [None] * len(self.windows)
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody waits any more, or an outcome is there already."""
-        return self.future.done()
 
     def tokens(self, index: int) -> int:
         """Return the length of a window in tokens."""
@@ -108,15 +106,18 @@ class Job:
         """Tell whoever waits that it went wrong; what waits for a run is dropped."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
+        self.over = True
 
     def succeed(self, reply: Reply) -> None:
         """Give whoever waits the reply."""
         with suppress(InvalidStateError):
             self.future.set_result(reply)
+        self.over = True
 
     def cancel(self) -> None:
         """Nobody waits any more: windows whose run has not begun never run."""
         self.future.cancel()
+        self.over = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

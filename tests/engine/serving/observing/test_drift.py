@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fastspan.serving.observing.drift import Drift
 
 EVENLY = [10] * 10
