@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from fastspan.answerer import QuestionAnswerer
 from fastspan.errors import FastSpanError, InputError
@@ -14,23 +15,24 @@ __all__ = ["Sources"]
 _log = logging.getLogger("fastspan.serving")
 
 
-class Sources:
+S = TypeVar("S")
+
+
+class Sources(Generic[S]):
     """Where the bundles of a service come from.
 
     Args:
-        named: Names that were given, or None where the bundle's own counts, and folders or hub ids.
-        load: Loads one.
+        named: Names that were given, or None where the bundle's own counts, and what to load.
+        load: Loads it.
 
     Attributes:
         loaded: What was loaded, by name; empty until ``load`` is called, and where processes load themselves.
     """
 
-    def __init__(
-        self, named: Sequence[tuple[str | None, str]], load: Callable[[str], QuestionAnswerer]
-    ) -> None:
+    def __init__(self, named: Sequence[tuple[str | None, S]], load: Callable[[S], QuestionAnswerer]) -> None:
         self._named = named
         self._load = load
-        self._places: dict[str, str] = {}
+        self._places: dict[str, S] = {}
         self.loaded: dict[str, QuestionAnswerer] = {}
 
     def load(self) -> None:

@@ -118,6 +118,26 @@ def test_the_commands_limits_are_the_services(tiny_bundle: Path) -> None:
     assert (info["max_concurrent_requests"], info["payload_limit"], info["max_windows"]) == (3, 4000, 5)
 
 
+def test_a_variant_may_stand_behind_a_name(tiny_bundle: Path) -> None:
+    named = (f"exact:fp32={tiny_bundle}", f"fast:int8={tiny_bundle}", f"any={tiny_bundle}")
+    with command(*named, "--variant", "fp32") as (_, port):
+        bundles = ask(port, "GET", "/info")[1]["bundles"]
+        assert [(bundle["name"], bundle["variant"]) for bundle in bundles] == [
+            ("exact", "fp32"),
+            ("fast", "int8"),
+            ("any", "fp32"),
+        ]
+        assert ask(port, "POST", "/bundles/fast/answer", PAIR)[0] == 200
+
+
+@pytest.mark.parametrize("variant", ["int4", "auto", "", "FP32"])
+def test_what_is_no_variant_behind_a_name_is_refused(variant: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve", f"a:{variant}=folder", "--port", "0"])
+    assert stopped.value.code == 2
+    assert "names no variant behind the colon: it may be fp32, fp16, int8" in capsys.readouterr().err
+
+
 def test_a_taken_port_is_told_in_one_line(tiny_bundle: Path, capsys: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

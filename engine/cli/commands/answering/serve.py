@@ -9,9 +9,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from fastspan.bundle.strict_json import named
+from fastspan.bundle.variants import VariantName
 from fastspan.cli.argument_types import path
 from fastspan.cli.arguments import FOLDERS, completed_with, load_arguments, load_options
 from fastspan.cli.commands import UsageError
@@ -30,12 +31,20 @@ EXAMPLES = (
     "fastspan serve models/exported/minilm-l6-squad2 --port 8080",
     'curl -s localhost:8080/answer -d \'{"question": "Who wrote it?", "context": "Ada wrote it."}\'',
     "fastspan serve small=models/exported/minilm-l6-squad2 large=owner/large-squad2 --shadow large",
+    "fastspan serve fast:int8=models/exported/minilm-l6-squad2 exact:fp32=models/exported/minilm-l6-squad2",
 )
 
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([^=]*))?=(.+)", re.DOTALL)
 
 # Vertex AI tells a container where to listen and which routes it asks.
 _VERTEX_PORT, _VERTEX_HEALTH, _VERTEX_PREDICT = "AIP_HTTP_PORT", "AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"
+
+
+class _Source(NamedTuple):
+    """What to load: a folder or hub id, and its variant where that is not ``--variant``'s."""
+
+    place: str
+    variant: str | None = None
 
 
 def parents() -> list[CommandParser]:
@@ -49,7 +58,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "bundles",
         metavar="BUNDLE",
         nargs="+",
-        help="the folder that fastspan export wrote, or a hub id; of several, NAME=BUNDLE",
+        help="the folder that fastspan export wrote, or a hub id; of several, NAME=BUNDLE, or "
+        "NAME:VARIANT=BUNDLE where --variant does not count",
     )
     completed_with(bundles, FOLDERS)
     on_vertex = _VERTEX_PORT in os.environ
@@ -142,15 +152,18 @@ def _serve(
     limits: Limits,
     settings: Settings,
     tls: tuple[Path, Path] | None,
-    named_sources: list[tuple[str | None, str]],
+    named_sources: list[tuple[str | None, _Source]],
 ) -> int:
     """Load the bundles and answer, in this process or in several that it starts."""
     from fastspan.answerer import QuestionAnswerer
     from fastspan.serving.hosted_bundles.sources import Sources
     from fastspan.serving.processes import shared_metrics
 
-    def load(source: str) -> QuestionAnswerer:
-        return QuestionAnswerer.load(source, optimize_for=arguments.optimize_for, **load_arguments(arguments))
+    def load(source: _Source) -> QuestionAnswerer:
+        options = load_arguments(arguments)
+        if source.variant is not None:
+            options["variant"] = source.variant
+        return QuestionAnswerer.load(source.place, optimize_for=arguments.optimize_for, **options)
 
     bundles = Sources(named_sources, load)
     try:
@@ -163,7 +176,7 @@ def _serve(
             with listen(arguments.host, arguments.port) as listening:
                 if _survives_a_fork(arguments):
                     bundles.load_to_share()
-                names = ", ".join(source for _, source in named_sources)
+                names = ", ".join(source.place for _, source in named_sources)
                 address = _address(listening, arguments)
                 say(f"{arguments.workers} processes with {names} at {address}; Ctrl+C stops them")
                 if supervise(listening, arguments.workers, limits.grace_seconds, bundles.share_anew):
@@ -182,7 +195,7 @@ def _survives_a_fork(arguments: Namespace) -> bool:
 
 
 def _answer(
-    bundles: Sources,
+    bundles: Sources[_Source],
     arguments: Namespace,
     limits: Limits,
     settings: Settings,
@@ -254,12 +267,19 @@ def _tls(arguments: Namespace) -> tuple[Path, Path] | None:
     return None if arguments.tls_cert is None else (arguments.tls_cert, arguments.tls_key)
 
 
-def _sources(words: list[str]) -> list[tuple[str | None, str]]:
+def _sources(words: list[str]) -> list[tuple[str | None, _Source]]:
     """The names that bundles were given, and the bundles; a folder may have an equals sign in its name."""
-    found: list[tuple[str | None, str]] = []
+    found: list[tuple[str | None, _Source]] = []
     for word in words:
         named = None if Path(word).exists() else _NAMED.fullmatch(word)
-        found.append((named[1], named[2]) if named else (None, word))
+        if named is None:
+            found.append((None, _Source(word)))
+            continue
+        name, variant, place = named.groups()
+        if variant is not None and variant not in get_args(VariantName):
+            known = ", ".join(get_args(VariantName))
+            raise InputError(f"{word[:200]!r} names no variant behind the colon: it may be {known}.")
+        found.append((name, _Source(place, variant)))
     names: Mapping[str | None, int] = {name: sum(name == other for other, _ in found) for name, _ in found}
     if twice := [name for name, times in names.items() if name is not None and times > 1]:
         raise InputError(f"Two bundles are called {twice[0]!r}: give each a name of its own.")
