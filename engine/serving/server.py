@@ -21,6 +21,7 @@ import uvicorn
 from fastspan.errors import FastSpanError, InferenceError, InputError
 from fastspan.serving.app import Service
 from fastspan.serving.http.connections import connection_class
+from fastspan.serving.http.encrypted import EncryptedListener
 from fastspan.serving.observing.repeated_lines import counted_repeats
 
 __all__ = ["Tls", "listen", "run_server"]
@@ -135,9 +136,27 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, few in one go while many may wait."""
-        await super().startup(sockets)
-        for listening in sockets or []:
+        given, context, limits = sockets or [], self.config.ssl, self._service.limits
+        await super().startup(sockets if context is None else [])
+        if not self.started:
+            return
+        for listening in given:
             listening.listen(_BACKLOG)
+            if context is not None:
+                encrypted = EncryptedListener(
+                    listening,
+                    self._connection,
+                    context,
+                    seconds=limits.header_seconds,
+                    room=lambda: limits.connections - len(self.server_state.connections),
+                )
+                self.servers.append(encrypted)  # type: ignore[arg-type]
+
+    def _connection(self) -> asyncio.Protocol:
+        """Make the protocol of a connection, as uvicorn does for those that it accepts itself."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests in flight finish, until the time for that is over."""

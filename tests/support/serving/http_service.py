@@ -44,11 +44,11 @@ WAIT = 30
 
 
 @contextmanager
-def serving(service: Any) -> Iterator[int]:
+def serving(service: Any, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
     """Serve in a thread of this process, without its signals; yields the port."""
     server_module = pytest.importorskip("fastspan.serving.server")
     with server_module.listen("127.0.0.1", 0) as listening:
-        server = server_module._Server(service)
+        server = server_module._Server(service, tls)
         service.on_failure = server.stop
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import re
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 
 from fastspan import InputError, QuestionAnswerer
 from fastspan.cli.main import main
-from support.serving.http_service import CONTEXT, PAIR, QUESTION, WAIT, ask, command, raw, refused, serving
+from support.serving.http_service import CONTEXT, PAIR, QUESTION, ask, raw, refused, serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
@@ -73,30 +70,6 @@ def test_only_named_pages_may_read_answers(qa: QuestionAnswerer) -> None:
         assert "access-control-allow-origin" not in other
         asked = {"Origin": origin, "Access_Control_Request_Method": "POST"}
         assert raw(port, "OPTIONS", "/answer", **asked)[0] == 200
-
-
-def test_tls(tiny_bundle: Path, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    made = subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost", "-days", "2"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("needs openssl to make a certificate")
-    files = ("--tls-cert", str(cert), "--tls-key", str(key))
-    with command(str(tiny_bundle), "--variant", "fp32", "--threads", "1", *files) as (_, port):
-        trusted = ssl.create_default_context(cafile=str(cert))
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=WAIT, context=trusted)
-        connection.request("POST", "/answer", json.dumps(PAIR))
-        response = connection.getresponse()
-        assert response.status == 200
-        response.read()
-        connection.close()
 
 
 @pytest.mark.parametrize(
