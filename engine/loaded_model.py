@@ -57,7 +57,7 @@ class LoadedModel:
             options: How to load it.
             **overrides: Single fields of ``LoadOptions``: ``variant``, ``provider``, ``provider_options``,
                 ``optimize_for``, ``threads``, ``spinning``, ``token_budget``, ``gpu_memory_limit``,
-                ``profile``, ``kernels`` or ``domain``.
+                ``profile``, ``kernels``, ``domain`` or ``widen``.
 
         Raises:
             BundleError: The bundle is missing, damaged or lacks the variant.

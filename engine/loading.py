@@ -191,6 +191,7 @@ def _session(
         provider=provider,
         provider_options=provider_options,
         threads=settings.threads,
+        alone=settings.threads * settings.workers if options.widen and graph.target == "cpu-kernels" else 0,
         spinning=settings.spinning,
         block_base=settings.block_base,
         spin_duration_us=settings.spin_duration_us,

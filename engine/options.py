@@ -202,6 +202,7 @@ class LoadOverrides(TypedDict, total=False):
     profile: bool
     kernels: bool
     domain: str | None
+    widen: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +216,8 @@ class LoadOptions:
         provider_options: Passed to the execution provider as they are; each goes before FastSpan's own
             choice for that provider.
         optimize_for: ``"latency"``: one run at a time on all threads. ``"throughput"``: runs of one
-            thread each, as many at once as there are threads.
+            thread each, as many at once as there are threads; with FastSpan's own kernels, a run that begins
+            while no other is under way has all threads too, unless ``widen`` is off.
         threads: Threads to compute with; None: what the profile says, else the cores this process may use.
         spinning: Let idle threads spin. Lower latency, busier cores. None: what the profile says, else on for
             latency.
@@ -228,6 +230,8 @@ class LoadOptions:
             graph for them; ``Info.reason`` says whether.
         domain: Which of the bundle's calibrations calls use that name none themselves; None: the bundle's
             general one.
+        widen: See ``optimize_for``. Off, sessions for throughput have no threads of their own, which forked
+            processes would lack.
     """
 
     variant: str = "auto"
@@ -241,6 +245,7 @@ class LoadOptions:
     profile: bool = True
     kernels: bool = True
     domain: str | None = None
+    widen: bool = True
 
     def __post_init__(self) -> None:
         for name in ("variant", "provider"):
@@ -263,6 +268,7 @@ class LoadOptions:
             whole("gpu_memory_limit", self.gpu_memory_limit, 1)
         flag("profile", self.profile)
         flag("kernels", self.kernels)
+        flag("widen", self.widen)
         text_or_none("domain", self.domain)
 
     def override(self, changes: Mapping[str, Any]) -> LoadOptions:

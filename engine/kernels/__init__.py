@@ -6,6 +6,13 @@ one sentence, and the plain int8 graph runs.
 
 from __future__ import annotations
 
-from fastspan.kernels.library import best_path, paths, register, runs_end_within, unavailable_reason
+from fastspan.kernels.library import (
+    best_path,
+    paths,
+    register,
+    runs_end_within,
+    runs_with_threads,
+    unavailable_reason,
+)
 
-__all__ = ["best_path", "paths", "register", "runs_end_within", "unavailable_reason"]
+__all__ = ["best_path", "paths", "register", "runs_end_within", "runs_with_threads", "unavailable_reason"]

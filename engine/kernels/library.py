@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
-__all__ = ["best_path", "paths", "register", "runs_end_within", "unavailable_reason"]
+__all__ = ["best_path", "paths", "register", "runs_end_within", "runs_with_threads", "unavailable_reason"]
 
-_VERSION = 2
+_VERSION = 3
 _LONGEST_LIMIT = 1e9
 _FILE = Path(__file__).with_name("libfastspan_kernels" + (".dylib" if sys.platform == "darwin" else ".so"))
 _REASONS = {
@@ -91,7 +91,7 @@ def runs_end_within(seconds: float) -> Iterator[None]:
     Args:
         seconds: From now; below 0 counts as 0, and more than thirty years as thirty.
     """
-    set_deadline = _deadline_setter()
+    set_deadline = _setter("fastspan_kernels_set_deadline")
     set_deadline(int(min(max(seconds, 0.0), _LONGEST_LIMIT) * 1e9))
     try:
         yield
@@ -99,17 +99,34 @@ def runs_end_within(seconds: float) -> Iterator[None]:
         set_deadline(-1)
 
 
+@contextmanager
+def runs_with_threads(most: int) -> Iterator[None]:
+    """Give the runs that this thread calls inside so many threads at most; their session may have more.
+
+    What other threads run is left alone.
+
+    Args:
+        most: At least 1.
+    """
+    set_limit = _setter("fastspan_kernels_set_thread_limit")
+    set_limit(most)
+    try:
+        yield
+    finally:
+        set_limit(0)
+
+
 @cache
-def _deadline_setter() -> Callable[[int], None]:
-    """Return what sets this thread's deadline, in nanoseconds, without giving up Python's lock.
+def _setter(name: str) -> Callable[[int], None]:
+    """Return a function of the library that sets something for this thread, without giving up Python's lock.
 
     The call is over at once. To wait for the lock behind it, where other threads want it too, would take
     thousands of times as long, and nothing would run meanwhile.
     """
-    setter = ctypes.PyDLL(str(_FILE)).fastspan_kernels_set_deadline
+    setter = getattr(ctypes.PyDLL(str(_FILE)), name)
     setter.argtypes = [ctypes.c_longlong]
     setter.restype = None
-    return setter
+    return cast("Callable[[int], None]", setter)
 
 
 @cache

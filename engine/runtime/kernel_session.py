@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastspan.bundle.variants import Graph
-from fastspan.kernels import register, runs_end_within
+from fastspan.kernels import register, runs_end_within, runs_with_threads
 from fastspan.runtime.deadline import check_deadline
 from fastspan.runtime.graph_inputs import in_rows, join
 from fastspan.runtime.loaded_graph import Prepare, Read, SessionSettings
@@ -83,7 +83,7 @@ class KernelSession(OnnxSession):
     ) -> None:
         def with_kernels(options: Any) -> None:
             """Let the session find the operator."""
-            register(options, threads=settings.threads, path=path)
+            register(options, threads=settings.most_threads, path=path)
             if prepare is not None:
                 prepare(options)
 
@@ -96,3 +96,18 @@ class KernelSession(OnnxSession):
             ending=_ended_by_the_operator,
             prepare=with_kernels,
         )
+        # An entry for each run under way.
+        self._under_way: list[None] = []
+
+    def _run(self, windows: Sequence[Window], deadline: float | None) -> tuple[Logits, Logits]:
+        """Run with few threads beside other runs; alone with all, which nobody else would use."""
+        if self.settings.most_threads == self.settings.threads:
+            return super()._run(windows, deadline)
+        # Two that begin at once may both have all; nothing depends on it but their time.
+        most = self.settings.threads if self._under_way else self.settings.alone
+        self._under_way.append(None)
+        try:
+            with runs_with_threads(most):
+                return super()._run(windows, deadline)
+        finally:
+            self._under_way.pop()

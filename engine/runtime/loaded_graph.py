@@ -45,6 +45,8 @@ class SessionSettings:
         provider: Full name of the execution provider.
         provider_options: Its options.
         threads: Threads that one run computes with.
+        alone: Threads for a run that begins while no other is under way, where the graph can run with more or
+            fewer; 0: ``threads``.
         spinning: Whether idle threads spin for more work instead of sleeping.
         block_base: ``session.dynamic_block_base``: about how many blocks a thread an operator's work is cut
             into; 0 leaves one block a thread.
@@ -57,11 +59,17 @@ class SessionSettings:
     provider: str
     provider_options: Mapping[str, str] = field(default_factory=dict)
     threads: int
+    alone: int = 0
     spinning: bool
     block_base: int = 0
     spin_duration_us: int | None = None
     padding_id: int = 0
     capture_up_to: int = 0
+
+    @property
+    def most_threads(self) -> int:
+        """Threads that any run may compute with."""
+        return max(self.threads, self.alone)
 
 
 class LoadedGraph:
@@ -143,7 +151,7 @@ class LoadedGraph:
         Returns:
             Whether they can: a session without threads of its own, on the CPU, survives a fork.
         """
-        self._shared = self._settings.threads == 1 and self._settings.provider == "CPUExecutionProvider"
+        self._shared = self._settings.most_threads == 1 and self._settings.provider == "CPUExecutionProvider"
         return self._shared
 
     def using_device(self, deadline: float | None = None) -> AbstractContextManager[None]:
@@ -195,7 +203,7 @@ class LoadedGraph:
 
     def _set(self, options: Any) -> None:
         settings = self._settings
-        options.intra_op_num_threads = settings.threads
+        options.intra_op_num_threads = settings.most_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")

@@ -42,6 +42,7 @@ UNUSABLE_TO_LOAD: dict[str, list[Any]] = {
     "gpu_memory_limit": [0, -1, "1GB", 1e9, True],
     "profile": [None, 0, "on"],
     "kernels": [None, 1, "yes"],
+    "widen": [None, 1, "yes"],
     "domain": [1, True, b"law", ["law"]],
 }
 

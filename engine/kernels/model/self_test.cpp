@@ -47,7 +47,7 @@ std::string names(bool all) {
 #define FS_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Raised whenever the operator's format or these functions change.
-FS_EXPORT int fastspan_kernels_version() noexcept { return 2; }
+FS_EXPORT int fastspan_kernels_version() noexcept { return 3; }
 
 // Paths that this CPU can run, fastest first, parted by spaces. The first is the one that is used.
 FS_EXPORT const char* fastspan_kernels_paths() noexcept {

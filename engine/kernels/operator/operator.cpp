@@ -191,6 +191,7 @@ ort::Status* compute(void* data, ort::Context* context) {
     if (!problem.empty()) return problem;
     in.windows = ends - 1;
     in.deadline = deadline_of_this_thread();
+    in.thread_limit = thread_limit_of_this_thread();
     in.start_logits = logits(api, context, 0, in.rows);
     in.end_logits = logits(api, context, 1, in.rows);
     Pool pool{api, context};

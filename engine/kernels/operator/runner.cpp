@@ -92,21 +92,22 @@ std::string Runner::run(const RunInput& in, ParallelFor parallel_for, void* cont
   std::string problem = check(in, scratch->positions);
   if (problem.empty() && in.rows > 0) {
     const Model& m = packed_.model;
+    const int threads = in.thread_limit < threads_ ? in.thread_limit : threads_;
     const Batch batch = {in.ids,  in.types, scratch->positions.data(), in.ends, static_cast<int>(in.windows),
                          in.start_logits, in.end_logits};
     const RunSize size = size_of_run(batch.ends, batch.windows);
     const size_t steps = steps_of(m, batch);
     const size_t step_bytes = aligned(steps * sizeof(Team::Step));
     const size_t shared = aligned(path_.shared_bytes(m, size)), own = aligned(path_.thread_bytes(m, size));
-    const size_t bytes = step_bytes + shared + own * static_cast<size_t>(threads_);
+    const size_t bytes = step_bytes + shared + own * static_cast<size_t>(threads);
     if (scratch->memory.size() < bytes) scratch->memory = Memory(bytes);
     char* at = scratch->memory.data();
     if (at == nullptr) return "there is no memory for this run";
-    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads_, in.deadline), at + step_bytes,
-            at + step_bytes + shared, own, threads_};
-    if (threads_ == 1) {
+    Run run{path_, m, batch, Team(reinterpret_cast<Team::Step*>(at), steps, threads, in.deadline), at + step_bytes,
+            at + step_bytes + shared, own, threads};
+    if (threads == 1) {
       Run::enter(&run, 0);
-    } else if (!parallel_for(context, Run::enter, static_cast<size_t>(threads_), &run)) {
+    } else if (!parallel_for(context, Run::enter, static_cast<size_t>(threads), &run)) {
       problem = "ONNX Runtime's threads could not be used";
     }
     if (problem.empty() && run.team.late()) problem = "the deadline passed before the run was over";

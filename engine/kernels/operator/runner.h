@@ -1,5 +1,6 @@
 // A model made ready for one path, and the memory of its runs.
 #pragma once
+#include <climits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,6 +21,7 @@ struct RunInput {
   float* start_logits = nullptr;
   float* end_logits = nullptr;
   Clock::time_point deadline = kNever;
+  int thread_limit = INT_MAX;
 };
 
 // Runs body(data, 0) … body(data, threads − 1), some of them at the same time.

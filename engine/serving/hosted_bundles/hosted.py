@@ -94,11 +94,14 @@ class Hosted:
         self._options = lru_cache(_OPTIONS_KEPT)(self._options_of)
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
+        settings = answerer.stages.loaded.session.settings
+        self._alone = settings.most_threads // settings.threads
         self._batcher = Batcher(
             answerer.stages,
             workers,
             self._decode,
             longest_wait=limits.wait_ms / 1000,
+            alone=self._alone,
             observe=self._observe,
             failed=failed,
         )
@@ -158,7 +161,7 @@ class Hosted:
             began = time.monotonic()
             stages.loaded.session.run(windows)
             taken.append(time.monotonic() - began)
-        self._batcher.pace.begin_with(len(windows[0].input_ids), min(taken))
+        self._batcher.pace.begin_with(len(windows[0].input_ids), self._alone * min(taken))
 
     def stop_at(self, moment: float) -> None:
         """Let no run go on after a moment, on ``time.monotonic``'s clock."""

@@ -37,6 +37,8 @@ class Batcher:
         finished: Called with a request whose logits are all there, in the thread that ran the last.
         longest_wait: The longest that a request may have to wait for its first run, by estimate, in seconds.
             One that was let in and waits ``TOO_LONG`` times as long is refused after all.
+        alone: How many times as many threads a run has that begins while no other is under way. Its time
+            counts as many times: so long it would take beside others.
         observe: Told of every run.
         failed: Called with the number of runs in a row that have failed, after each that does.
     """
@@ -48,6 +50,7 @@ class Batcher:
         finished: Callable[[Job], None],
         *,
         longest_wait: float,
+        alone: int = 1,
         observe: Observe = lambda tokens, seconds: None,
         failed: Callable[[int], None] = lambda times: None,
     ) -> None:
@@ -55,6 +58,7 @@ class Batcher:
         self._count = count
         self._finished = finished
         self._longest_wait = longest_wait
+        self._alone = alone
         self._observe = observe
         self._failed = failed
         lock = threading.Lock()
@@ -238,6 +242,7 @@ class Batcher:
         jobs = list(dict.fromkeys(job for job, _ in batch.windows))
         # It stops in mid-run once nobody waits for any of it.
         deadline = min(max(job.deadline for job in jobs), self._stops_at)
+        share = self._alone if len(self._under_way) == 1 else 1
         began = time.monotonic()
         error: BaseException | None = None
         try:
@@ -258,7 +263,7 @@ class Batcher:
             self._observe(tokens, ended - began)
             self._deliver(batch.windows, start, end, began, ended)
             # After the answers, which need not wait for it.
-            self.pace.measured(tokens, ended - began)
+            self.pace.measured(tokens, share * (ended - began))
         else:
             # Before its requests hear of it: who then asks whether the service is ready is told the truth.
             if not isinstance(error, DeadlineExceeded):

@@ -199,6 +199,31 @@ void late_runs_end(const std::vector<const Path*>& paths) {
   }
 }
 
+// A run takes no more threads than it may, and its numbers do not tell how many it had.
+void runs_take_the_threads_they_may(const std::vector<const Path*>& paths) {
+  ToySizes sizes;
+  sizes.hidden = 128, sizes.heads = 4, sizes.layers = 2;
+  const Toy toy(sizes);
+  const auto counting = [](void* taken, void (*body)(void*, size_t), size_t threads, void* data) {
+    *static_cast<size_t*>(taken) = threads;
+    return on_threads(nullptr, body, threads, data);
+  };
+  for (const Path* path : paths) {
+    Runner runner(*path, 3);
+    expect(runner.load(toy.attributes(), toy.tensors()).empty(), "loading");
+    ToyInput input(sizes, {33, 7, 0, 90, 300}, 3);
+    const std::vector<uint32_t> whole = logits(runner, input);
+    for (int limit : {1, 2, 3, 4}) {
+      RunInput run = input.run();
+      run.thread_limit = limit;
+      size_t taken = 1;  // on the caller's alone, nobody is asked for others
+      expect(runner.run(run, counting, &taken).empty(), "a run with a limit");
+      expect(taken == static_cast<size_t>(limit < 3 ? limit : 3), std::string(path->name) + ": threads of a run");
+      expect(bits(input) == whole, std::string(path->name) + ": a run with fewer threads");
+    }
+  }
+}
+
 void bad_input_is_refused() {
   ToySizes sizes;
   const Toy toy(sizes);
@@ -253,6 +278,7 @@ int main(int argc, char** argv) {
   bad_input_is_refused();
   windows_do_not_see_each_other(paths);
   late_runs_end(paths);
+  runs_take_the_threads_they_may(paths);
   for (int i = 0; i < cases; ++i) one_case(i, draw, paths);
   std::printf("%d cases, %d failures\n", cases, failures);
   return failures == 0 ? 0 : 1;

@@ -133,6 +133,17 @@ def test_a_run_past_its_deadline_fails_and_the_next_one_gives_the_same_bits(thre
         np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 9, 0, -1, 2**62])
+def test_a_run_with_fewer_threads_gives_the_same_bits(most: int) -> None:
+    encoder = ENCODERS["grouped"]
+    run = session(encoder.graph(), threads=3)
+    feeds = encoder.feeds([300, 512, 77])
+    expected = bits(run.run(None, feeds))
+    with kernels.runs_with_threads(most):
+        np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+    np.testing.assert_array_equal(bits(run.run(None, feeds)), expected)
+
+
 def test_a_deadline_is_the_thread_s_own() -> None:
     encoder = ENCODERS["bert"]
     run = session(encoder.graph(), threads=2)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from fastspan.bundle.folder import Bundle
 from fastspan.bundle.variants import Graph
 from fastspan.loading import load_bundle
 from fastspan.options import AnswerOptions, LoadOptions
+from fastspan.runtime import kernel_session
 from fastspan.runtime.kernel_session import KernelSession
 from fastspan.runtime.session import SessionSettings
 from fastspan.text.encoder import Window
@@ -125,6 +129,75 @@ def test_a_late_run_says_so_once_and_logs_nothing(tmp_path, capfd):
     for logits, again in zip(expected, session.run(batch, deadline=float("inf")), strict=True):
         assert logits.tobytes() == again.tobytes()
     assert capfd.readouterr() == ("", "")
+
+
+@needs_kernels
+def test_a_run_beside_no_other_has_all_threads_and_others_have_their_own(bundled_bundle, monkeypatch):
+    options = LoadOptions(variant="int8", provider="cpu", threads=3, optimize_for="throughput")
+    loaded = load_bundle(bundled_bundle, None, options)
+    session = loaded.session
+    assert (session.settings.threads, session.settings.alone, loaded.settings.workers) == (1, 3, 3)
+    limits: list[int] = []
+    inner = kernel_session.runs_with_threads
+    monkeypatch.setattr(
+        kernel_session, "runs_with_threads", lambda most: (limits.append(most), inner(most))[1]
+    )
+    batch = windows_of(1, 40)
+    expected = session.run(batch)
+    begun, go_on = threading.Event(), threading.Event()
+    feeds = session._layout.feeds
+
+    def held_up(windows):
+        """The first one waits until the second is over."""
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(30)
+        return feeds(windows)
+
+    monkeypatch.setattr(session, "_layout", SimpleNamespace(feeds=held_up, rows=session._layout.rows))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(session.run, batch)
+        assert begun.wait(30)
+        second = session.run(batch)
+        go_on.set()
+        for logits in (first.result(), second):
+            assert np.array_equal(logits, expected)
+    assert np.array_equal(session.run(batch), expected)
+    assert limits == [3, 3, 1, 3]
+
+
+def test_a_failed_run_counts_no_more(bundled_bundle, kernels_here, monkeypatch):
+    options = LoadOptions(variant="int8", provider="cpu", threads=2, optimize_for="throughput")
+    session = load_bundle(bundled_bundle, None, options).session
+    with pytest.raises(DeadlineExceeded):
+        session.run(windows_of(1, 40), deadline=0.0)
+    limits: list[int] = []
+    inner = kernel_session.runs_with_threads
+    monkeypatch.setattr(
+        kernel_session, "runs_with_threads", lambda most: (limits.append(most), inner(most))[1]
+    )
+    session.run(windows_of(1, 40))
+    assert limits == [2]
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("options", "alone", "shares"),
+    [
+        ({"optimize_for": "throughput"}, 2, False),
+        ({"optimize_for": "throughput", "widen": False}, 0, True),
+        ({"optimize_for": "throughput", "kernels": False}, 0, True),
+        ({"optimize_for": "latency"}, 2, False),
+        ({"optimize_for": "throughput", "threads": 1}, 1, True),
+    ],
+)
+def test_only_sessions_without_threads_of_their_own_are_shared_with_children(
+    bundled_bundle, options, alone, shares
+):
+    chosen = LoadOptions(variant="int8", provider="cpu", threads=2).override(options)
+    session = load_bundle(bundled_bundle, None, chosen).session
+    assert session.settings.alone == alone
+    assert session.loaded.share_with_children() == shares
 
 
 @needs_kernels

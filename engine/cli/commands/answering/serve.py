@@ -163,7 +163,10 @@ def _serve(
         options = load_arguments(arguments)
         if source.variant is not None:
             options["variant"] = source.variant
-        return QuestionAnswerer.load(source.place, optimize_for=arguments.optimize_for, **options)
+        # Of what processes are to share, threads would not come along.
+        return QuestionAnswerer.load(
+            source.place, optimize_for=arguments.optimize_for, widen=arguments.workers == 1, **options
+        )
 
     bundles = Sources(named_sources, load)
     try:

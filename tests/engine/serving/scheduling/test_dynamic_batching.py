@@ -61,8 +61,9 @@ def job(name: str, *lengths: int, seconds: float = 60.0) -> Job:
 class Rig:
     """A batcher of one thread before a gate."""
 
-    def __init__(self, longest_wait: float = 60.0) -> None:
+    def __init__(self, longest_wait: float = 60.0, count: int = 1, alone: int = 1) -> None:
         self.gate = Gate()
+        self.observed: list[float] = []
         self.finished: list[Job] = []
         self.failures: list[int] = []
         stages: Any = SimpleNamespace(
@@ -72,9 +73,11 @@ class Rig:
         )
         self.batcher = Batcher(
             stages,
-            1,
+            count,
             self.finished.append,
             longest_wait=longest_wait,
+            alone=alone,
+            observe=lambda _, seconds: self.observed.append(seconds),
             failed=self.failures.append,
         )
 
@@ -113,6 +116,21 @@ def test_a_lone_request_waits_for_no_company(rig: Rig) -> None:
     until(lambda: rig.finished == [alone])
     assert not any(start.any() for start in alone.starts if start is not None)
     assert [len(end) for end in alone.ends if end is not None] == [40]
+
+
+def test_a_run_that_had_all_threads_counts_as_what_it_takes_beside_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(count=2, alone=2)
+    taken: list[float] = []
+    monkeypatch.setattr(rig.batcher.pace, "measured", lambda _, seconds: taken.append(seconds))
+    rig.begin(job("alone", 40))
+    rig.begin(job("beside", 40))
+    for runs in (1, 2):
+        rig.gate.may_end.release()
+        until(lambda: len(taken) == runs)  # noqa: B023 - it is called here
+    rig.batcher.close(wait=60)
+    assert sorted(made / seen for made, seen in zip(taken, rig.observed, strict=True)) == [1, 2]
 
 
 def test_who_submits_may_run_a_batch_where_no_more_than_are_allowed_run(rig: Rig) -> None:
