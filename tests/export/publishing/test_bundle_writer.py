@@ -641,7 +641,7 @@ class TestUpdatingTheManifest:
 
     def test_of_a_newer_format_whose_keys_would_be_lost(self, destination):
         before = export(destination)
-        with pytest.raises(BundleError, match=r"format 1\.9, and rewriting it in format 1\.1 would lose"):
+        with pytest.raises(BundleError, match=r"format 1\.9, and rewriting it in format 1\.2 would lose"):
             update_manifest(destination, replace(before.manifest, format="1.9"))
 
     def test_of_an_older_format_takes_this_ones_number(self, destination):
