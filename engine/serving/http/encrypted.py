@@ -21,6 +21,9 @@ _log = logging.getLogger("fastspan.serving")
 # Where no file is left, one may be soon. asyncio's own servers wait as long.
 _PAUSE_S = 1.0
 
+# So many may shake hands also where all connections are taken: of one alone, a newcomer took the place.
+_LEAST_AT_ONCE = 64
+
 
 class EncryptedListener:
     """Accepts connections, as an ``asyncio.Server`` of one socket does; made within a running loop.
@@ -30,8 +33,8 @@ class EncryptedListener:
         made: Makes the protocol of a connection, once its handshake is over.
         context: The certificate and its key.
         seconds: How long a handshake may take.
-        room: How many connections may be added. Where as many shake hands, a new one takes the place of the
-            one that has done so for longest.
+        room: How many connections may be added. Where as many shake hands, and a few at least, a new one
+            takes the place of the one that has done so for longest.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class EncryptedListener:
                 _log.error("No connection can be accepted: %s", error)
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            if len(self._under_way) >= max(1, self._room()):
+            if len(self._under_way) >= max(_LEAST_AT_ONCE, self._room()):
                 oldest = next(iter(self._under_way))
                 del self._under_way[oldest]
                 oldest.cancel()
@@ -85,6 +88,9 @@ class EncryptedListener:
 
     def _ended(self, client: socket.socket, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)
-        # Who does not speak TLS, trusts no such certificate or goes away is no fault of the service.
-        if task.cancelled() or task.exception() is not None:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
             client.close()
+        # Who does not speak TLS, trusts no such certificate or goes away is no fault of the service.
+        if not isinstance(error, OSError | asyncio.TimeoutError | None):
+            _log.error("A connection could not be encrypted", exc_info=error)

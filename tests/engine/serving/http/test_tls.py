@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -21,6 +22,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from fastspan.serving import Limits, Service
+from fastspan.serving.server import _Server
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,29 @@ def test_a_request_that_comes_with_the_handshakes_end_is_answered(
             with contextlib.suppress(ssl.SSLWantReadError):
                 found += encrypted.read(65536)
         assert found.startswith(b"HTTP/1.1 200")
+
+
+def test_a_fault_of_our_own_is_logged_and_the_next_connection_works(
+    qa: QuestionAnswerer,
+    files: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    works, made = False, _Server._connection
+
+    def connection(server: _Server) -> asyncio.Protocol:
+        if not works:
+            raise RuntimeError("no protocol")
+        return made(server)
+
+    monkeypatch.setattr(_Server, "_connection", connection)
+    with serving(Service(qa), files) as port:
+        with connect(port) as client:
+            assert closed(client)
+        deadline = time.monotonic() + WAIT
+        while "no protocol" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert "could not be encrypted" in caplog.text
+        works = True
+        answered(port, files[0])
