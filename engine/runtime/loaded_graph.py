@@ -71,6 +71,11 @@ class SessionSettings:
         """Threads that any run may compute with."""
         return max(self.threads, self.alone)
 
+    @property
+    def times_as_many_alone(self) -> int:
+        """How many times as many threads a run has beside no other."""
+        return self.most_threads // self.threads
+
 
 class LoadedGraph:
     """A graph, loaded into ONNX Runtime.

@@ -94,8 +94,7 @@ class Hosted:
         self._options = lru_cache(_OPTIONS_KEPT)(self._options_of)
         # For latency, one run has all threads to itself: side by side, runs would only slow each other down.
         workers = self._info.workers
-        settings = answerer.stages.loaded.session.settings
-        self._alone = settings.most_threads // settings.threads
+        self._alone = answerer.stages.loaded.session.settings.times_as_many_alone
         self._batcher = Batcher(
             answerer.stages,
             workers,
@@ -119,8 +118,8 @@ class Hosted:
         """Answer under its name from now on: the metrics tell of this bundle."""
         loaded = self.answerer.stages.loaded
         calibrated = loaded.bundle.manifest.calibration(loaded.options.domain).confidence
-        expected = None if calibrated is None else calibrated.tenths
-        self._metrics.watch(self.name, self._batcher.requests, expected)
+        tenths = None if calibrated is None else calibrated.tenths
+        self._metrics.watch(self.name, self._batcher.requests, tenths)
 
     def waiting(self) -> Waiting:
         """Say how much waits and runs."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any
 
 from fastspan.bundle.strict_json import named
-from fastspan.bundle.variants import VariantName
 from fastspan.cli.argument_types import path
 from fastspan.cli.arguments import FOLDERS, completed_with, load_arguments, load_options
 from fastspan.cli.commands import UsageError
+from fastspan.cli.named_sources import Source, named_sources
 from fastspan.cli.parsing import CommandParser
 from fastspan.cli.terminal import say
 from fastspan.errors import InputError
@@ -34,17 +32,8 @@ EXAMPLES = (
     "fastspan serve fast:int8=models/exported/minilm-l6-squad2 exact:fp32=models/exported/minilm-l6-squad2",
 )
 
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([^=]*))?=(.+)", re.DOTALL)
-
 # Vertex AI tells a container where to listen and which routes it asks.
 _VERTEX_PORT, _VERTEX_HEALTH, _VERTEX_PREDICT = "AIP_HTTP_PORT", "AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"
-
-
-class _Source(NamedTuple):
-    """What to load: a folder or hub id, and its variant where that is not ``--variant``'s."""
-
-    place: str
-    variant: str | None = None
 
 
 def parents() -> list[CommandParser]:
@@ -139,7 +128,7 @@ def run(arguments: Namespace) -> int:
     """Load the bundles, then serve them until SIGTERM or Ctrl+C; or let several processes do so."""
     try:
         limits = Limits(**{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)})
-        settings, tls, sources = _settings(arguments), _tls(arguments), _sources(arguments.bundles)
+        settings, tls, sources = _settings(arguments), _tls(arguments), named_sources(arguments.bundles)
     except InputError as error:
         raise UsageError(str(error)) from error
     if arguments.workers < 1:
@@ -152,14 +141,14 @@ def _serve(
     limits: Limits,
     settings: Settings,
     tls: tuple[Path, Path] | None,
-    named_sources: list[tuple[str | None, _Source]],
+    sources: list[tuple[str | None, Source]],
 ) -> int:
     """Load the bundles and answer, in this process or in several that it starts."""
     from fastspan.answerer import QuestionAnswerer
     from fastspan.serving.hosted_bundles.sources import Sources
     from fastspan.serving.processes import shared_metrics
 
-    def load(source: _Source) -> QuestionAnswerer:
+    def load(source: Source) -> QuestionAnswerer:
         options = load_arguments(arguments)
         if source.variant is not None:
             options["variant"] = source.variant
@@ -168,7 +157,7 @@ def _serve(
             source.place, optimize_for=arguments.optimize_for, widen=arguments.workers == 1, **options
         )
 
-    bundles = Sources(named_sources, load)
+    bundles = Sources(sources, load)
     try:
         if arguments.workers == 1:
             _answer(bundles, arguments, limits, settings, tls, None)
@@ -179,7 +168,7 @@ def _serve(
             with listen(arguments.host, arguments.port) as listening:
                 if _survives_a_fork(arguments):
                     bundles.load_to_share()
-                names = ", ".join(source.place for _, source in named_sources)
+                names = ", ".join(source.place for _, source in sources)
                 address = _address(listening, arguments)
                 say(f"{arguments.workers} processes with {names} at {address}; Ctrl+C stops them")
                 if supervise(listening, arguments.workers, limits.grace_seconds, bundles.share_anew):
@@ -198,7 +187,7 @@ def _survives_a_fork(arguments: Namespace) -> bool:
 
 
 def _answer(
-    bundles: Sources[_Source],
+    bundles: Sources[Source],
     arguments: Namespace,
     limits: Limits,
     settings: Settings,
@@ -268,25 +257,6 @@ def _tls(arguments: Namespace) -> tuple[Path, Path] | None:
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         raise InputError("--tls-cert and --tls-key belong together: give both, or neither.")
     return None if arguments.tls_cert is None else (arguments.tls_cert, arguments.tls_key)
-
-
-def _sources(words: list[str]) -> list[tuple[str | None, _Source]]:
-    """The names that bundles were given, and the bundles; a folder may have an equals sign in its name."""
-    found: list[tuple[str | None, _Source]] = []
-    for word in words:
-        named = None if Path(word).exists() else _NAMED.fullmatch(word)
-        if named is None:
-            found.append((None, _Source(word)))
-            continue
-        name, variant, place = named.groups()
-        if variant is not None and variant not in get_args(VariantName):
-            known = ", ".join(get_args(VariantName))
-            raise InputError(f"{word[:200]!r} names no variant behind the colon: it may be {known}.")
-        found.append((name, _Source(place, variant)))
-    names: Mapping[str | None, int] = {name: sum(name == other for other, _ in found) for name, _ in found}
-    if twice := [name for name, times in names.items() if name is not None and times > 1]:
-        raise InputError(f"Two bundles are called {twice[0]!r}: give each a name of its own.")
-    return found
 
 
 def _port(text: str) -> int:
